@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * codec.h - encoding and decoding of element types: the one home of rounding.
+ *
+ * Encoders take f32 (or f64), round to nearest even, and treat NaN, infinities, saturation and -0 as the format
+ * says: f8e4m3 (OCP "fn": no infinity, 0x7f/0xff NaN) and f8e5m2 here have the saturating and the plain form;
+ * bf16/f16 overflow to infinity; NaN becomes the canonical quiet NaN (bf16 0x7fc0 with the sign dropped as
+ * PyTorch does).
+ */
+#ifndef QC_DTYPE_CODEC_H
+#define QC_DTYPE_CODEC_H
+
+#include <string.h>
+
+#include "qc/dtype.h"
+
+static inline uint32_t qc_f32_bits(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, 4);
+    return u;
+}
+
+static inline float qc_f32_from_bits(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, 4);
+    return x;
+}
+
+static inline float qc_bf16_to_f32(uint16_t h)
+{
+    return qc_f32_from_bits((uint32_t)h << 16);
+}
+
+/* Branch-free but for NaN; vectorises. */
+static inline uint16_t qc_bf16_from_f32(float x)
+{
+    uint32_t u = qc_f32_bits(x);
+    uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    return (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
+}
+
+/* f32 rounded to the nearest bf16, still as f32. */
+static inline float qc_round_bf16(float x)
+{
+    return qc_bf16_to_f32(qc_bf16_from_f32(x));
+}
+
+float qc_f16_to_f32(uint16_t h);
+uint16_t qc_f16_from_f32(float x);
+float qc_f8e4m3_to_f32(uint8_t code);
+uint8_t qc_f8e4m3_from_f32(float x);           /* beyond 464 (the rounding limit) and infinities: NaN, as torch */
+uint8_t qc_f8e4m3_from_f32_saturate(float x);  /* beyond 448: +-448; NaN stays NaN */
+float qc_f8e5m2_to_f32(uint8_t code);
+uint8_t qc_f8e5m2_from_f32(float x);           /* overflows to infinity, as torch */
+uint8_t qc_f8e5m2_from_f32_saturate(float x);
+float qc_f8e8m0_to_f32(uint8_t code);          /* 2^(code-127); 255 is NaN */
+float qc_f4e2m1_to_f32(uint8_t code);          /* low nibble */
+uint8_t qc_f4e2m1_from_f32(float x);           /* saturates at 6; ties to even code; +-0 as compressed-tensors: see facts */
+
+/* x rounded to what `dtype` (a float type) can hold, saturating only where the type has no infinity. */
+float qc_round_to(qc_dtype dtype, float x);
+
+/* Whole arrays, vectorised. `count` elements; packed types: two to a byte. Integers saturate and round half to
+ * even from floats. Types without a 4-bit partner must not alias. */
+void qc_decode_f32(qc_dtype dtype, const void *src, float *dst, size_t count);
+void qc_encode_f32(qc_dtype dtype, const float *src, void *dst, size_t count);
+/* Between any two types, through f32 where either is narrow, f64/i64 exactly where needed. */
+void qc_convert(qc_dtype from, const void *src, qc_dtype to, void *dst, size_t count);
+
+#endif
