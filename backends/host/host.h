@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * host.h - the CPU kernels: plain functions over pointers, which know nothing of the IR.
+ *
+ * Element types. D below is bf16, f16 or f32. Values of D are kept packed (uint16_t or float); arithmetic is
+ * f32, rounded to D exactly where the text of a function says so, and nowhere else.
+ *
+ * Order. Every sum has one written order, which depends on the lengths of the row and of its own sequence
+ * only. Threads choose rows, heads and tiles, never the order inside one; so results are the same bits for
+ * any thread count and for any grouping of sequences. A kernel that is called inside a parallel region runs
+ * on the calling thread alone; so an executor may give each thread a sequence.
+ *
+ * Strides and counts are in elements. Sizes are the caller's to check: what comes from files was checked
+ * where it entered. Unless said otherwise an output may be the very input (same pointer, same strides), else
+ * they must not overlap.
+ */
+#ifndef QC_HOST_HOST_H
+#define QC_HOST_HOST_H
+
+#include "ir/support/diag.h"
+#include "qc/dtype.h"
+
+/* ---- engine
+ * ---------------------------------------------------------------------------------------------------- */
+
+/* What kernels share: thread count, features of the processor, primitives of oneDNN. Any number may exist.
+ * All functions that take a const engine may be called from several threads at once. */
+typedef struct qc_host_engine qc_host_engine;
+
+typedef struct qc_host_options {
+    int thread_count;        /* 0: as many as OpenMP would take */
+    bool no_onednn;          /* products by the kernels of this folder alone */
+    bool no_native_products; /* multiply in f32 even where the processor multiplies bf16 */
+} qc_host_options;
+
+/* NULL after a diagnostic. `options` may be NULL. */
+qc_host_engine *qc_host_engine_create(qc_diag *diag, const qc_host_options *options);
+void qc_host_engine_destroy(qc_host_engine *engine);
+int qc_host_engine_thread_count(const qc_host_engine *engine);
+/* "oneDNN 2.6.3, bf16 products" or "avx2, f32 products": for reports; lives as long as the
+ * engine. */
+const char *qc_host_engine_description(const qc_host_engine *engine);
+
+/* ---- linear
+ * ---------------------------------------------------------------------------------------------------- */
+
+/* Which rows belong together: sequence s is rows starts[s] .. starts[s + 1] - 1. Each is tiled from its own
+ * first row. starts == NULL: all rows are one sequence. */
+typedef struct qc_host_sequences {
+    const size_t *starts; /* count + 1 entries; first 0, last the number of rows */
+    size_t count;
+} qc_host_sequences;
+
+/* One weight, prepared for products. Immutable once made: any number of threads may use it. */
+typedef struct qc_host_linear qc_host_linear;
+
+typedef struct qc_host_linear_spec {
+    size_t out_features, in_features; /* N, K: both at least 1 */
+    qc_dtype weight_dtype;            /* bf16, f16 or f32 */
+    const void *weight;   /* [N, K], row n at weight + n * weight_stride; copied, may be freed after */
+    size_t weight_stride; /* 0: K */
+    qc_dtype bias_dtype;
+    const void *bias; /* [N], or NULL; copied */
+    qc_dtype input_dtype;
+    qc_dtype output_dtype; /* QC_DTYPE_NONE: as the input; f32 gives the sums unrounded */
+} qc_host_linear_spec;
+
+/* `where` names the weight in diagnostics. NULL after a diagnostic (memory, types). */
+qc_host_linear *qc_host_linear_create(
+    qc_host_engine *engine, qc_diag *diag, const char *where, const qc_host_linear_spec *spec);
+void qc_host_linear_destroy(qc_host_linear *linear);
+/* What one prepared weight takes, without making it: for memory plans. */
+size_t qc_host_linear_bytes(const qc_host_engine *engine, const qc_host_linear_spec *spec);
+
+/* y[r, n] = round(sum_k x[r, k] w[n, k] + bias[n]): f32 sums, one rounding. x is [rows, K] with row stride
+ * x_stride (0: K), y is [rows, N] with y_stride (0: N); x and y must not overlap. */
+qc_status qc_host_linear_run(const qc_host_linear *linear, qc_diag *diag, const void *x, size_t x_stride,
+    void *y, size_t y_stride, size_t rows, qc_host_sequences sequences);
+
+/* ---- attention
+ * ------------------------------------------------------------------------------------------------- */
+
+/* A [tokens, heads, head_size] array. With `scale` it holds codes (f8e4m3, f8e5m2, i8) and the value is
+ * D(code * scale[head * scale_stride]); scale_stride 0 is one scale for all heads. */
+typedef struct qc_host_heads {
+    qc_dtype dtype;
+    const void *data;
+    size_t token_stride, head_stride; /* the innermost stride is 1 */
+    const float *scale;               /* NULL: values of D */
+    size_t scale_stride;
+} qc_host_heads;
+
+/* Eager attention with every rounding of the eager code (Transformers 5, eager_attention_forward):
+ *
+ *     s = D(q . k)   s = D(s * scale)   [s = D(D(tanh(D(s / cap))) * cap)]   masked s = D(s + finfo(D).min)
+ *     p = P(softmax_f32(s))   out = D(p . v)
+ *
+ * Query i stands at position past + i; key j at position j. Visible: j <= i's position if causal, and
+ * position
+ * - j < window if window is not 0, and the same chunk (position / chunk) if chunk is not 0. Query head h
+ * reads key head h / (query_heads / kv_heads). A probability of a masked key is 0, so masked strips are not
+ * computed. */
+typedef struct qc_host_attention {
+    qc_dtype dtype;        /* D: of scores and output */
+    qc_dtype probs_dtype;  /* P; QC_DTYPE_NONE: D */
+    qc_dtype scores_dtype; /* of the scores if not D; QC_DTYPE_NONE: D */
+    qc_host_heads q, k, v;
+    void *out; /* [queries, query_heads, value_size] of D */
+    size_t out_token_stride, out_head_stride;
+    size_t queries, past, keys; /* keys = past + queries if causal; else any */
+    size_t query_heads, kv_heads;
+    size_t head_size;  /* of q and k */
+    size_t value_size; /* of v and out; 0: head_size */
+    float scale;
+    bool causal;
+    size_t window;      /* 0: none; counts the query itself */
+    size_t chunk;       /* 0: none */
+    float soft_cap;     /* 0: none */
+    const float *sinks; /* [query_heads] extra logits in the softmax's sum, values of D; NULL: none */
+} qc_host_attention;
+
+qc_status qc_host_attention_run(
+    const qc_host_engine *engine, qc_diag *diag, const char *where, const qc_host_attention *attention);
+
+/* ---- rows
+ * ------------------------------------------------------------------------------------------------------ */
+
+typedef enum qc_host_norm_style {
+    QC_HOST_NORM_ROUND_THEN_SCALE, /* D(w * D(x * r)): Llama and most */
+    QC_HOST_NORM_SCALE_THEN_ROUND, /* D((offset + w) * (x * r)) in f32: Gemma (offset 1), gpt-oss (offset 0)
+                                    */
+} qc_host_norm_style;
+
+typedef struct qc_host_norm {
+    qc_dtype dtype;       /* D, of x and y */
+    const void *x;        /* row (t, h) at t * token_stride + h * head_stride, `size` elements */
+    void *y;              /* laid out as x */
+    size_t tokens, heads; /* heads 1 for a norm over the whole row */
+    size_t token_stride, head_stride;
+    size_t size;
+    qc_dtype weight_dtype;
+    const void *weight;        /* [size]; NULL: none */
+    size_t weight_head_stride; /* 0: one weight for all heads */
+    float weight_offset;
+    float eps;
+    qc_host_norm_style style;
+} qc_host_norm;
+
+/* RMSNorm: r = 1 / sqrt(mean(x^2) + eps) in f32. */
+void qc_host_rmsnorm(const qc_host_engine *engine, const qc_host_norm *norm);
+
+typedef enum qc_host_rope_style {
+    QC_HOST_ROPE_HALVES, /* pairs (i, i + rotary_size / 2) */
+    QC_HOST_ROPE_PAIRS,  /* pairs (2i, 2i + 1) */
+} qc_host_rope_style;
+
+typedef struct qc_host_rope {
+    qc_dtype dtype;
+    const void *x; /* [tokens, heads, head_size] */
+    void *y;       /* laid out as x */
+    size_t tokens, heads, head_size, token_stride, head_stride;
+    size_t rotary_offset;  /* first rotated element of a head; the rest is copied */
+    size_t rotary_size;    /* even */
+    const void *cos, *sin; /* values of table_dtype; row t for token t */
+    qc_dtype table_dtype;
+    size_t table_stride; /* row stride of the tables: rotary_size / 2 columns are read */
+    qc_host_rope_style style;
+    bool round_once; /* false: D(D(x cos) + D(rot sin)); true: D(x cos + rot sin) in f32 */
+} qc_host_rope;
+
+void qc_host_rope_apply(const qc_host_engine *engine, const qc_host_rope *rope);
+
+/* y[t] = table[ids[t]] (* scale, rounded to dtype, unless scale is 1). ids are checked: an id outside [0,
+ * rows) is an error that names `where`. */
+qc_status qc_host_embed(const qc_host_engine *engine, qc_diag *diag, const char *where, qc_dtype dtype,
+    const void *table, size_t table_rows, size_t row_size, const int64_t *ids, size_t tokens, float scale,
+    void *y);
+
+typedef enum qc_host_unary_op {
+    QC_HOST_SILU,      /* D(x / (1 + exp(-x))) */
+    QC_HOST_SIGMOID,   /* D(1 / (1 + exp(-x))) */
+    QC_HOST_GELU_TANH, /* D(0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))) */
+    QC_HOST_RELU,
+    QC_HOST_NEG,
+    QC_HOST_EXP,
+    QC_HOST_TANH,
+} qc_host_unary_op;
+
+/* y[i] = D(op(x[i])), f32 inside. */
+void qc_host_unary(
+    const qc_host_engine *engine, qc_host_unary_op op, qc_dtype dtype, const void *x, void *y, size_t count);
+
+typedef enum qc_host_binary_op {
+    QC_HOST_ADD,
+    QC_HOST_SUB,
+    QC_HOST_MUL,
+    QC_HOST_DIV,
+} qc_host_binary_op;
+
+/* y[r, c] = D(a[r, c] op b[r * b_row_stride + c * b_column_stride]): b_row_stride 0 broadcasts one row,
+ * b_column_stride 0 a column of row values; (columns, 1) is elementwise, (0, 0) a scalar. a and y are
+ * contiguous. */
+void qc_host_binary(const qc_host_engine *engine, qc_host_binary_op op, qc_dtype dtype, const void *a,
+    const void *b, size_t b_row_stride, size_t b_column_stride, void *y, size_t rows, size_t columns);
+
+/* y = D(D(silu(gate)) * up), the middle of a gated MLP, in one sweep. Rows of `columns`; strides in elements.
+ */
+void qc_host_silu_mul(const qc_host_engine *engine, qc_dtype dtype, const void *gate, size_t gate_stride,
+    const void *up, size_t up_stride, void *y, size_t y_stride, size_t rows, size_t columns);
+
+/* y = D(softmax(x)) of each contiguous row, f32 inside. */
+void qc_host_softmax(
+    const qc_host_engine *engine, qc_dtype dtype, const void *x, void *y, size_t rows, size_t columns);
+
+/* Any type to any type (ir/dtype's codec), split among threads. Byte-sized types and larger. */
+void qc_host_convert(
+    const qc_host_engine *engine, qc_dtype from, const void *src, qc_dtype to, void *dst, size_t count);
+
+/* ---- statistics and evaluation
+ * --------------------------------------------------------------------------------- */
+
+/* min[h], max[h] over tokens and head_size of x [tokens, heads, head_size] of D. Zeros count as -0 < +0, so
+ * the result does not depend on the order. false if a value is infinite or NaN (min, max then say nothing),
+ * or tokens is 0. */
+bool qc_host_minmax_heads(const qc_host_engine *engine, qc_dtype dtype, const void *x, size_t tokens,
+    size_t heads, size_t head_size, size_t token_stride, size_t head_stride, float *min, float *max);
+
+/* The same per column of [rows, columns]: min[c], max[c]. */
+bool qc_host_minmax_columns(const qc_host_engine *engine, qc_dtype dtype, const void *x, size_t rows,
+    size_t columns, size_t row_stride, float *min, float *max);
+
+/* log sum_c exp(x[c] - max) + max of one row of f32 logits; f64 sums in a fixed order. */
+double qc_host_logsumexp(const float *logits, size_t columns);
+/* log-probability of `target`. */
+double qc_host_log_prob(const float *logits, size_t columns, size_t target);
+/* First index of the largest value; NaN never wins; 0 for a row of NaN. */
+size_t qc_host_argmax(const float *logits, size_t columns);
+/* sum_c p (log p - log q), p and q the softmax of two rows. */
+double qc_host_kl(const float *logits_p, const float *logits_q, size_t columns);
+
+#endif
