@@ -56,17 +56,20 @@ float qc_f8e5m2_to_f32(uint8_t code);
 uint8_t qc_f8e5m2_from_f32(float x);           /* overflows to infinity, as torch */
 uint8_t qc_f8e5m2_from_f32_saturate(float x);
 float qc_f8e8m0_to_f32(uint8_t code);          /* 2^(code-127); 255 is NaN */
+uint8_t qc_f8e8m0_from_f32(float x);           /* nearest exponent of |x|, ties up; infinity and NaN: 255 */
 float qc_f4e2m1_to_f32(uint8_t code);          /* low nibble */
 uint8_t qc_f4e2m1_from_f32(float x);           /* saturates at 6; ties to even code; +-0 as compressed-tensors: see facts */
 
 /* x rounded to what `dtype` (a float type) can hold, saturating only where the type has no infinity. */
 float qc_round_to(qc_dtype dtype, float x);
 
-/* Whole arrays, vectorised. `count` elements; packed types: two to a byte. Integers saturate and round half to
- * even from floats. Types without a 4-bit partner must not alias. */
+/* Whole arrays, vectorised. `count` elements; packed types: two to a byte, the spare nibble behind an odd last
+ * element written as zero. Integers saturate and round half to even from floats, NaN becomes 0. Floats encode as
+ * qc_round_to rounds: saturating only where the type has no infinity. src and dst do not overlap. */
 void qc_decode_f32(qc_dtype dtype, const void *src, float *dst, size_t count);
 void qc_encode_f32(qc_dtype dtype, const float *src, void *dst, size_t count);
-/* Between any two types, through f32 where either is narrow, f64/i64 exactly where needed. */
+/* Between any two types: integer to integer and f64 from and to integers exactly, everything else through f32 (so
+ * f64 to bf16 rounds twice, as PyTorch does). Into bool: whether not zero. */
 void qc_convert(qc_dtype from, const void *src, qc_dtype to, void *dst, size_t count);
 
 #endif
