@@ -34,15 +34,17 @@ struct qc_json {
     const char *key;     /* name of this member in its object, else NULL */
     size_t key_length;
     qc_json *first, *next; /* children of array/object in order; next sibling */
+    qc_json *last;         /* the last child, so that appending takes no walk */
     qc_map *members;     /* object: key -> qc_json *, NULL when empty */
     uint32_t line;       /* where the value starts, from 1 */
 };
 
 /* Parses one value that fills the text (white space aside). `where` names the source in errors
- * (`where:line:col: ...`). NULL on error. max_depth bounds nesting (256 is plenty). */
+ * (`where:line:col: ...`). NULL on error. Nesting is bounded by 256; a number that is no finite double is an error. */
 qc_json *qc_json_parse(qc_diag *diag, qc_arena *arena, const char *where, const char *text, size_t length);
 /* Member of an object, NULL when absent or not an object. */
 const qc_json *qc_json_get(const qc_json *object, const char *key);
+/* Child number `index`, NULL when there is none. Walks the chain: a loop over all goes by first and next. */
 const qc_json *qc_json_at(const qc_json *array, size_t index);
 
 /* Typed access with errors "where: KEY must be ...". A missing key gives the default without error when
@@ -59,7 +61,8 @@ qc_status qc_json_string(
 /* Building: values owned by the arena. */
 qc_json *qc_json_new(qc_arena *arena, qc_json_kind kind);
 qc_json *qc_json_new_int(qc_arena *arena, int64_t value);
-qc_json *qc_json_new_double(qc_arena *arena, double value); /* token as Python's repr */
+/* Token as Python's repr; null for infinities and NaN, which JSON has not. */
+qc_json *qc_json_new_double(qc_arena *arena, double value);
 qc_json *qc_json_new_bool(qc_arena *arena, bool value);
 qc_json *qc_json_new_string(qc_arena *arena, const char *text);
 /* Appends to an array; sets (replaces in place, else appends) in an object. `value` must have no parent. */

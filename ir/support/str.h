@@ -34,6 +34,10 @@ void qc_str_add_f32(qc_str *s, float value);
 void qc_str_add_bf16(qc_str *s, float value);
 void qc_str_add_f16(qc_str *s, float value);
 
+/* The double nearest to the decimal text[length] ([+-]digits[.digits][e[+-]digits], already checked by the caller);
+ * infinite when too large, NaN only when memory runs out. Does not depend on the locale. */
+double qc_decimal_to_f64(const char *text, size_t length);
+
 bool qc_starts_with(const char *text, const char *prefix);
 bool qc_ends_with(const char *text, const char *suffix);
 /* The entry of names[count] nearest to `name` by edit distance, or NULL when none is near enough to suggest

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * json_write.c - JSON as Python's json.dumps with ensure_ascii writes it (documentation of the json module,
+ * CPython 3): with an indent, items on lines of their own and "," at the line's end; without, ", " and ": ".
+ */
+#include "ir/support/json.h"
+
+#include <stdlib.h>
+
+typedef struct writer {
+    qc_str *out;
+    qc_arena scratch;
+    int indent;
+    bool sort_keys;
+} writer;
+
+/* The code point at *at, which moves behind it. Parsed text is valid; a byte that is not UTF-8 in text put
+ * together by a program becomes U+FFFD. */
+static uint32_t next_code(const unsigned char **at, const unsigned char *end)
+{
+    uint32_t code = *(*at)++;
+    int more = code >= 0xf0 && code <= 0xf4 ? 3 : code >= 0xe0 ? 2 : 1;
+    if (code < 0x80)
+        return code;
+    if (code < 0xc2 || code > 0xf4 || end - *at < more)
+        return 0xfffd;
+    uint32_t result = code & (0x3fu >> more);
+    for (int i = 0; i < more; i++) {
+        if (((*at)[i] & 0xc0) != 0x80)
+            return 0xfffd;
+        result = result << 6 | ((*at)[i] & 0x3fu);
+    }
+    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
+    if (result < least[more] || result > 0x10ffff || (result >= 0xd800 && result <= 0xdfff))
+        return 0xfffd;
+    *at += more;
+    return result;
+}
+
+static void write_string(qc_str *out, const char *text, size_t length)
+{
+    const unsigned char *at = (const unsigned char *)text, *end = at + length, *run = at;
+    qc_str_add_char(out, '"');
+    while (at < end) {
+        if (*at >= 0x20 && *at < 0x7f && *at != '"' && *at != '\\') {
+            at++;
+            continue;
+        }
+        qc_str_add_bytes(out, (const char *)run, (size_t)(at - run));
+        uint32_t code = next_code(&at, end);
+        run = at;
+        static const char names[] = "\"\\bfnrt", values[] = "\"\\\b\f\n\r\t";
+        const char *value = code && code < 0x80 ? strchr(values, (int)code) : NULL;
+        if (value) {
+            qc_str_add_char(out, '\\');
+            qc_str_add_char(out, names[value - values]);
+        } else if (code >= 0x10000) {
+            qc_str_addf(out, "\\u%04x\\u%04x", 0xd800 + ((code - 0x10000) >> 10), 0xdc00 + (code & 0x3ff));
+        } else {
+            qc_str_addf(out, "\\u%04x", code);
+        }
+    }
+    qc_str_add_bytes(out, (const char *)run, (size_t)(at - run));
+    qc_str_add_char(out, '"');
+}
+
+static void write_number(qc_str *out, const qc_json *value)
+{
+    if (strpbrk(value->text, ".eE"))
+        qc_str_add_f64(out, value->number);
+    else if (strcmp(value->text, "-0") == 0) /* an int in Python, where it has no sign */
+        qc_str_add_char(out, '0');
+    else
+        qc_str_add_bytes(out, value->text, value->length);
+}
+
+static void write_break(writer *w, int depth)
+{
+    if (w->indent < 0)
+        return;
+    qc_str_add_char(w->out, '\n');
+    for (int i = 0; i < depth * w->indent; i++)
+        qc_str_add_char(w->out, ' ');
+}
+
+/* UTF-8 sorts by bytes as its code points do. */
+static int compare_keys(const void *a, const void *b)
+{
+    const qc_json *x = *(const qc_json *const *)a, *y = *(const qc_json *const *)b;
+    size_t length = x->key_length < y->key_length ? x->key_length : y->key_length;
+    int order = memcmp(x->key, y->key, length);
+    return order ? order : (x->key_length > y->key_length) - (x->key_length < y->key_length);
+}
+
+static const qc_json **sorted_members(writer *w, const qc_json *object)
+{
+    const qc_json **members = QC_NEW_ARRAY(&w->scratch, const qc_json *, object->length);
+    size_t count = 0;
+    for (const qc_json *member = object->first; member; member = member->next)
+        members[count++] = member;
+    qsort(members, count, sizeof *members, compare_keys);
+    return members;
+}
+
+static void write_value(writer *w, const qc_json *value, int depth);
+
+static void write_container(writer *w, const qc_json *value, int depth)
+{
+    bool object = value->kind == QC_JSON_OBJECT;
+    qc_str_add_char(w->out, object ? '{' : '[');
+    if (value->length) {
+        const qc_json **sorted = object && w->sort_keys ? sorted_members(w, value) : NULL;
+        const qc_json *item = value->first;
+        for (size_t i = 0; i < value->length; i++, item = item->next) {
+            const qc_json *member = sorted ? sorted[i] : item;
+            if (i)
+                qc_str_add(w->out, w->indent < 0 ? ", " : ",");
+            write_break(w, depth + 1);
+            if (object) {
+                write_string(w->out, member->key, member->key_length);
+                qc_str_add(w->out, ": ");
+            }
+            write_value(w, member, depth + 1);
+        }
+        write_break(w, depth);
+    }
+    qc_str_add_char(w->out, object ? '}' : ']');
+}
+
+static void write_value(writer *w, const qc_json *value, int depth)
+{
+    switch (value->kind) {
+    case QC_JSON_NULL:
+        qc_str_add(w->out, "null");
+        break;
+    case QC_JSON_BOOL:
+        qc_str_add(w->out, value->boolean ? "true" : "false");
+        break;
+    case QC_JSON_NUMBER:
+        write_number(w->out, value);
+        break;
+    case QC_JSON_STRING:
+        write_string(w->out, value->text, value->length);
+        break;
+    case QC_JSON_ARRAY:
+    case QC_JSON_OBJECT:
+        write_container(w, value, depth);
+        break;
+    }
+}
+
+void qc_json_write(qc_str *out, const qc_json *value, int indent, bool sort_keys)
+{
+    writer w = {.out = out, .indent = indent, .sort_keys = sort_keys};
+    qc_arena_init(&w.scratch, out->oom);
+    write_value(&w, value, 0);
+    qc_arena_fini(&w.scratch);
+}
