@@ -56,39 +56,6 @@ static void skip_space(parser *p)
     }
 }
 
-/* Length of the valid UTF-8 sequence at `at` (RFC 3629 section 4: no surrogates, no overlong forms), 0 if
- * there is none. */
-static int utf8_length(const unsigned char *at, size_t room)
-{
-    static const struct {
-        unsigned char first, last, second_low, second_high;
-        int length;
-    } rows[] = {
-        {0x00, 0x7f, 0, 0, 1},
-        {0xc2, 0xdf, 0x80, 0xbf, 2},
-        {0xe0, 0xe0, 0xa0, 0xbf, 3},
-        {0xe1, 0xec, 0x80, 0xbf, 3},
-        {0xed, 0xed, 0x80, 0x9f, 3},
-        {0xee, 0xef, 0x80, 0xbf, 3},
-        {0xf0, 0xf0, 0x90, 0xbf, 4},
-        {0xf1, 0xf3, 0x80, 0xbf, 4},
-        {0xf4, 0xf4, 0x80, 0x8f, 4},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        if (at[0] < rows[i].first || at[0] > rows[i].last)
-            continue;
-        if ((size_t)rows[i].length > room)
-            return 0;
-        if (rows[i].length > 1 && (at[1] < rows[i].second_low || at[1] > rows[i].second_high))
-            return 0;
-        for (int k = 2; k < rows[i].length; k++)
-            if (at[k] < 0x80 || at[k] > 0xbf)
-                return 0;
-        return rows[i].length;
-    }
-    return 0;
-}
-
 static void add_utf8(qc_str *out, uint32_t code)
 {
     char bytes[4];
@@ -187,7 +154,7 @@ static bool read_string(parser *p, const char **text, size_t *length)
         } else if (c < 0x80) {
             p->at++;
         } else {
-            int bytes = utf8_length((const unsigned char *)p->at, (size_t)(p->end - p->at));
+            int bytes = qc_utf8_length((const unsigned char *)p->at, (size_t)(p->end - p->at));
             if (!bytes)
                 return fail_at(p, p->at, "string is not valid UTF-8");
             p->at += bytes;

@@ -18,23 +18,15 @@ typedef struct writer {
  * together by a program becomes U+FFFD. */
 static uint32_t next_code(const unsigned char **at, const unsigned char *end)
 {
+    int length = qc_utf8_length(*at, (size_t)(end - *at));
     uint32_t code = *(*at)++;
-    int more = code >= 0xf0 && code <= 0xf4 ? 3 : code >= 0xe0 ? 2 : 1;
-    if (code < 0x80)
-        return code;
-    if (code < 0xc2 || code > 0xf4 || end - *at < more)
+    if (length == 0)
         return 0xfffd;
-    uint32_t result = code & (0x3fu >> more);
-    for (int i = 0; i < more; i++) {
-        if (((*at)[i] & 0xc0) != 0x80)
-            return 0xfffd;
-        result = result << 6 | ((*at)[i] & 0x3fu);
-    }
-    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
-    if (result < least[more] || result > 0x10ffff || (result >= 0xd800 && result <= 0xdfff))
-        return 0xfffd;
-    *at += more;
-    return result;
+    if (length > 1)
+        code &= 0x7fu >> length;
+    for (int i = 1; i < length; i++)
+        code = code << 6 | (*(*at)++ & 0x3fu);
+    return code;
 }
 
 static void write_string(qc_str *out, const char *text, size_t length)

@@ -38,6 +38,10 @@ void qc_str_add_f16(qc_str *s, float value);
  * infinite when too large, NaN only when memory runs out. Does not depend on the locale. */
 double qc_decimal_to_f64(const char *text, size_t length);
 
+/* Length (1 to 4) of the valid UTF-8 sequence that begins at `at`, with room > 0 bytes to read; 0 if there is none
+ * (RFC 3629 section 4: no surrogates, no overlong forms). */
+int qc_utf8_length(const unsigned char *at, size_t room);
+
 bool qc_starts_with(const char *text, const char *prefix);
 bool qc_ends_with(const char *text, const char *suffix);
 /* The entry of names[count] nearest to `name` by edit distance, or NULL when none is near enough to suggest
