@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT
+"""The op table: every operation of the IR is declared here, once.
+
+gen_ops.py derives from it the enum, the info table (parser, printer and verifier read that), the typed builders of
+qc/ops.h, the scalar functions of elementwise ops, and docs/ops.md.
+
+op(name, doc, operands, attrs, ...)
+  operands   "x" required, "bias?" optional (printed as bias=%b), "xs..." variadic (last). "x: float" restricts the class:
+             float, int, any (the default).
+  results    names; one result "y" by default.
+  attrs      "name: kind" with kind bool, int, float, string, word, symbol, list, map, data, dtype; "name: kind!" is
+             required; "name: kind = default" has a default, which is not printed; "word(a|b)" lists the words.
+  traits     pure: no effect (the default). effect: stays although unused. identity: cse never merges it.
+             elementwise: operands broadcast as in numpy, the result has the element type of the first operand (or the
+             attribute `to`). same_type: the result has the type of the first operand. typed: the result type
+             cannot be inferred and is written. independent: depends on ids and positions alone, cheap to do again.
+  positional the attribute that is written right after the op's name, without its key.
+  expr       elementwise: the scalar expression, over the operands' names, computed in f32, rounded once to the element
+             type of the result. See scalar.py for the grammar.
+  decomposition  composite: its meaning in IR text over other ops; ${attr}, ${dtype:x} and ${dim:x:i} are filled in; a line
+             starting with ?name is kept when the operand or attribute is there and not false, !name when it is not.
+  infer, verify, eval are C hooks found by name: qc_infer_NAME, qc_verify_NAME (verify=True), qc_eval_NAME.
+"""
+
+OPS = []
+
+
+def op(name, doc, operands=(), attrs=(), results=("y",), traits=(), positional=None, expr=None,
+       decomposition=None, infer=True, verify=False):
+    OPS.append(dict(name=name, doc=doc, operands=list(operands), attrs=list(attrs), results=list(results),
+                    traits=list(traits), positional=positional, expr=expr, decomposition=decomposition, infer=infer,
+                    verify=verify))
+
+
+# ---- sources ------------------------------------------------------------------------------------------------
+
+op("weight", "A tensor of the source checkpoint, by name; converted exactly when the type is wider than the stored one.",
+   attrs=["tensor: string!"], positional="tensor", traits=["typed", "identity"], infer=False, verify=True)
+op("const", "A constant of at most 1,024 elements, in row-major order.",
+   attrs=["value: data!"], positional="value", traits=["typed"], infer=False, verify=True)
+op("positions", "The position of each token: its index in the call plus the number of tokens already in the cache.",
+   ["ids: int"], traits=["same_type", "independent"])
+
+# ---- elementwise --------------------------------------------------------------------------------------------
+
+ELEMENTWISE = ["elementwise"]
+op("add", "Sum.", ["x: float", "z: float"], traits=ELEMENTWISE, expr="add(x, z)")
+op("sub", "Difference.", ["x: float", "z: float"], traits=ELEMENTWISE, expr="sub(x, z)")
+op("mul", "Product.", ["x: float", "z: float"], traits=ELEMENTWISE, expr="mul(x, z)")
+op("div", "Quotient.", ["x: float", "z: float"], traits=ELEMENTWISE, expr="div(x, z)")
+op("minimum", "The smaller of two; NaN if one is NaN.", ["x: float", "z: float"], traits=ELEMENTWISE, expr="min(x, z)")
+op("maximum", "The larger of two; NaN if one is NaN.", ["x: float", "z: float"], traits=ELEMENTWISE, expr="max(x, z)")
+op("neg", "The negative.", ["x: float"], traits=ELEMENTWISE, expr="neg(x)")
+op("abs", "The absolute value.", ["x: float"], traits=ELEMENTWISE, expr="abs(x)")
+op("sqrt", "The square root.", ["x: float"], traits=ELEMENTWISE, expr="sqrt(x)")
+op("rsqrt", "The reciprocal of the square root.", ["x: float"], traits=ELEMENTWISE, expr="div(1.0, sqrt(x))")
+op("exp", "e to the power x.", ["x: float"], traits=ELEMENTWISE, expr="exp(x)")
+op("log", "The natural logarithm.", ["x: float"], traits=ELEMENTWISE, expr="log(x)")
+op("sin", "The sine of x radians.", ["x: float"], traits=ELEMENTWISE, expr="sin(x)")
+op("cos", "The cosine of x radians.", ["x: float"], traits=ELEMENTWISE, expr="cos(x)")
+op("tanh", "The hyperbolic tangent.", ["x: float"], traits=ELEMENTWISE, expr="tanh(x)")
+op("sigmoid", "1 / (1 + e^-x).", ["x: float"], traits=ELEMENTWISE, expr="div(1.0, add(1.0, exp(neg(x))))")
+op("silu", "x / (1 + e^-x), the gate of Llama's MLP.", ["x: float"], traits=ELEMENTWISE,
+   expr="div(x, add(1.0, exp(neg(x))))")
+op("gelu_tanh", "GELU in its tanh form.", ["x: float"], traits=ELEMENTWISE,
+   expr="mul(mul(0.5, x), add(1.0, tanh(mul(0.7978845608028654, fma(mul(0.044715, mul(x, x)), x, x)))))")
+op("cast", "The same values in another element type, rounded to nearest even.", ["x"], ["to: dtype!"], traits=ELEMENTWISE,
+   expr="x")
+
+# ---- shape --------------------------------------------------------------------------------------------------
+
+op("reshape", "The same elements in row-major order under another shape.", ["x"], traits=["typed"], infer=False, verify=True)
+op("transpose", "Dimension i of the result is dimension perm[i] of x.", ["x"], ["perm: list!"])
+op("slice", "Elements start <= i < stop of one axis.", ["x"], ["axis: int!", "start: int!", "stop: int!"])
+op("concat", "The operands one after another along an axis.", ["xs..."], ["axis: int!"])
+op("split_heads", "[B, S, heads * d] as [B, heads, S, d].", ["x"], ["heads: int!"])
+op("merge_heads", "[B, heads, S, d] as [B, S, heads * d].", ["x"])
+op("repeat_heads", "[B, heads, S, d] with every head repeated `times` times in place.", ["x"], ["times: int!"])
+op("rotate_half", "The last dimension split in halves a, b becomes -b, a.", ["x: float"], traits=["same_type"])
+
+# ---- products and reductions --------------------------------------------------------------------------------
+
+op("linear", "y = x w^T + bias: sums in f32, the bias added in f32, rounded once. x [..., in], w [out, in], bias [out].",
+   ["x: float", "w: float", "bias?: float"])
+op("matmul", "Batched product over the last two dimensions; sums in f32, rounded once to `to`.", ["x: float", "z: float"],
+   ["transpose_z: bool = false", "to: dtype!"])
+op("embedding", "Row ids[b, s] of the table w [vocabulary, hidden].", ["ids: int", "w"], traits=["independent"])
+op("reduce_sum", "The sum over the last dimension, kept as 1; f32 sums.", ["x: float"])
+op("reduce_mean", "The mean over the last dimension, kept as 1; f32 sums.", ["x: float"])
+op("reduce_max", "The maximum over the last dimension, kept as 1.", ["x: float"])
+op("attention_mask",
+   "Adds the most negative finite number of the element type where query i must not see key j. Scores are [B, heads, S, P+S]; "
+   "query i has position P+i. causal: sees j <= P+i; window w > 0: and j > P+i-w.",
+   ["x: float"], ["causal: bool = false", "window: int = 0"], traits=["same_type"])
+op("softmax", "exp(x - max) / sum over the last dimension, each step in the element type of x.", ["x: float"],
+   traits=["same_type"], decomposition="""
+  %m = reduce_max %x
+  %d = sub %x, %m
+  %e = exp %d
+  %s = reduce_sum %e
+  %y = div %e, %s
+""")
+
+# ---- composite ops of transformers --------------------------------------------------------------------------
+
+op("rmsnorm", "w * (x / sqrt(mean(x^2) + eps)) over the last dimension; the normalised x is computed in f32 and rounded "
+   "before the product with w.", ["x: float", "w: float"], ["eps: float!"], traits=["same_type"], decomposition="""
+  %f = cast %x {to = f32}
+  %q = mul %f, %f
+  %a = reduce_mean %q
+  %c = const [${eps}] : f32[1]
+  %b = add %a, %c
+  %r = rsqrt %b
+  %n = mul %f, %r
+  %h = cast %n {to = ${dtype:x}}
+  %y = mul %h, %w
+""")
+op("rope_cos", "cos(position * frequency) * attention factor as [B, 1, S, dims]; frequencies repeat in both halves. "
+   "`scaling` is a map with `type` linear, dynamic, llama3 or yarn and that type's parameters.",
+   ["pos: int"], ["theta: float!", "dims: int!", "scaling: map"], traits=["independent"])
+op("rope_sin", "sin(position * frequency) * attention factor as [B, 1, S, dims]; see rope_cos.",
+   ["pos: int"], ["theta: float!", "dims: int!", "scaling: map"], traits=["independent"])
+op("rope", "Rotary position embedding of x [B, heads, S, d], in halves: x * cos + rotate_half(x) * sin. cos and sin are "
+   "computed in f32 and rounded to `tables`; each product and the sum are rounded to the type of x.",
+   ["x: float", "pos: int"], ["theta: float!", "scaling: map", "tables: dtype!"], traits=["same_type"], decomposition="""
+  %c0 = rope_cos %pos {dims = ${dim:x:-1}, theta = ${theta}, scaling = ${scaling}}
+  %s0 = rope_sin %pos {dims = ${dim:x:-1}, theta = ${theta}, scaling = ${scaling}}
+  %c = cast %c0 {to = ${tables}}
+  %s = cast %s0 {to = ${tables}}
+  %a = mul %x, %c
+  %r = rotate_half %x
+  %b = mul %r, %s
+  %y = add %a, %b
+""")
+op("attention",
+   "Scaled dot-product attention, eager: scores = q k^T rounded to `scores`, times scale and masked there, softmax in `softmax`, "
+   "rounded to `probs`, times v. q [B, H, S, d], k and v [B, G, P+S, d], H a multiple of G. With scales, q, k or v are codes and are "
+   "dequantized to `probs` first.",
+   ["q", "k", "v", "q_scale?: float", "k_scale?: float", "v_scale?: float"],
+   ["scale: float!", "causal: bool = false", "window: int = 0", "scores: dtype!", "softmax: dtype!", "probs: dtype!"],
+   verify=True, decomposition="""
+  ?q_scale %q = dequantize %q, %q_scale {to = ${probs}}
+  ?k_scale %k = dequantize %k, %k_scale {to = ${probs}}
+  ?v_scale %v = dequantize %v, %v_scale {to = ${probs}}
+  %kr = repeat_heads %k {times = ${group:q:k}}
+  %vr = repeat_heads %v {times = ${group:q:v}}
+  %s0 = matmul %q, %kr {to = ${scores}, transpose_z}
+  %c = const [${scale}] : f32[1]
+  %s1 = mul %s0, %c
+  %s2 = attention_mask %s1 {causal = ${causal}, window = ${window}}
+  %s3 = cast %s2 {to = ${softmax}}
+  %p0 = softmax %s3
+  %p1 = cast %p0 {to = ${probs}}
+  %y = matmul %p1, %vr {to = ${probs}}
+""")
+op("hadamard", "x times the normalised Sylvester-Hadamard matrix over blocks of `size` (a power of two) of the last dimension: "
+   "f32 sums, scaled by 1/sqrt(size), rounded once.", ["x: float"], ["size: int!"], traits=["same_type"], verify=True)
+
+# ---- state --------------------------------------------------------------------------------------------------
+
+op("cache_append",
+   "Puts x [B, G, S, d] behind what earlier calls left in this cache and gives all of it, [B, G, P+S, d]. The cache is named by "
+   "the module and `slot`.", ["x"], ["slot: word(k|v)!"], traits=["effect", "identity", "typed"], infer=False, verify=True)
+
+# ---- quantization -------------------------------------------------------------------------------------------
+
+op("observe",
+   "Running statistics of x over all calibration data: row 0 the minimum, row 1 the maximum, per tensor [2, 1] or per head "
+   "[2, heads] of x [B, heads, S, d]; `observer` says how sequences are folded. Calibration replaces it by its result.",
+   ["x: float"], ["tap: string!", "observer: word(static_minmax|memoryless_minmax|minmax) = static_minmax",
+                  "granularity: word(tensor|head)!"], traits=["identity"])
+op("qparams",
+   "The scale that part `arg` of a scheme gives to x (`from = data`) or to statistics [2, n] (`from = stat`). Granularity tensor: [1]; "
+   "head: [heads, 1, 1]; channel: [rows, 1]; token: [..., 1]. The arithmetic is the row `arith` of the scheme.",
+   ["x: float"], ["scheme: symbol!", "arg: word(input|weights)!", "from: word(data|stat) = data"], results=["scale"],
+   traits=["identity"], verify=True)
+op("quantize", "Codes of x under a scale: saturate(round(x / scale)) in the arithmetic of the scheme.", ["x: float", "scale: float"],
+   ["scheme: symbol!", "arg: word(input|weights)!"], traits=["identity"], verify=True)
+op("dequantize", "code * scale, rounded to `to`.", ["x", "scale: float"], ["to: dtype!"])
