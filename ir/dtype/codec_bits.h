@@ -58,6 +58,21 @@ QC_INLINE uint32_t qc_bits_decode(uint32_t c, int emin, int mant)
     return (c >> mant) == 0 ? tiny : normal;
 }
 
+/* A NaN becomes the positive quiet one. Masks instead of a choice: compilers thread the constant through all
+ * that follows, and the loop around it is then no longer one that vectorises. */
+QC_INLINE uint32_t qc_bits_canonical(uint32_t u)
+{
+    uint32_t nan = 0u - (uint32_t)((u & 0x7fffffffu) > QC_F32_INF);
+    return (u & ~nan) | (0x7fc00000u & nan);
+}
+
+/* Bits of an f32 rounded to bf16, for numbers, infinities and the canonical NaN, which all come out right. In
+ * 32-bit steps only: narrowing and widening again would cost more than the rounding. */
+QC_INLINE uint32_t qc_bits_round_bf16(uint32_t u)
+{
+    return (u + 0x7fffu + ((u >> 16) & 1u)) & 0xffff0000u;
+}
+
 QC_INLINE uint32_t qc_bits_f16_encode(uint32_t u)
 {
     uint32_t a = u & 0x7fffffffu, sign = (u >> 16) & 0x8000u;

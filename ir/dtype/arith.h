@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * arith.h - the arithmetic of quantization: scales, codes, and folds of observed ranges.
+ *
+ * Which steps are rounded, by what an absolute maximum is divided and what replaces a zero scale decide the
+ * codes, and producers of checkpoints disagree about them. Each dialect is therefore one row of a table; a
+ * scheme names its row, and nothing else in the compiler knows the differences.
+ *
+ * Throughout, D is the element type of the model: bf16, f16 or f32. "Rounded to D" is to nearest, ties to
+ * even. Numbers in D travel as f32, which holds each of them exactly; arrays in D are in their own storage.
+ * All functions are pure, cannot fail on any input value, and carry NaN through (into integer codes as 0,
+ * into float codes as the NaN with a clear sign bit), so that whoever sees the result can name the tensor.
+ */
+#ifndef QC_DTYPE_ARITH_H
+#define QC_DTYPE_ARITH_H
+
+#include "qc/dtype.h"
+
+/* The numbers that a code can stand for. Float codes are one byte each. Integer codes of 2 to 8 bits are
+ * signed, one to a byte (i8); packing them more densely is a matter of the file format. */
+typedef struct qc_grid {
+    qc_dtype
+        storage; /* QC_F8E4M3, QC_F8E5M2, or QC_I8 for integers of any width; QC_DTYPE_NONE: no such grid */
+    int bits;
+    float min, max;
+} qc_grid;
+
+/* `dtype` QC_F8E4M3, QC_F8E5M2, QC_I4 or QC_I8. Any other gives a grid whose storage is QC_DTYPE_NONE. */
+qc_grid qc_grid_of(qc_dtype dtype);
+/* Integers of 2 to 8 bits, [-2^(bits-1), 2^(bits-1) - 1]; other widths give storage QC_DTYPE_NONE. */
+qc_grid qc_grid_int(int bits);
+
+/* What to divide the absolute maximum by in a symmetric integer scale of b bits. */
+typedef enum qc_int_divisor {
+    QC_INT_DIVISOR_HALF_SPAN, /* (2^b - 1) / 2: 127.5 for 8 bits */
+    QC_INT_DIVISOR_MAX,       /* 2^(b-1) - 1: 127 for 8 bits */
+} qc_int_divisor;
+
+/* One dialect. */
+typedef struct qc_arith {
+    const char *name;
+    const char *summary;
+    bool round_scale;    /* every step towards scale and zero point is rounded to D; else f32 */
+    bool round_quotient; /* x / scale, and that plus the zero point, are rounded to D before the code is; else
+                            f32 */
+    bool add_zero_point; /* a zero point of 0 is added like any other, which makes +0.0 of -0.0 */
+    qc_int_divisor int_divisor;
+    float zero_scale_bf16, zero_scale_f16, zero_scale_f32; /* replaces a scale of 0, by D */
+} qc_arith;
+
+/* The dialect of that name, or NULL. */
+const qc_arith *qc_arith_find(const char *name, size_t length);
+/* Rows of the table in order; NULL behind the last. */
+const qc_arith *qc_arith_at(size_t index);
+
+/* Scale and zero point of a range [min, max], two numbers in D. The range is first widened to hold 0.
+ * Symmetric: scale = max(|min|, |max|) / divisor, zero point 0. Asymmetric: scale = (max - min) / (grid.max -
+ * grid.min), zero point = grid.min - min / scale, clamped to the grid and rounded to it. A scale of 0 becomes
+ * the dialect's smallest one, but only after the zero point has been computed: for an empty asymmetric range
+ * that is 0/0, which an integer grid records as 0. The scale is a number in D, the zero point a number of the
+ * grid. */
+void qc_arith_scale(const qc_arith *arith, qc_dtype model_dtype, qc_grid grid, bool symmetric, float min,
+    float max, float *scale, float *zero_point);
+
+/* Smallest and largest of `count` > 0 elements in D; both NaN when any is. Zeros come back with either sign.
+ */
+void qc_arith_minmax(qc_dtype model_dtype, const void *x, size_t count, float *min, float *max);
+
+/* codes[i] = x[i] / scale (+ zero_point), clamped to the grid, rounded to its nearest number, ties to even.
+ * `x`: `count` elements in D; `codes`: `count` bytes, not overlapping x. scale and zero_point as
+ * qc_arith_scale gives them. */
+void qc_arith_quantize(const qc_arith *arith, qc_dtype model_dtype, qc_grid grid, const void *x, size_t count,
+    float scale, float zero_point, void *codes);
+
+/* x[i] = (codes[i] - zero_point) * scale, difference and product rounded to D; no dialect does this
+ * differently. `x` and `codes` do not overlap. */
+void qc_arith_dequantize(qc_dtype model_dtype, qc_grid grid, const void *codes, size_t count, float scale,
+    float zero_point, void *x);
+
+/* How ranges observed one after another become one. */
+typedef enum qc_fold {
+    QC_FOLD_LAST,           /* "memoryless_minmax": the last one */
+    QC_FOLD_RUNNING,        /* "static_minmax": the smallest min, the largest max */
+    QC_FOLD_MOVING_AVERAGE, /* "minmax": m = D(D(m * (1 - c)) + D(x * c)), starting with the first */
+} qc_fold;
+
+/* By observer name; false when it is none of these three. */
+bool qc_fold_from_observer(const char *name, size_t length, qc_fold *fold);
+
+/* Folds `count` > 0 ranges in D, in order: mins[i * stride_elems], maxs[i * stride_elems]. One scale for
+ * several heads needs their ranges joined first, sequence by sequence. `averaging_constant` is c above (0.01
+ * unless a recipe says otherwise), used in f32; at exactly 1 the moving average is the last range. */
+void qc_arith_fold_minmax(qc_fold fold, qc_dtype model_dtype, const float *mins, const float *maxs,
+    size_t count, size_t stride_elems, double averaging_constant, float *min, float *max);
+
+#endif
