@@ -231,7 +231,7 @@ static bool add_quick(qc_str *s, double value, const float_format *f)
         qc_str_add_bytes(s, ".0", 2);
         return true;
     }
-    if (value < 1e-4 || value >= 1e6 || (value < 0.125 && is_power_of_two(value)))
+    if (value < 1e-4 || value >= 1e6 || value == floor(value) || (value < 0.125 && is_power_of_two(value)))
         return false;
     for (int k = 1; k <= 8; k++) {
         double r = nearbyint(value * powers_of_ten[k]);
