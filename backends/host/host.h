@@ -20,17 +20,16 @@
 #include "ir/support/diag.h"
 #include "qc/dtype.h"
 
-/* ---- engine
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- engine ----------------------------------------------------------------------------------------------
+ */
 
 /* What kernels share: thread count, features of the processor, primitives of oneDNN. Any number may exist.
  * All functions that take a const engine may be called from several threads at once. */
 typedef struct qc_host_engine qc_host_engine;
 
 typedef struct qc_host_options {
-    int thread_count;        /* 0: as many as OpenMP would take */
-    bool no_onednn;          /* products by the kernels of this folder alone */
-    bool no_native_products; /* multiply in f32 even where the processor multiplies bf16 */
+    int thread_count; /* 0: as many as OpenMP would take */
+    const char *isa;  /* generic, avx2, avx512, avx512_bf16; NULL: the best this processor has */
 } qc_host_options;
 
 /* NULL after a diagnostic. `options` may be NULL. */
@@ -41,8 +40,8 @@ int qc_host_engine_thread_count(const qc_host_engine *engine);
  * engine. */
 const char *qc_host_engine_description(const qc_host_engine *engine);
 
-/* ---- linear
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- linear ----------------------------------------------------------------------------------------------
+ */
 
 /* Which rows belong together: sequence s is rows starts[s] .. starts[s + 1] - 1. Each is tiled from its own
  * first row. starts == NULL: all rows are one sequence. */
@@ -77,8 +76,8 @@ size_t qc_host_linear_bytes(const qc_host_engine *engine, const qc_host_linear_s
 qc_status qc_host_linear_run(const qc_host_linear *linear, qc_diag *diag, const void *x, size_t x_stride,
     void *y, size_t y_stride, size_t rows, qc_host_sequences sequences);
 
-/* ---- attention
- * ------------------------------------------------------------------------------------------------- */
+/* ---- attention -------------------------------------------------------------------------------------------
+ */
 
 /* A [tokens, heads, head_size] array. With `scale` it holds codes (f8e4m3, f8e5m2, i8) and the value is
  * D(code * scale[head * scale_stride]); scale_stride 0 is one scale for all heads. */
@@ -92,14 +91,13 @@ typedef struct qc_host_heads {
 
 /* Eager attention with every rounding of the eager code (Transformers 5, eager_attention_forward):
  *
- *     s = D(q . k)   s = D(s * scale)   [s = D(D(tanh(D(s / cap))) * cap)]   masked s = D(s + finfo(D).min)
+ *     s = D(q . k)   s = D(s * scale)   masked s = D(s + finfo(D).min)
  *     p = P(softmax_f32(s))   out = D(p . v)
  *
- * Query i stands at position past + i; key j at position j. Visible: j <= i's position if causal, and
- * position
- * - j < window if window is not 0, and the same chunk (position / chunk) if chunk is not 0. Query head h
- * reads key head h / (query_heads / kv_heads). A probability of a masked key is 0, so masked strips are not
- * computed. */
+ * Query i stands at position past + i; key j at position j. Visible: j <= i's position if causal, and i's
+ * position - j < window if window is not 0. Query head h reads key head h / (query_heads / kv_heads). The
+ * probability of a masked key is 0, so strips that are masked wholly are not computed, and a non-finite score
+ * of a masked key goes unseen. */
 typedef struct qc_host_attention {
     qc_dtype dtype;        /* D: of scores and output */
     qc_dtype probs_dtype;  /* P; QC_DTYPE_NONE: D */
@@ -113,22 +111,21 @@ typedef struct qc_host_attention {
     size_t value_size; /* of v and out; 0: head_size */
     float scale;
     bool causal;
-    size_t window;      /* 0: none; counts the query itself */
-    size_t chunk;       /* 0: none */
-    float soft_cap;     /* 0: none */
-    const float *sinks; /* [query_heads] extra logits in the softmax's sum, values of D; NULL: none */
+    size_t window; /* 0: none; counts the query itself */
 } qc_host_attention;
+
+/* Working memory of one call, at most; for memory plans. */
+size_t qc_host_attention_bytes(const qc_host_engine *engine, const qc_host_attention *attention);
 
 qc_status qc_host_attention_run(
     const qc_host_engine *engine, qc_diag *diag, const char *where, const qc_host_attention *attention);
 
-/* ---- rows
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- rows ------------------------------------------------------------------------------------------------
+ */
 
 typedef enum qc_host_norm_style {
     QC_HOST_NORM_ROUND_THEN_SCALE, /* D(w * D(x * r)): Llama and most */
-    QC_HOST_NORM_SCALE_THEN_ROUND, /* D((offset + w) * (x * r)) in f32: Gemma (offset 1), gpt-oss (offset 0)
-                                    */
+    QC_HOST_NORM_SCALE_THEN_ROUND, /* D((offset + w) * (x * r)): Gemma, offset 1; gpt-oss, 0 */
 } qc_host_norm_style;
 
 typedef struct qc_host_norm {
@@ -139,8 +136,7 @@ typedef struct qc_host_norm {
     size_t token_stride, head_stride;
     size_t size;
     qc_dtype weight_dtype;
-    const void *weight;        /* [size]; NULL: none */
-    size_t weight_head_stride; /* 0: one weight for all heads */
+    const void *weight; /* [size]; NULL: none */
     float weight_offset;
     float eps;
     qc_host_norm_style style;
@@ -208,16 +204,22 @@ void qc_host_binary(const qc_host_engine *engine, qc_host_binary_op op, qc_dtype
 void qc_host_silu_mul(const qc_host_engine *engine, qc_dtype dtype, const void *gate, size_t gate_stride,
     const void *up, size_t up_stride, void *y, size_t y_stride, size_t rows, size_t columns);
 
+/* y = D(x H / sqrt(size)) over blocks of `size` elements (a power of two), H Sylvester's Hadamard matrix: f32
+ * butterflies (nearest neighbours first), one product, one rounding. count is a multiple of size; y may be x.
+ */
+void qc_host_hadamard(
+    const qc_host_engine *engine, qc_dtype dtype, const void *x, void *y, size_t count, size_t size);
+
 /* y = D(softmax(x)) of each contiguous row, f32 inside. */
 void qc_host_softmax(
     const qc_host_engine *engine, qc_dtype dtype, const void *x, void *y, size_t rows, size_t columns);
 
-/* Any type to any type (ir/dtype's codec), split among threads. Byte-sized types and larger. */
+/* Any type to any type (ir/dtype's codec), split among threads. src and dst do not overlap. */
 void qc_host_convert(
     const qc_host_engine *engine, qc_dtype from, const void *src, qc_dtype to, void *dst, size_t count);
 
-/* ---- statistics and evaluation
- * --------------------------------------------------------------------------------- */
+/* ---- statistics and evaluation ---------------------------------------------------------------------------
+ */
 
 /* min[h], max[h] over tokens and head_size of x [tokens, heads, head_size] of D. Zeros count as -0 < +0, so
  * the result does not depend on the order. false if a value is infinite or NaN (min, max then say nothing),
@@ -229,13 +231,14 @@ bool qc_host_minmax_heads(const qc_host_engine *engine, qc_dtype dtype, const vo
 bool qc_host_minmax_columns(const qc_host_engine *engine, qc_dtype dtype, const void *x, size_t rows,
     size_t columns, size_t row_stride, float *min, float *max);
 
-/* log sum_c exp(x[c] - max) + max of one row of f32 logits; f64 sums in a fixed order. */
-double qc_host_logsumexp(const float *logits, size_t columns);
+/* log(sum_c exp(x[c])) of one row of f32 logits: exp in f32, sums in f64, in a fixed order. NaN for a row
+ * with NaN or +infinity. */
+double qc_host_logsumexp(const qc_host_engine *engine, const float *logits, size_t columns);
 /* log-probability of `target`. */
-double qc_host_log_prob(const float *logits, size_t columns, size_t target);
+double qc_host_log_prob(const qc_host_engine *engine, const float *logits, size_t columns, size_t target);
 /* First index of the largest value; NaN never wins; 0 for a row of NaN. */
 size_t qc_host_argmax(const float *logits, size_t columns);
 /* sum_c p (log p - log q), p and q the softmax of two rows. */
-double qc_host_kl(const float *logits_p, const float *logits_q, size_t columns);
+double qc_host_kl(const qc_host_engine *engine, const float *logits_p, const float *logits_q, size_t columns);
 
 #endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * simd.h - the inner loops, compiled once an instruction set, and the table through which they are called.
+ *
+ * simd_gemm.c and simd_rows.c are compiled several times with QC_HOST_ISA naming the set; the engine picks a
+ * table by the processor's features. Every sum has its order written out (one chain a product element,
+ * sixteen lanes and a fixed tree a row sum), so avx2 and avx512 give the same bits; generic lacks the fused
+ * multiply-add and differs in products.
+ *
+ * All buffers of these functions are f32 unless a dtype is named; they need no alignment, but panels of
+ * weights and packed keys start at multiples of 64 bytes.
+ */
+#ifndef QC_HOST_SIMD_H
+#define QC_HOST_SIMD_H
+
+#include "backends/host/host.h"
+
+enum {
+    QC_HOST_PANEL = 16,      /* columns of a panel: a 16-lane register, two 8-lane ones */
+    QC_HOST_LANES = 16,      /* partial sums of a row sum */
+    QC_HOST_DEPTH_STEP = 384 /* elements of K at a time: a 16-column f32 panel of that depth is 24 KiB */
+};
+
+/* C[r, p * 16 + c] (+)= sum over k, ascending, of A[r, k] * B_p[k, c]: fused multiply-adds, one chain an
+ * element. Panel p starts at element p * panel_stride of b and holds [depth][16] elements of b_dtype (bf16,
+ * f16, f32). add: continue the sums that are in c; else they start at 0. */
+typedef struct qc_host_product {
+    size_t rows, panels, depth;
+    const float *a;
+    size_t a_stride;
+    qc_dtype b_dtype;
+    const void *b;
+    size_t panel_stride;
+    float *c;
+    size_t c_stride;
+    bool add;
+} qc_host_product;
+
+typedef struct qc_host_simd {
+    const char *name;
+    void (*product)(const qc_host_product *product);
+    /* bf16, f16, f32 -> f32 and back (rounded); round: in place, to what dtype holds. */
+    void (*load)(qc_dtype dtype, const void *src, float *dst, size_t count);
+    void (*store)(qc_dtype dtype, const float *src, void *dst, size_t count);
+    void (*round)(qc_dtype dtype, float *x, size_t count);
+    float (*max)(const float *x, size_t count); /* -inf when empty; NaN where there is a positive NaN */
+    float (*sum)(const float *x, size_t count);
+    float (*sum_squares)(const float *x, size_t count);
+    /* x[i] = exp(x[i] - shift); the sum of them */
+    float (*exp_sum)(float *x, size_t count, float shift);
+    void (*scale)(float *x, size_t count, float factor);
+    void (*divide)(float *x, size_t count, float divisor);
+    /* y[i] = a[i] op b[i]; b_step 0: one value */
+    void (*binary)(
+        qc_host_binary_op op, const float *a, const float *b, size_t b_step, float *y, size_t count);
+    void (*unary)(qc_host_unary_op op, const float *x, float *y, size_t count);
+    /* widen [lowest, highest] by the values as ordered integers (see qc_host_key) */
+    void (*minmax)(qc_dtype dtype, const void *x, size_t count, int32_t *lowest, int32_t *highest);
+    void (*minmax_each)(qc_dtype dtype, const void *x, size_t count, int32_t *lowest, int32_t *highest);
+} qc_host_simd;
+
+extern const qc_host_simd qc_host_simd_generic;
+extern const qc_host_simd qc_host_simd_avx2;
+extern const qc_host_simd qc_host_simd_avx512;
+
+/* simd_gemm.c's part of the tables. */
+void qc_host_product_generic(const qc_host_product *product);
+void qc_host_product_avx2(const qc_host_product *product);
+void qc_host_product_avx512(const qc_host_product *product);
+
+static inline size_t qc_host_dtype_bytes(qc_dtype dtype)
+{
+    return dtype == QC_F32 ? 4 : 2;
+}
+
+static inline bool qc_host_is_value_dtype(qc_dtype dtype)
+{
+    return dtype == QC_F32 || dtype == QC_F16 || dtype == QC_BF16;
+}
+
+#endif
