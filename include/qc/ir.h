@@ -115,6 +115,10 @@ QC_API const char *qc_module_source(const qc_module *module); /* NULL when none 
 QC_API void qc_module_set_source(qc_module *module, const char *path);
 QC_API void qc_module_add_shard(
     qc_module *module, const char *name, uint64_t size_bytes, const char *header_sha256);
+QC_API size_t qc_module_shard_count(const qc_module *module);
+/* The name of a shard; NULL when out of range. */
+QC_API const char *qc_module_shard(
+    const qc_module *module, size_t index, uint64_t *size_bytes, const char **header_sha256);
 
 /* The module tree, in the order PyTorch's named_modules() has; the root has path "". */
 QC_API qc_node *qc_module_add_node(qc_module *module, const char *path, const char *class_name);
@@ -170,17 +174,35 @@ QC_API size_t qc_op_operand_count(const qc_op *op);
 QC_API qc_value *qc_op_operand(const qc_op *op, size_t slot);
 QC_API qc_value *qc_op_operand_named(const qc_op *op, const char *name); /* NULL when absent */
 QC_API void qc_op_set_operand(qc_op *op, size_t slot, qc_value *value);
+/* NULL takes an optional operand away. False when the op has no such operand. */
+QC_API bool qc_op_set_operand_named(qc_op *op, const char *name, qc_value *value);
+/* The name of the slot in the op table ("xs" for each of variadic operands); NULL when out of range. */
+QC_API const char *qc_op_operand_name(const qc_op *op, size_t slot);
 QC_API size_t qc_op_result_count(const qc_op *op);
 QC_API qc_value *qc_op_result(const qc_op *op, size_t index);
 /* The attribute, or its default from the op table; NULL when there is neither. */
 QC_API const qc_attr *qc_op_attr(const qc_op *op, const char *name);
 /* NULL takes the attribute away (back to its default). False when the op has no such attribute. */
 QC_API bool qc_op_set_attr(qc_op *op, const char *name, const qc_attr *value);
+/* The attributes that ops of this name can have, in table order, given or not. */
+QC_API size_t qc_op_attr_count(const qc_op *op);
+QC_API const char *qc_op_attr_name(const qc_op *op, size_t index); /* NULL when out of range */
+/* Is the attribute written on this op (and not merely its default)? */
+QC_API bool qc_op_attr_given(const qc_op *op, const char *name);
+/* Does the op table give this trait to the op: effect, identity, elementwise, same_type, typed, independent? */
+QC_API bool qc_op_has_trait(const qc_op *op, const char *trait);
 /* Unlinks an op whose results have no uses. */
 QC_API void qc_op_erase(qc_op *op);
 QC_API void qc_op_move_before(qc_op *op, qc_op *before);
 /* Does the op change or read state, or must it stay for another reason than its results? */
 QC_API bool qc_op_has_effect(const qc_op *op);
+/* The traits of docs/ops.md. */
+QC_API bool qc_op_keeps_identity(const qc_op *op);
+QC_API bool qc_op_is_independent(const qc_op *op);
+QC_API bool qc_op_is_elementwise(const qc_op *op);
+/* The attributes that this op's row declares, by index. */
+QC_API size_t qc_op_attr_count(const qc_op *op);
+QC_API const char *qc_op_attr_name(const qc_op *op, size_t index);
 
 QC_API const qc_type *qc_value_type(const qc_value *value);
 QC_API qc_op *qc_value_op(const qc_value *value); /* NULL for a function argument */

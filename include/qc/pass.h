@@ -33,6 +33,7 @@ typedef enum qc_option_kind {
     QC_OPTION_WORD,   /* one of `values` */
     QC_OPTION_STRING, /* bareword or "quoted" */
     QC_OPTION_LIST,   /* [a, "b"]; one bare item is a list of one */
+    QC_OPTION_MAP,    /* {key = value, flag}; values of any kind */
 } qc_option_kind;
 
 /* What a pass may do to numbers. */
@@ -47,6 +48,8 @@ QC_API qc_pass *qc_registry_add(qc_registry *registry, const char *name, const c
 /* `values` is "a|b|c" for QC_OPTION_WORD, else NULL. default_text is parsed as a value on the command line. */
 QC_API void qc_pass_add_option(qc_pass *pass, const char *name, qc_option_kind kind, const char *default_text,
     const char *values, const char *help);
+/* What the pass does, in Markdown, for docs and --help-pass; without it the summary serves. */
+QC_API void qc_pass_set_description(qc_pass *pass, const char *description);
 QC_API void qc_pass_set_licence(qc_pass *pass, qc_licence licence);
 /* Names an analysis that stays valid although the pass changed the module (by default none does). */
 QC_API void qc_pass_add_kept_analysis(qc_pass *pass, const char *analysis);
@@ -60,9 +63,13 @@ QC_API double qc_pass_option_float(const qc_pass_ctx *pc, const char *name);
 QC_API const char *qc_pass_option_text(const qc_pass_ctx *pc, const char *name);
 QC_API size_t qc_pass_option_count(const qc_pass_ctx *pc, const char *name); /* of a LIST */
 QC_API const char *qc_pass_option_item(const qc_pass_ctx *pc, const char *name, size_t index);
+/* The value as an attribute: BOOL, INT, FLOAT, WORD, STRING, LIST of STRING, or MAP. Never NULL for an option that the
+ * pass declared. */
+QC_API const qc_attr *qc_pass_option_attr(const qc_pass_ctx *pc, const char *name);
 /* Did the user write this option? */
 QC_API bool qc_pass_option_given(const qc_pass_ctx *pc, const char *name);
-/* Does the node match an entry of the LIST option (true when the list is empty: `if_empty`)? */
+/* Does the node match an entry of the LIST option (`if_empty` when the list is empty)? The option named `ignore`
+ * also matches what the user took out of every pass with --disable. */
 QC_API bool qc_pass_option_matches(const qc_pass_ctx *pc, const char *name, const qc_node *node, bool if_empty);
 /* Why something was left alone; `op` may be NULL. */
 QC_API void qc_pass_remark(qc_pass_ctx *pc, const qc_op *op, const char *format, ...) QC_PRINTF(3, 4);
