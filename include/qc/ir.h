@@ -184,13 +184,8 @@ QC_API qc_value *qc_op_result(const qc_op *op, size_t index);
 QC_API const qc_attr *qc_op_attr(const qc_op *op, const char *name);
 /* NULL takes the attribute away (back to its default). False when the op has no such attribute. */
 QC_API bool qc_op_set_attr(qc_op *op, const char *name, const qc_attr *value);
-/* The attributes that ops of this name can have, in table order, given or not. */
-QC_API size_t qc_op_attr_count(const qc_op *op);
-QC_API const char *qc_op_attr_name(const qc_op *op, size_t index); /* NULL when out of range */
 /* Is the attribute written on this op (and not merely its default)? */
 QC_API bool qc_op_attr_given(const qc_op *op, const char *name);
-/* Does the op table give this trait to the op: effect, identity, elementwise, same_type, typed, independent? */
-QC_API bool qc_op_has_trait(const qc_op *op, const char *trait);
 /* Unlinks an op whose results have no uses. */
 QC_API void qc_op_erase(qc_op *op);
 QC_API void qc_op_move_before(qc_op *op, qc_op *before);
@@ -200,6 +195,8 @@ QC_API bool qc_op_has_effect(const qc_op *op);
 QC_API bool qc_op_keeps_identity(const qc_op *op);
 QC_API bool qc_op_is_independent(const qc_op *op);
 QC_API bool qc_op_is_elementwise(const qc_op *op);
+/* Is the result type written on the op (qc_make_type), because it cannot be inferred? */
+QC_API bool qc_op_is_typed(const qc_op *op);
 /* The attributes that this op's row declares, by index. */
 QC_API size_t qc_op_attr_count(const qc_op *op);
 QC_API const char *qc_op_attr_name(const qc_op *op, size_t index);
