@@ -119,13 +119,17 @@ char *qc_arena_strdup(qc_arena *arena, const char *text)
 
 char *qc_arena_vprintf(qc_arena *arena, const char *format, va_list args)
 {
+    char room[256]; /* most messages and names fit */
     va_list again;
     va_copy(again, args);
-    int length = vsnprintf(NULL, 0, format, args);
-    if (length < 0)
-        length = 0; /* only an invalid wide string can do that, and none is ever passed */
-    char *text = qc_arena_alloc(arena, (size_t)length + 1);
-    vsnprintf(text, (size_t)length + 1, format, again);
+    int length = vsnprintf(room, sizeof room, format, args);
+    char *text;
+    if (length < (int)sizeof room) {
+        text = qc_arena_strndup(arena, room, length < 0 ? 0 : (size_t)length);
+    } else {
+        text = qc_arena_alloc(arena, (size_t)length + 1);
+        vsnprintf(text, (size_t)length + 1, format, again);
+    }
     va_end(again);
     return text;
 }

@@ -38,7 +38,7 @@ void *qc_arena_calloc(qc_arena *arena, size_t count, size_t size_bytes);
 char *qc_arena_strndup(qc_arena *arena, const char *text, size_t length);
 char *qc_arena_strdup(qc_arena *arena, const char *text);
 char *qc_arena_printf(qc_arena *arena, const char *format, ...) QC_PRINTF(2, 3);
-char *qc_arena_vprintf(qc_arena *arena, const char *format, va_list args);
+char *qc_arena_vprintf(qc_arena *arena, const char *format, va_list args) QC_PRINTF(2, 0);
 /* Grows an array allocated from the arena: returns room for at least `need` items, old items copied.
  * *capacity is updated. The old room is not reused. */
 void *qc_arena_grow(qc_arena *arena, void *items, size_t count, size_t *capacity, size_t need, size_t item_bytes);

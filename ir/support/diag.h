@@ -26,6 +26,7 @@ qc_status qc_error(qc_diag *diag, const char *where, const char *format, ...) QC
 void qc_note(qc_diag *diag, const char *format, ...) QC_PRINTF(2, 3) QC_COLD;
 void qc_warning(qc_diag *diag, const char *where, const char *format, ...) QC_PRINTF(3, 4) QC_COLD;
 void qc_remark(qc_diag *diag, const char *where, const char *format, ...) QC_PRINTF(3, 4) QC_COLD;
-void qc_diag_report(qc_diag *diag, qc_severity severity, const char *where, const char *format, va_list args);
+void qc_diag_report(qc_diag *diag, qc_severity severity, const char *where, const char *format, va_list args)
+    QC_PRINTF(4, 0);
 
 #endif
