@@ -204,11 +204,11 @@ void qc_host_binary(const qc_host_engine *engine, qc_host_binary_op op, qc_dtype
 void qc_host_silu_mul(const qc_host_engine *engine, qc_dtype dtype, const void *gate, size_t gate_stride,
     const void *up, size_t up_stride, void *y, size_t y_stride, size_t rows, size_t columns);
 
-/* y = D(x H / sqrt(size)) over blocks of `size` elements (a power of two), H Sylvester's Hadamard matrix: f32
- * butterflies (nearest neighbours first), one product, one rounding. count is a multiple of size; y may be x.
- */
-void qc_host_hadamard(
-    const qc_host_engine *engine, qc_dtype dtype, const void *x, void *y, size_t count, size_t size);
+/* y = D(x H / sqrt(size)) over blocks of `size` elements (a power of two up to 16384), H Sylvester's Hadamard
+ * matrix: f32 butterflies (nearest neighbours first), one product, one rounding. An error when count is no
+ * multiple of size. y may be x. */
+qc_status qc_host_hadamard(const qc_host_engine *engine, qc_diag *diag, const char *where, qc_dtype dtype,
+    const void *x, void *y, size_t count, size_t size);
 
 /* y = D(softmax(x)) of each contiguous row, f32 inside. */
 void qc_host_softmax(
