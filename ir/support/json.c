@@ -10,7 +10,10 @@
 
 #include <math.h>
 
-enum { DEPTH_LIMIT = 256 };
+enum {
+    DEPTH_LIMIT = 256,
+    SMALL_OBJECT_KEYS = 8, /* up to here comparing is cheaper than a map */
+};
 
 typedef struct parser {
     qc_diag *diag;
@@ -245,16 +248,31 @@ static void append(qc_json *parent, qc_json *child)
     parent->length++;
 }
 
-static qc_map_entry *add_member(
-    qc_arena *arena, qc_json *object, const char *key, size_t length, qc_json *value)
+/* The member of this name, NULL when absent. */
+static qc_json *find_key(const qc_json *object, const char *key, size_t length)
 {
-    if (!object->members) {
+    if (object->members)
+        return qc_map_get_n(object->members, key, length);
+    for (qc_json *member = object->first; member; member = member->next)
+        if (member->key_length == length && memcmp(member->key, key, length) == 0)
+            return member;
+    return NULL;
+}
+
+/* Appends a member whose name the object does not have. */
+static void add_member(qc_arena *arena, qc_json *object, const char *key, size_t length, qc_json *value)
+{
+    value->key = qc_arena_strndup(arena, key, length);
+    value->key_length = length;
+    append(object, value);
+    if (object->members) {
+        qc_map_set_n(object->members, key, length, value);
+    } else if (object->length > SMALL_OBJECT_KEYS) {
         object->members = QC_NEW(arena, qc_map);
         qc_map_init(object->members, arena);
+        for (qc_json *member = object->first; member; member = member->next)
+            qc_map_set_n(object->members, member->key, member->key_length, member);
     }
-    if (!qc_map_set_n(object->members, key, length, value))
-        return NULL;
-    return &object->members->entries[object->members->count - 1];
 }
 
 static bool read_value(parser *p, qc_json *value, int depth);
@@ -268,13 +286,10 @@ static bool read_member(parser *p, qc_json *object, int depth)
         return fail_at(p, p->at, "expected a name in double quotes");
     if (!read_string(p, &key, &length))
         return false;
-    qc_json *value = QC_NEW(p->arena, qc_json);
-    qc_map_entry *entry = add_member(p->arena, object, key, length, value);
-    if (!entry)
+    if (find_key(object, key, length))
         return fail_text(p, start, "name %s occurs twice in one object", key, length);
-    value->key = entry->key;
-    value->key_length = length;
-    append(object, value);
+    qc_json *value = QC_NEW(p->arena, qc_json);
+    add_member(p->arena, object, key, length, value);
     skip_space(p);
     if (p->at == p->end || *p->at != ':')
         return fail_at(p, p->at, "expected ':' after the name");
@@ -371,7 +386,7 @@ qc_json *qc_json_parse(qc_diag *diag, qc_arena *arena, const char *where, const 
 
 const qc_json *qc_json_get(const qc_json *object, const char *key)
 {
-    return object && object->members ? qc_map_get(object->members, key) : NULL;
+    return object && object->kind == QC_JSON_OBJECT ? find_key(object, key, strlen(key)) : NULL;
 }
 
 const qc_json *qc_json_at(const qc_json *array, size_t index)
@@ -515,11 +530,9 @@ void qc_json_push(qc_arena *arena, qc_json *array, qc_json *value)
 void qc_json_set(qc_arena *arena, qc_json *object, const char *key, qc_json *value)
 {
     size_t length = strlen(key);
-    qc_json *old = object->members ? qc_map_get_n(object->members, key, length) : NULL;
+    qc_json *old = find_key(object, key, length);
     if (!old) {
-        value->key = add_member(arena, object, key, length, value)->key;
-        value->key_length = length;
-        append(object, value);
+        add_member(arena, object, key, length, value);
         return;
     }
     if (old == value)
@@ -535,5 +548,6 @@ void qc_json_set(qc_arena *arena, qc_json *object, const char *key, qc_json *val
         object->last = value;
     old->next = NULL;
     old->key = NULL;
-    qc_map_set_n(object->members, value->key, length, value);
+    if (object->members)
+        qc_map_set_n(object->members, value->key, length, value);
 }

@@ -35,7 +35,7 @@ struct qc_json {
     size_t key_length;
     qc_json *first, *next; /* children of array/object in order; next sibling */
     qc_json *last;         /* the last child, so that appending takes no walk */
-    qc_map *members;     /* object: key -> qc_json *, NULL when empty */
+    qc_map *members;     /* object: key -> qc_json *; NULL in small ones: use qc_json_get */
     uint32_t line;       /* where the value starts, from 1 */
 };
 

@@ -29,6 +29,15 @@ static uint32_t next_code(const unsigned char **at, const unsigned char *end)
     return code;
 }
 
+/* One UTF-16 unit as \uXXXX. */
+static void write_unit(qc_str *out, uint32_t unit)
+{
+    static const char digits[] = "0123456789abcdef";
+    const char text[6] = {'\\', 'u', digits[unit >> 12 & 15], digits[unit >> 8 & 15], digits[unit >> 4 & 15],
+        digits[unit & 15]};
+    qc_str_add_bytes(out, text, sizeof text);
+}
+
 static void write_string(qc_str *out, const char *text, size_t length)
 {
     const unsigned char *at = (const unsigned char *)text, *end = at + length, *run = at;
@@ -47,9 +56,10 @@ static void write_string(qc_str *out, const char *text, size_t length)
             qc_str_add_char(out, '\\');
             qc_str_add_char(out, names[value - values]);
         } else if (code >= 0x10000) {
-            qc_str_addf(out, "\\u%04x\\u%04x", 0xd800 + ((code - 0x10000) >> 10), 0xdc00 + (code & 0x3ff));
+            write_unit(out, 0xd800 + ((code - 0x10000) >> 10));
+            write_unit(out, 0xdc00 + (code & 0x3ff));
         } else {
-            qc_str_addf(out, "\\u%04x", code);
+            write_unit(out, code);
         }
     }
     qc_str_add_bytes(out, (const char *)run, (size_t)(at - run));
@@ -70,9 +80,12 @@ static void write_break(writer *w, int depth)
 {
     if (w->indent < 0)
         return;
+    size_t spaces = (size_t)depth * (size_t)w->indent;
     qc_str_add_char(w->out, '\n');
-    for (int i = 0; i < depth * w->indent; i++)
-        qc_str_add_char(w->out, ' ');
+    qc_str_reserve(w->out, spaces);
+    memset(w->out->data + w->out->length, ' ', spaces);
+    w->out->length += spaces;
+    w->out->data[w->out->length] = 0;
 }
 
 /* UTF-8 sorts by bytes as its code points do. */

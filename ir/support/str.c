@@ -159,7 +159,7 @@ static const float_format format_f32 = {24, -125, 6, 9};
 static const float_format format_bf16 = {8, -125, 2, 4};
 static const float_format format_f16 = {11, -13, 3, 5};
 
-static const double powers_of_ten[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8};
+static const double powers_of_ten[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12};
 
 /* Nearest value of the format, ties to even, for a finite value in the exponent range; overflow is left to
  * the caller, which compares with a value of the format. */
@@ -167,14 +167,13 @@ static double round_to(const float_format *f, double value)
 {
     if (f->precision == 53)
         return value;
-    int exponent;
-    frexp(value, &exponent);
-    if (exponent < f->least_exponent) { /* subnormal: multiples of the least one */
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    int exponent = (int)(bits >> 52 & 0x7ff) - 1022; /* as frexp's; value is not negative */
+    if (exponent < f->least_exponent) {              /* subnormal: multiples of the least one */
         double step = ldexp(1.0, f->least_exponent - f->precision);
         return nearbyint(value / step) * step;
     }
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
     int drop = 53 - f->precision;
     bits += ((uint64_t)1 << (drop - 1)) - 1 + (bits >> drop & 1);
     bits &= ~(((uint64_t)1 << drop) - 1);
@@ -221,20 +220,28 @@ static void add_decimal(qc_str *s, const char *digits, int count, int exponent)
     qc_str_add_bytes(s, buffer, (size_t)(p - buffer));
 }
 
-/* value > 0 of moderate size: whole, or within eight decimals. The products are exact for 24 bits and off by
- * less than a quarter for 53 where the result stays below 1e15; r / 10^k is the double nearest to that
- * decimal. False when the value needs more. */
+/* value >= 0 of moderate size: whole, or within twelve decimals. value * 10^k is exact for 24 bits, and off
+ * by less than a quarter for 53 as long as it stays below 1e15; r / 10^k is the double nearest to that
+ * decimal, and of the decimals so short none lies so near to a midpoint of 24-bit floats that rounding it to
+ * double first would matter. False when the value needs more. */
 static bool add_quick(qc_str *s, double value, const float_format *f)
 {
-    if (value < ldexp(1.0, f->precision) && value == floor(value)) {
+    if (value >= 0x1p53)
+        return false;
+    if (value == (double)(int64_t)value) {
+        if (value >= (double)((int64_t)1 << f->precision))
+            return false; /* fewer digits may do */
         qc_str_add_int(s, (int64_t)value);
         qc_str_add_bytes(s, ".0", 2);
         return true;
     }
-    if (value < 1e-4 || value >= 1e6 || value == floor(value) || (value < 0.125 && is_power_of_two(value)))
+    if (value < 1e-4 || value >= 1e6 || (value < 0.125 && is_power_of_two(value)))
         return false;
-    for (int k = 1; k <= 8; k++) {
-        double r = nearbyint(value * powers_of_ten[k]);
+    for (int k = 1; k <= 12; k++) {
+        double scaled = value * powers_of_ten[k];
+        if (scaled >= 1e15)
+            return false;
+        double r = (scaled + 0x1p52) - 0x1p52; /* nearest whole number, ties to even */
         if (r < 1 || round_to(f, r / powers_of_ten[k]) != value)
             continue;
         char digits[24];
