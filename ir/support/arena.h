@@ -41,22 +41,23 @@ char *qc_arena_printf(qc_arena *arena, const char *format, ...) QC_PRINTF(2, 3);
 char *qc_arena_vprintf(qc_arena *arena, const char *format, va_list args) QC_PRINTF(2, 0);
 /* Grows an array allocated from the arena: returns room for at least `need` items, old items copied.
  * *capacity is updated. The old room is not reused. */
-void *qc_arena_grow(qc_arena *arena, void *items, size_t count, size_t *capacity, size_t need, size_t item_bytes);
+void *qc_arena_grow(
+    qc_arena *arena, void *items, size_t count, size_t *capacity, size_t need, size_t item_bytes);
 
 #define QC_NEW(arena, T) ((T *)qc_arena_alloc((arena), sizeof(T)))
 #define QC_NEW_ARRAY(arena, T, count) ((T *)qc_arena_calloc((arena), (count), sizeof(T)))
 
 /* A growing array: QC_VEC(int) v = {0}; QC_PUSH(arena, &v, 3); v.items[i], v.count. */
-#define QC_VEC(T)                                                                                             \
-    struct {                                                                                                  \
-        T *items;                                                                                             \
-        size_t count, capacity;                                                                               \
+#define QC_VEC(T)                                                                                            \
+    struct {                                                                                                 \
+        T *items;                                                                                            \
+        size_t count, capacity;                                                                              \
     }
-#define QC_PUSH(arena, vec, ...)                                                                              \
-    ((vec)->items = (vec)->count < (vec)->capacity                                                            \
-            ? (vec)->items                                                                                    \
-            : qc_arena_grow(                                                                                  \
-                  (arena), (vec)->items, (vec)->count, &(vec)->capacity, (vec)->count + 1, sizeof *(vec)->items),  \
+#define QC_PUSH(arena, vec, ...)                                                                             \
+    ((vec)->items = (vec)->count < (vec)->capacity                                                           \
+                        ? (vec)->items                                                                       \
+                        : qc_arena_grow((arena), (vec)->items, (vec)->count, &(vec)->capacity,               \
+                              (vec)->count + 1, sizeof *(vec)->items),                                       \
         (vec)->items[(vec)->count++] = (__VA_ARGS__))
 
 #endif

@@ -2,9 +2,9 @@
  *
  * diag.h - diagnostics: one place where everything that goes wrong is said.
  *
- * A diagnostic is one line `WHERE: WHAT` with a severity; WHERE is a file, `file:line:col`, a tensor, a module
- * path, or empty. Notes follow the diagnostic they belong to. Library code reports and returns QC_ERROR; only
- * the tools print.
+ * A diagnostic is one line `WHERE: WHAT` with a severity; WHERE is a file, `file:line:col`, a tensor, a
+ * module path, or empty. Notes follow the diagnostic they belong to. Library code reports and returns
+ * QC_ERROR; only the tools print.
  */
 #ifndef QC_SUPPORT_DIAG_H
 #define QC_SUPPORT_DIAG_H

@@ -21,8 +21,8 @@ qc_status qc_write_all(qc_diag *diag, int fd, const char *path, const void *buff
 qc_status qc_write_file(qc_diag *diag, const char *path, const void *data, size_t length);
 /* Copies `length` bytes from one descriptor's offset to the end of the other, by the kernel where it can
  * (copy_file_range), else through a buffer. */
-qc_status qc_copy_range(
-    qc_diag *diag, int in_fd, const char *in_path, uint64_t in_offset, int out_fd, const char *out_path, uint64_t length);
+qc_status qc_copy_range(qc_diag *diag, int in_fd, const char *in_path, uint64_t in_offset, int out_fd,
+    const char *out_path, uint64_t length);
 qc_status qc_copy_file(qc_diag *diag, const char *from, const char *to);
 bool qc_is_directory(const char *path);
 bool qc_is_file(const char *path);

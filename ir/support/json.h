@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
  * json.h - JSON as RFC 8259 says, read into an arena, with what config files and safetensors headers need and
- * cJSON loses: numbers keep their source token, 64-bit integers are exact, duplicate keys are refused, keys keep
- * their order, members are found by hash, errors carry line and column, nesting is bounded. Strings must be
- * valid UTF-8; \u escapes incl. surrogate pairs are decoded; a lone surrogate is an error.
- * The writer emits Python's json.dumps dialect (ensure_ascii), which byte-equal config files need.
+ * cJSON loses: numbers keep their source token, 64-bit integers are exact, duplicate keys are refused, keys
+ * keep their order, members are found by hash, errors carry line and column, nesting is bounded. Strings must
+ * be valid UTF-8; \u escapes incl. surrogate pairs are decoded; a lone surrogate is an error. The writer
+ * emits Python's json.dumps dialect (ensure_ascii), which byte-equal config files need.
  */
 #ifndef QC_SUPPORT_JSON_H
 #define QC_SUPPORT_JSON_H
@@ -26,21 +26,22 @@ typedef struct qc_json qc_json;
 struct qc_json {
     qc_json_kind kind;
     bool boolean;
-    bool is_integer;     /* number: token has no fraction or exponent and fits int64 */
-    int64_t integer;     /* valid when is_integer */
-    double number;       /* always valid for numbers */
-    const char *text;    /* string: decoded, NUL-terminated (may hold NULs: see length); number: source token */
-    size_t length;       /* of text, or count of items */
-    const char *key;     /* name of this member in its object, else NULL */
+    bool is_integer;  /* number: token has no fraction or exponent and fits int64 */
+    int64_t integer;  /* valid when is_integer */
+    double number;    /* always valid for numbers */
+    const char *text; /* string: decoded, NUL-terminated (may hold NULs: see length); number: source token */
+    size_t length;    /* of text, or count of items */
+    const char *key;  /* name of this member in its object, else NULL */
     size_t key_length;
     qc_json *first, *next; /* children of array/object in order; next sibling */
     qc_json *last;         /* the last child, so that appending takes no walk */
-    qc_map *members;     /* object: key -> qc_json *; NULL in small ones: use qc_json_get */
-    uint32_t line;       /* where the value starts, from 1 */
+    qc_map *members;       /* object: key -> qc_json *; NULL in small ones: use qc_json_get */
+    uint32_t line;         /* where the value starts, from 1 */
 };
 
 /* Parses one value that fills the text (white space aside). `where` names the source in errors
- * (`where:line:col: ...`). NULL on error. Nesting is bounded by 256; a number that is no finite double is an error. */
+ * (`where:line:col: ...`). NULL on error. Nesting is bounded by 256; a number that is no finite double is an
+ * error. */
 qc_json *qc_json_parse(qc_diag *diag, qc_arena *arena, const char *where, const char *text, size_t length);
 /* Member of an object, NULL when absent or not an object. */
 const qc_json *qc_json_get(const qc_json *object, const char *key);
@@ -55,8 +56,8 @@ qc_status qc_json_double(
     qc_diag *diag, const char *where, const qc_json *object, const char *key, bool required, double *value);
 qc_status qc_json_bool(
     qc_diag *diag, const char *where, const qc_json *object, const char *key, bool required, bool *value);
-qc_status qc_json_string(
-    qc_diag *diag, const char *where, const qc_json *object, const char *key, bool required, const char **value);
+qc_status qc_json_string(qc_diag *diag, const char *where, const qc_json *object, const char *key,
+    bool required, const char **value);
 
 /* Building: values owned by the arena. */
 qc_json *qc_json_new(qc_arena *arena, qc_json_kind kind);
@@ -69,9 +70,9 @@ qc_json *qc_json_new_string(qc_arena *arena, const char *text);
 void qc_json_push(qc_arena *arena, qc_json *array, qc_json *value);
 void qc_json_set(qc_arena *arena, qc_json *object, const char *key, qc_json *value);
 
-/* Text as Python's json.dumps(value, indent=indent, sort_keys=sort_keys, ensure_ascii=True); indent < 0 is the
- * compact one-line form with ", " and ": ". Numbers are written as Python would after reading their token:
- * integers as they are, floats as repr(float(token)). */
+/* Text as Python's json.dumps(value, indent=indent, sort_keys=sort_keys, ensure_ascii=True); indent < 0 is
+ * the compact one-line form with ", " and ": ". Numbers are written as Python would after reading their
+ * token: integers as they are, floats as repr(float(token)). */
 void qc_json_write(qc_str *out, const qc_json *value, int indent, bool sort_keys);
 
 #endif

@@ -29,7 +29,7 @@ static uint32_t next_code(const unsigned char **at, const unsigned char *end)
     return code;
 }
 
-/* One UTF-16 unit as \uXXXX. */
+/* One UTF-16 unit as \u and four hex digits. */
 static void write_unit(qc_str *out, uint32_t unit)
 {
     static const char digits[] = "0123456789abcdef";

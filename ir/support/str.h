@@ -34,12 +34,12 @@ void qc_str_add_f32(qc_str *s, float value);
 void qc_str_add_bf16(qc_str *s, float value);
 void qc_str_add_f16(qc_str *s, float value);
 
-/* The double nearest to the decimal text[length] ([+-]digits[.digits][e[+-]digits], already checked by the caller);
- * infinite when too large, NaN only when memory runs out. Does not depend on the locale. */
+/* The double nearest to the decimal text[length] ([+-]digits[.digits][e[+-]digits], already checked by the
+ * caller); infinite when too large, NaN only when memory runs out. Does not depend on the locale. */
 double qc_decimal_to_f64(const char *text, size_t length);
 
-/* Length (1 to 4) of the valid UTF-8 sequence that begins at `at`, with room > 0 bytes to read; 0 if there is none
- * (RFC 3629 section 4: no surrogates, no overlong forms). */
+/* Length (1 to 4) of the valid UTF-8 sequence that begins at `at`, with room > 0 bytes to read; 0 if there is
+ * none (RFC 3629 section 4: no surrogates, no overlong forms). */
 int qc_utf8_length(const unsigned char *at, size_t room);
 
 bool qc_starts_with(const char *text, const char *prefix);
