@@ -197,7 +197,7 @@ QC_INLINE float round_step(step_type step, float x)
     case STEP_BF16:
         return qc_f32_from_bits(qc_bits_round_bf16(qc_f32_bits(x)));
     case STEP_F16:
-        return qc_f32_from_bits(qc_bits_f16_decode(qc_bits_f16_encode(qc_f32_bits(x))));
+        return qc_f32_from_bits(qc_bits_round_f16(qc_f32_bits(x)));
     default:
         return x;
     }

@@ -2,10 +2,10 @@
  *
  * codec.h - encoding and decoding of element types: the one home of rounding.
  *
- * Encoders take f32 (or f64), round to nearest even, and treat NaN, infinities, saturation and -0 as the format
- * says: f8e4m3 (OCP "fn": no infinity, 0x7f/0xff NaN) and f8e5m2 here have the saturating and the plain form;
- * bf16/f16 overflow to infinity; NaN becomes the canonical quiet NaN (bf16 0x7fc0 with the sign dropped as
- * PyTorch does).
+ * Encoders take f32 (or f64), round to nearest even, and treat NaN, infinities, saturation and -0 as the
+ * format says: f8e4m3 (OCP "fn": no infinity, 0x7f/0xff NaN) and f8e5m2 here have the saturating and the
+ * plain form; bf16/f16 overflow to infinity; NaN becomes the canonical quiet NaN (bf16 0x7fc0 with the sign
+ * dropped as PyTorch does).
  */
 #ifndef QC_DTYPE_CODEC_H
 #define QC_DTYPE_CODEC_H
@@ -50,26 +50,28 @@ static inline float qc_round_bf16(float x)
 float qc_f16_to_f32(uint16_t h);
 uint16_t qc_f16_from_f32(float x);
 float qc_f8e4m3_to_f32(uint8_t code);
-uint8_t qc_f8e4m3_from_f32(float x);           /* beyond 464 (the rounding limit) and infinities: NaN, as torch */
-uint8_t qc_f8e4m3_from_f32_saturate(float x);  /* beyond 448: +-448; NaN stays NaN */
+uint8_t qc_f8e4m3_from_f32(float x); /* beyond 464 (the rounding limit) and infinities: NaN, as torch */
+uint8_t qc_f8e4m3_from_f32_saturate(float x); /* beyond 448: +-448; NaN stays NaN */
 float qc_f8e5m2_to_f32(uint8_t code);
-uint8_t qc_f8e5m2_from_f32(float x);           /* overflows to infinity, as torch */
+uint8_t qc_f8e5m2_from_f32(float x); /* overflows to infinity, as torch */
 uint8_t qc_f8e5m2_from_f32_saturate(float x);
-float qc_f8e8m0_to_f32(uint8_t code);          /* 2^(code-127); 255 is NaN */
-uint8_t qc_f8e8m0_from_f32(float x);           /* nearest exponent of |x|, ties up; infinity and NaN: 255 */
-float qc_f4e2m1_to_f32(uint8_t code);          /* low nibble */
-uint8_t qc_f4e2m1_from_f32(float x);           /* saturates at 6; ties to even code; +-0 as compressed-tensors: see facts */
+float qc_f8e8m0_to_f32(uint8_t code); /* 2^(code-127); 255 is NaN */
+uint8_t qc_f8e8m0_from_f32(float x);  /* nearest exponent of |x|, ties up; infinity and NaN: 255 */
+float qc_f4e2m1_to_f32(uint8_t code); /* low nibble */
+uint8_t qc_f4e2m1_from_f32(
+    float x); /* saturates at 6; ties to even code; +-0 as compressed-tensors: see facts */
 
 /* x rounded to what `dtype` (a float type) can hold, saturating only where the type has no infinity. */
 float qc_round_to(qc_dtype dtype, float x);
 
-/* Whole arrays, vectorised. `count` elements; packed types: two to a byte, the spare nibble behind an odd last
- * element written as zero. Integers saturate and round half to even from floats, NaN becomes 0. Floats encode as
- * qc_round_to rounds: saturating only where the type has no infinity. src and dst do not overlap. */
+/* Whole arrays, vectorised. `count` elements; packed types: two to a byte, the spare nibble behind an odd
+ * last element written as zero. Integers saturate and round half to even from floats, NaN becomes 0. Floats
+ * encode as qc_round_to rounds: saturating only where the type has no infinity. src and dst do not overlap.
+ */
 void qc_decode_f32(qc_dtype dtype, const void *src, float *dst, size_t count);
 void qc_encode_f32(qc_dtype dtype, const float *src, void *dst, size_t count);
-/* Between any two types: integer to integer and f64 from and to integers exactly, everything else through f32 (so
- * f64 to bf16 rounds twice, as PyTorch does). Into bool: whether not zero. */
+/* Between any two types: integer to integer and f64 from and to integers exactly, everything else through f32
+ * (so f64 to bf16 rounds twice, as PyTorch does). Into bool: whether not zero. */
 void qc_convert(qc_dtype from, const void *src, qc_dtype to, void *dst, size_t count);
 
 #endif

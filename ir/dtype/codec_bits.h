@@ -87,6 +87,16 @@ QC_INLINE uint32_t qc_bits_f16_decode(uint32_t h)
     return sign | (c >= 0x7c00u ? special : qc_bits_decode(c, -14, 10));
 }
 
+/* As qc_bits_round_bf16, to f16: below its smallest normal the f32 adder rounds to multiples of 2^-24. */
+QC_INLINE uint32_t qc_bits_round_f16(uint32_t u)
+{
+    uint32_t a = u & 0x7fffffffu, sign = u & 0x80000000u;
+    uint32_t tiny = qc_f32_bits((qc_f32_from_bits(a) + 0.5f) - 0.5f);
+    uint32_t normal = (a + 0xfffu + ((a >> 13) & 1u)) & ~0x1fffu;
+    uint32_t over = normal > 0x477fffffu ? QC_F32_INF : normal; /* 65536 and up */
+    return sign | (a < 0x38800000u ? tiny : a > QC_F32_INF ? a : over);
+}
+
 /* The magnitude goes through a clamp to the overflow limit first; a NaN keeps its sign, as in torch. */
 QC_INLINE uint32_t qc_bits_f8e4m3_encode(uint32_t u, bool saturate)
 {
