@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * eval.c - reference semantics of sources, elementwise ops and state (see eval.h).
+ */
+#include "ir/eval.h"
+
+#include "ir/dtype/codec.h"
+#include "ir/ir.h"
+#include "op_table.h"
+
+const char *qc_eval_where(const qc_eval *eval, const qc_op *op)
+{
+    const char *path = op->node ? op->node->path : "";
+    if (!*path)
+        return qc_arena_printf(eval->scratch, "%s: %s", op->func ? op->func->name : "op", op->info->name);
+    return qc_arena_printf(eval->scratch, "%s: %s", path, op->info->name);
+}
+
+float *qc_eval_row(const qc_eval *eval, int64_t count)
+{
+    return QC_NEW_ARRAY(eval->scratch, float, (size_t)count + 1);
+}
+
+/* ---- sources
+ * ------------------------------------------------------------------------------------------------ */
+
+/* Does every number of `from` exist in `to`? */
+static bool widens(qc_dtype from, qc_dtype to)
+{
+    if (from == to)
+        return true;
+    if (qc_dtype_bits(from) >= qc_dtype_bits(to))
+        return false;
+    if (qc_dtype_is_float(from) && qc_dtype_is_float(to))
+        return from != QC_F8E8M0 || to != QC_F16;
+    if (!qc_dtype_is_int(from) || !qc_dtype_is_int(to))
+        return false;
+    bool from_signed = qc_dtype_name(from)[0] == 'i', to_signed = qc_dtype_name(to)[0] == 'i';
+    return to_signed || !from_signed;
+}
+
+qc_status qc_eval_weight(qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
+{
+    const char *name = qc_attr_as_text(qc_op_attr(op, "tensor"));
+    qc_tensor stored = {0};
+
+    (void)operands;
+    if (!eval->weight)
+        return qc_error(eval->diag, name, "no checkpoint to read this tensor from");
+    if (eval->weight(eval->user, eval->diag, name, &stored) != QC_OK)
+        return QC_ERROR;
+    if (!qc_tensor_same_shape(&stored, results) || !widens(stored.dtype, results->dtype))
+        return qc_error(eval->diag, name, "the checkpoint holds %s, which is not exactly %s",
+            qc_tensor_text(eval->scratch, &stored), qc_tensor_text(eval->scratch, results));
+    qc_convert(stored.dtype, stored.data, results->dtype, results->data, (size_t)results->count);
+    return QC_OK;
+}
+
+qc_status qc_eval_const(qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
+{
+    const qc_attr *value = qc_op_attr(op, "value");
+
+    (void)operands;
+    if (qc_attr_data_dtype(value) != results->dtype || qc_attr_count(value) != (size_t)results->count)
+        return qc_error(eval->diag, qc_eval_where(eval, op), "%zu elements of %s for a %s",
+            qc_attr_count(value), qc_dtype_name(qc_attr_data_dtype(value)),
+            qc_tensor_text(eval->scratch, results));
+    memcpy(results->data, qc_attr_data_bytes(value), qc_tensor_bytes(results->dtype, results->count));
+    return QC_OK;
+}
+
+qc_status qc_eval_positions(
+    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
+{
+    int64_t length = qc_tensor_dim(operands[0], -1);
+
+    (void)op;
+    for (int64_t i = 0; i < results->count; i++) {
+        int64_t position = eval->past_length + i % length;
+        qc_convert(
+            QC_I64, &position, results->dtype, (char *)results->data + qc_tensor_bytes(results->dtype, i), 1);
+    }
+    return QC_OK;
+}
+
+/* ---- elementwise
+ * -------------------------------------------------------------------------------------------- */
+
+/* Steps of an operand through the index space of the result; 0 along dimensions that it repeats. */
+static bool broadcast_strides(const qc_tensor *x, const qc_tensor *y, int64_t strides[QC_MAX_RANK])
+{
+    int64_t step = 1;
+    int missing = y->rank - x->rank;
+
+    if (missing < 0)
+        return false;
+    for (int i = y->rank - 1; i >= 0; i--) {
+        int64_t size = i >= missing ? x->dims[i - missing] : 1;
+        if (size != 1 && size != y->dims[i])
+            return false;
+        strides[i] = size == 1 ? 0 : step;
+        step *= size;
+    }
+    return true;
+}
+
+static int64_t row_offset(const qc_tensor *y, const int64_t *strides, int64_t row)
+{
+    int64_t offset = 0;
+    for (int i = y->rank - 2; i >= 0; i--) {
+        offset += row % y->dims[i] * strides[i];
+        row /= y->dims[i];
+    }
+    return offset;
+}
+
+qc_status qc_eval_elementwise(
+    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
+{
+    const qc_scalar_row *scalar = &qc_scalar_rows[op->info->op];
+    int count = scalar->binary ? 2 : 1;
+    int64_t strides[2][QC_MAX_RANK];
+    float *rows[2];
+
+    for (int i = 0; i < count; i++)
+        if (!broadcast_strides(operands[i], results, strides[i]))
+            return qc_error(eval->diag, qc_eval_where(eval, op), "%s does not broadcast to %s",
+                qc_tensor_text(eval->scratch, operands[i]), qc_tensor_text(eval->scratch, results));
+    if (op->info->op == QC_OP_CAST) {
+        qc_convert(
+            operands[0]->dtype, operands[0]->data, results->dtype, results->data, (size_t)results->count);
+        return QC_OK;
+    }
+    int64_t length = qc_tensor_dim(results, -1), row_count = length ? results->count / length : 0;
+    for (int i = 0; i < count; i++)
+        rows[i] = qc_eval_row(eval, length);
+    float *out = qc_eval_row(eval, length);
+    for (int64_t row = 0; row < row_count; row++) {
+        for (int i = 0; i < count; i++) {
+            bool repeats = results->rank > 0 && strides[i][results->rank - 1] == 0;
+            qc_tensor_read(operands[i], row_offset(results, strides[i], row), repeats ? 1 : length, rows[i]);
+            for (int64_t j = 1; repeats && j < length; j++)
+                rows[i][j] = rows[i][0];
+        }
+        for (int64_t j = 0; j < length; j++)
+            out[j] = scalar->binary ? scalar->binary(rows[0][j], rows[1][j]) : scalar->unary(rows[0][j]);
+        qc_tensor_write(results, row * length, length, out);
+    }
+    return QC_OK;
+}
+
+/* ---- state
+ * -------------------------------------------------------------------------------------------------- */
+
+/* Without a cache of the caller's, an empty one: the first call of a model. */
+qc_status qc_eval_cache_append(
+    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
+{
+    const qc_tensor *x = operands[0];
+
+    if (x->rank != 4 || results->rank != 4 || x->dims[0] != results->dims[0] ||
+        x->dims[1] != results->dims[1] || x->dims[3] != results->dims[3] || x->dtype != results->dtype ||
+        results->dims[2] != eval->past_length + x->dims[2])
+        return qc_error(eval->diag, qc_eval_where(eval, op), "%s behind %lld cached tokens is not %s",
+            qc_tensor_text(eval->scratch, x), (long long)eval->past_length,
+            qc_tensor_text(eval->scratch, results));
+    if (eval->cache_append)
+        return eval->cache_append(eval->user, eval->diag, op->node ? op->node->path : "",
+            qc_attr_as_text(qc_op_attr(op, "slot")), x, results);
+    if (eval->past_length != 0)
+        return qc_error(eval->diag, qc_eval_where(eval, op),
+            "no cache holds the %lld tokens of earlier calls", (long long)eval->past_length);
+    qc_tensor_copy(results, 0, x, 0, x->count);
+    return QC_OK;
+}
