@@ -58,8 +58,8 @@ uint8_t qc_f8e5m2_from_f32_saturate(float x);
 float qc_f8e8m0_to_f32(uint8_t code); /* 2^(code-127); 255 is NaN */
 uint8_t qc_f8e8m0_from_f32(float x);  /* nearest exponent of |x|, ties up; infinity and NaN: 255 */
 float qc_f4e2m1_to_f32(uint8_t code); /* low nibble */
-uint8_t qc_f4e2m1_from_f32(
-    float x); /* saturates at 6; ties to even code; +-0 as compressed-tensors: see facts */
+/* Saturates at 6, ties to the even code; +-0 and NaN give 0, a negative that rounds to zero gives 8. */
+uint8_t qc_f4e2m1_from_f32(float x);
 
 /* x rounded to what `dtype` (a float type) can hold, saturating only where the type has no infinity. */
 float qc_round_to(qc_dtype dtype, float x);
