@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * ir.h - the structures behind the handles of qc/ir.h. Only ir/ includes this, and whoever must read the IR at the
- * speed of memory (the reference interpreter); passes, front ends and the runtime use the public functions.
+ * ir.h - the structures behind the handles of qc/ir.h. Only ir/ includes this, and whoever must read the IR
+ * at the speed of memory (the reference interpreter); passes, front ends and the runtime use the public
+ * functions.
  *
- * Lifetimes: qc_ctx owns interned strings, dims, types, attributes; qc_module owns ops, values, nodes, symbols in one
- * arena and never frees singly. Uses form a doubly linked list per value, so erasing and replacing are O(uses).
+ * Lifetimes: qc_ctx owns interned strings, dims, types, attributes; qc_module owns ops, values, nodes,
+ * symbols in one arena and never frees singly. Uses form a doubly linked list per value, so erasing and
+ * replacing are O(uses).
  */
 #ifndef QC_IR_INTERNAL_H
 #define QC_IR_INTERNAL_H
@@ -21,13 +23,14 @@ struct qc_ctx {
     qc_diag diag;
     qc_map strings, dims, types; /* interning tables; keys are canonical bytes */
     qc_map ops;                  /* op name -> const qc_op_info * */
+    const qc_attr **defaults;    /* of attributes: [op][slot], NULL where there is none */
     qc_map patterns;             /* compiled regular expressions of targets */
     qc_arena scratch;
 };
 
 /* A dimension: sum of terms coefficient * product of atoms; terms sorted, no zero coefficients. */
 typedef struct qc_dim_atom {
-    const char *symbol;        /* interned name, or NULL for a floordiv */
+    const char *symbol;            /* interned name, or NULL for a floordiv */
     const struct qc_dim *dividend; /* floordiv: dividend / divisor */
     int64_t divisor;
 } qc_dim_atom;
@@ -105,7 +108,6 @@ struct qc_op {
     bool linked;
 };
 
-
 struct qc_func {
     qc_module *module;
     const char *name;
@@ -135,7 +137,6 @@ typedef struct qc_shard {
     uint64_t size_bytes;
 } qc_shard;
 
-
 struct qc_module {
     qc_ctx *ctx;
     qc_arena arena;
@@ -164,7 +165,11 @@ struct qc_builder {
 const char *qc_intern(qc_ctx *ctx, const char *text, size_t length);
 /* The default of attribute `slot` from the table; NULL when it has none. */
 const qc_attr *qc_op_default_attr(qc_ctx *ctx, const qc_op_info *info, size_t slot);
-int qc_op_attr_slot(const qc_op_info *info, const char *name);   /* -1 when unknown */
+/* Is `attr` a possible value of attribute `slot`? Reports through `where`. */
+qc_status qc_attr_check(
+    qc_diag *diag, const char *where, const qc_op_info *info, int slot, const qc_attr *attr);
+void qc_op_make_defaults(qc_ctx *ctx);
+int qc_op_attr_slot(const qc_op_info *info, const char *name);    /* -1 when unknown */
 int qc_op_operand_slot(const qc_op_info *info, const char *name); /* -1 when unknown */
 /* Fills result types of an op whose operands and attrs are set; reports through `where`. */
 qc_status qc_op_infer(qc_op *op, const char *where, const qc_type **types);
@@ -177,6 +182,7 @@ void qc_op_print_to(const qc_op *op, qc_str *out);
 void qc_attr_print_to(qc_str *out, const qc_attr *attr);
 void qc_func_number_values(qc_func *func);
 void qc_value_print_to(qc_str *out, const qc_value *value);
+void qc_patterns_free(qc_ctx *ctx);
 qc_diag *qc_ctx_diag(qc_ctx *ctx);
 qc_arena *qc_ctx_arena(qc_ctx *ctx);
 

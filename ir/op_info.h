@@ -33,8 +33,8 @@ typedef struct qc_attr_info {
     qc_attr_kind kind;
 } qc_attr_info;
 
-/* A dense tensor of the reference interpreter: elements in storage form, row-major. Sub-byte types pack two to a
- * byte, low nibble first. */
+/* A dense tensor of the reference interpreter: elements in storage form, row-major. Sub-byte types pack two
+ * to a byte, low nibble first. */
 typedef struct qc_tensor {
     qc_dtype dtype;
     int rank;
@@ -46,11 +46,14 @@ typedef struct qc_tensor {
 /* What the evaluation of one op sees besides its operands. */
 typedef struct qc_eval qc_eval;
 
-/* Fills types[result_count]; reports and returns QC_ERROR when operands or attributes contradict each other. */
+/* Fills types[result_count]; reports and returns QC_ERROR when operands or attributes contradict each other.
+ */
 typedef qc_status (*qc_infer_fn)(qc_op *op, const char *where, const qc_type **types);
 typedef qc_status (*qc_verify_fn)(const qc_op *op, const char *where);
-/* Computes the results (dtype, shape and data buffer already set up) from the operands (NULL where absent). */
-typedef qc_status (*qc_eval_fn)(qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results);
+/* Computes the results (dtype, shape and data buffer already set up) from the operands (NULL where absent).
+ */
+typedef qc_status (*qc_eval_fn)(
+    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results);
 
 typedef struct qc_op_info {
     const char *name, *doc;
@@ -61,9 +64,9 @@ typedef struct qc_op_info {
     const qc_operand_info *operands;
     const char *const *results;
     const qc_attr_info *attrs;
-    qc_infer_fn infer;   /* NULL: by trait */
-    qc_verify_fn verify; /* NULL: nothing beyond the table */
-    qc_eval_fn eval;     /* NULL for composites */
+    qc_infer_fn infer;         /* NULL: by trait */
+    qc_verify_fn verify;       /* NULL: nothing beyond the table */
+    qc_eval_fn eval;           /* NULL for composites */
     const char *decomposition; /* NULL for primitives */
 } qc_op_info;
 

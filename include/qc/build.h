@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * build.h - making operations. Ops, operands and attributes go by the names of docs/ops.md; typed builders for
- * each op, derived from the op table, are in qc/ops.h.
+ * build.h - making operations. Ops, operands and attributes go by the names of docs/ops.md; typed builders
+ * for each op, derived from the op table, are in qc/ops.h.
  *
  *   qc_builder *b = qc_builder_before(op);
  *   qc_make(b, "quantize");
@@ -12,8 +12,8 @@
  *   ...
  *   if (!qc_builder_ok(b)) return QC_PASS_FAILED;
  *
- * Errors stick: after the first one (already reported) every qc_make_end gives a poison value of no type, which is
- * fine to pass on; ask qc_builder_ok once at the end.
+ * Errors stick: after the first one (already reported) every qc_make_end gives a poison value of no type,
+ * which is fine to pass on; ask qc_builder_ok once at the end.
  */
 #ifndef QC_BUILD_H
 #define QC_BUILD_H
@@ -42,10 +42,11 @@ QC_API void qc_make_attr_float(qc_builder *b, const char *name, double value);
 QC_API void qc_make_attr_bool(qc_builder *b, const char *name, bool value);
 QC_API void qc_make_attr_word(qc_builder *b, const char *name, const char *value);
 QC_API void qc_make_attr_string(qc_builder *b, const char *name, const char *value);
+QC_API void qc_make_attr_symbol(qc_builder *b, const char *name, const char *symbol); /* without @ */
 /* Only for ops whose result type cannot be inferred (docs/ops.md says which). */
 QC_API void qc_make_type(qc_builder *b, const qc_type *type);
-/* Infers the result types, inserts the op, gives its first result (NULL for an op without results). `hint` names
- * the result in the text, may be NULL. */
+/* Infers the result types, inserts the op, gives its first result (NULL for an op without results). `hint`
+ * names the result in the text, may be NULL. */
 QC_API qc_value *qc_make_end(qc_builder *b, const char *hint);
 /* The op that the last qc_make_end inserted. */
 QC_API qc_op *qc_builder_last(const qc_builder *b);

@@ -12,25 +12,26 @@ extern "C" {
 #endif
 
 /* X(enumerator, name in IR text, name in safetensors or "", bits, class)
- * class: f float, i signed integer, u unsigned integer, b boolean. f4e2m1 and i4 pack two to a byte, low nibble first. */
-#define QC_DTYPES(X)                                                                                          \
-    X(QC_BOOL, "bool", "BOOL", 8, 'b')                                                                        \
-    X(QC_I4, "i4", "", 4, 'i')                                                                                \
-    X(QC_I8, "i8", "I8", 8, 'i')                                                                              \
-    X(QC_I16, "i16", "I16", 16, 'i')                                                                          \
-    X(QC_I32, "i32", "I32", 32, 'i')                                                                          \
-    X(QC_I64, "i64", "I64", 64, 'i')                                                                          \
-    X(QC_U8, "u8", "U8", 8, 'u')                                                                              \
-    X(QC_U16, "u16", "U16", 16, 'u')                                                                          \
-    X(QC_U32, "u32", "U32", 32, 'u')                                                                          \
-    X(QC_U64, "u64", "U64", 64, 'u')                                                                          \
-    X(QC_F4E2M1, "f4e2m1", "", 4, 'f')                                                                        \
-    X(QC_F8E4M3, "f8e4m3", "F8_E4M3", 8, 'f')                                                                 \
-    X(QC_F8E5M2, "f8e5m2", "F8_E5M2", 8, 'f')                                                                 \
-    X(QC_F8E8M0, "f8e8m0", "F8_E8M0", 8, 'f')                                                                 \
-    X(QC_F16, "f16", "F16", 16, 'f')                                                                          \
-    X(QC_BF16, "bf16", "BF16", 16, 'f')                                                                       \
-    X(QC_F32, "f32", "F32", 32, 'f')                                                                          \
+ * class: f float, i signed integer, u unsigned integer, b boolean. f4e2m1 and i4 pack two to a byte, low
+ * nibble first. */
+#define QC_DTYPES(X)                                                                                         \
+    X(QC_BOOL, "bool", "BOOL", 8, 'b')                                                                       \
+    X(QC_I4, "i4", "", 4, 'i')                                                                               \
+    X(QC_I8, "i8", "I8", 8, 'i')                                                                             \
+    X(QC_I16, "i16", "I16", 16, 'i')                                                                         \
+    X(QC_I32, "i32", "I32", 32, 'i')                                                                         \
+    X(QC_I64, "i64", "I64", 64, 'i')                                                                         \
+    X(QC_U8, "u8", "U8", 8, 'u')                                                                             \
+    X(QC_U16, "u16", "U16", 16, 'u')                                                                         \
+    X(QC_U32, "u32", "U32", 32, 'u')                                                                         \
+    X(QC_U64, "u64", "U64", 64, 'u')                                                                         \
+    X(QC_F4E2M1, "f4e2m1", "", 4, 'f')                                                                       \
+    X(QC_F8E4M3, "f8e4m3", "F8_E4M3", 8, 'f')                                                                \
+    X(QC_F8E5M2, "f8e5m2", "F8_E5M2", 8, 'f')                                                                \
+    X(QC_F8E8M0, "f8e8m0", "F8_E8M0", 8, 'f')                                                                \
+    X(QC_F16, "f16", "F16", 16, 'f')                                                                         \
+    X(QC_BF16, "bf16", "BF16", 16, 'f')                                                                      \
+    X(QC_F32, "f32", "F32", 32, 'f')                                                                         \
     X(QC_F64, "f64", "F64", 64, 'f')
 
 typedef enum qc_dtype {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * ir.h - reading and changing the IR: dimensions, types, attributes, values, operations, functions, the module
- * tree, symbols. Making operations is in build.h. docs/ir.md explains the ideas and the text form.
+ * ir.h - reading and changing the IR: dimensions, types, attributes, values, operations, functions, the
+ * module tree, symbols. Making operations is in build.h. docs/ir.md explains the ideas and the text form.
  */
 #ifndef QC_IR_H
 #define QC_IR_H
@@ -12,7 +12,8 @@
 extern "C" {
 #endif
 
-/* ---- context ---------------------------------------------------------------------------------------------- */
+/* ---- context ----------------------------------------------------------------------------------------------
+ */
 
 /* Called when small memory runs out; must not return (longjmp or end the process). */
 typedef void (*qc_out_of_memory_fn)(size_t size_bytes);
@@ -21,12 +22,14 @@ typedef void (*qc_diagnostic_fn)(void *user, qc_severity severity, const char *w
 
 QC_API qc_ctx *qc_ctx_create(qc_out_of_memory_fn out_of_memory, qc_diagnostic_fn diagnostic, void *user);
 QC_API void qc_ctx_destroy(qc_ctx *ctx);
-QC_API qc_status qc_ctx_error(qc_ctx *ctx, const char *where, const char *format, ...) QC_PRINTF(3, 4) QC_COLD;
+QC_API qc_status qc_ctx_error(qc_ctx *ctx, const char *where, const char *format, ...)
+    QC_PRINTF(3, 4) QC_COLD;
 QC_API void qc_ctx_note(qc_ctx *ctx, const char *format, ...) QC_PRINTF(2, 3) QC_COLD;
 QC_API void qc_ctx_remark(qc_ctx *ctx, const char *where, const char *format, ...) QC_PRINTF(3, 4) QC_COLD;
 QC_API size_t qc_ctx_error_count(const qc_ctx *ctx);
 
-/* ---- dimensions: integer polynomials over named symbols, with floordiv; canonical, so == compares ------------ */
+/* ---- dimensions: integer polynomials over named symbols, with floordiv; canonical, so == compares
+ * ------------ */
 
 QC_API const qc_dim *qc_dim_int(qc_ctx *ctx, int64_t value);
 QC_API const qc_dim *qc_dim_symbol(qc_ctx *ctx, const char *name);
@@ -39,12 +42,13 @@ QC_API const qc_dim *qc_dim_floordiv(qc_ctx *ctx, const qc_dim *a, int64_t divis
 /* True, and the value, when the dimension is a plain integer. */
 QC_API bool qc_dim_as_int(const qc_dim *dim, int64_t *value);
 
-/* ---- types ------------------------------------------------------------------------------------------------- */
+/* ---- types
+ * ------------------------------------------------------------------------------------------------- */
 
 #define QC_MAX_RANK 8
 
-/* Interned: two equal types of one context are the same pointer. NULL (with a diagnostic) when the rank is over
- * QC_MAX_RANK or the number of elements of a static shape overflows 63 bits. */
+/* Interned: two equal types of one context are the same pointer. NULL (with a diagnostic) when the rank is
+ * over QC_MAX_RANK or the number of elements of a static shape overflows 63 bits. */
 QC_API const qc_type *qc_type_tensor(qc_ctx *ctx, qc_dtype dtype, int rank, const qc_dim *const *dims);
 QC_API qc_dtype qc_type_dtype(const qc_type *type);
 QC_API int qc_type_rank(const qc_type *type);
@@ -57,7 +61,8 @@ QC_API bool qc_type_static_count(const qc_type *type, int64_t *count);
 /* "bf16[B, S, 64]", owned by the context. */
 QC_API const char *qc_type_text(qc_ctx *ctx, const qc_type *type);
 
-/* ---- attributes: immutable values --------------------------------------------------------------------------- */
+/* ---- attributes: immutable values
+ * --------------------------------------------------------------------------- */
 
 typedef enum qc_attr_kind {
     QC_ATTR_BOOL,
@@ -67,8 +72,8 @@ typedef enum qc_attr_kind {
     QC_ATTR_WORD,   /* bareword: an enumerator or an element type */
     QC_ATTR_SYMBOL, /* @name */
     QC_ATTR_LIST,
-    QC_ATTR_MAP,    /* keys sorted */
-    QC_ATTR_DATA,   /* elements of a constant, stored in their element type */
+    QC_ATTR_MAP,  /* keys sorted */
+    QC_ATTR_DATA, /* elements of a constant, stored in their element type */
 } qc_attr_kind;
 
 QC_API const qc_attr *qc_attr_bool(qc_ctx *ctx, bool value);
@@ -88,8 +93,8 @@ QC_API qc_attr_kind qc_attr_get_kind(const qc_attr *attr);
 QC_API bool qc_attr_as_bool(const qc_attr *attr);
 QC_API int64_t qc_attr_as_int(const qc_attr *attr);
 QC_API double qc_attr_as_float(const qc_attr *attr);
-QC_API const char *qc_attr_as_text(const qc_attr *attr); /* STRING, WORD, SYMBOL (without @) */
-QC_API size_t qc_attr_count(const qc_attr *attr);       /* LIST, MAP, DATA */
+QC_API const char *qc_attr_as_text(const qc_attr *attr);               /* STRING, WORD, SYMBOL (without @) */
+QC_API size_t qc_attr_count(const qc_attr *attr);                      /* LIST, MAP, DATA */
 QC_API const qc_attr *qc_attr_item(const qc_attr *attr, size_t index); /* LIST, MAP */
 QC_API const char *qc_attr_key(const qc_attr *attr, size_t index);     /* MAP */
 QC_API const qc_attr *qc_attr_find(const qc_attr *map, const char *key);
@@ -97,7 +102,8 @@ QC_API qc_dtype qc_attr_data_dtype(const qc_attr *attr);
 QC_API const void *qc_attr_data_bytes(const qc_attr *attr);
 QC_API bool qc_attr_equal(const qc_attr *a, const qc_attr *b);
 
-/* ---- modules ------------------------------------------------------------------------------------------------ */
+/* ---- modules
+ * ------------------------------------------------------------------------------------------------ */
 
 QC_API qc_module *qc_module_create(qc_ctx *ctx);
 QC_API void qc_module_destroy(qc_module *module);
@@ -134,8 +140,8 @@ QC_API size_t qc_node_tensor_count(const qc_node *node);
 QC_API const char *qc_node_tensor(const qc_node *node, size_t index);
 
 /* Symbols: kind is "scheme", "kv_scheme" or "transform"; `fields` is a map. */
-QC_API qc_symbol *qc_module_add_symbol(
-    qc_module *module, const char *kind, const char *name, const qc_attr *fields); /* NULL when the name is taken */
+QC_API qc_symbol *qc_module_add_symbol(qc_module *module, const char *kind, const char *name,
+    const qc_attr *fields); /* NULL when the name is taken */
 QC_API qc_symbol *qc_module_find_symbol(const qc_module *module, const char *name);
 QC_API qc_symbol *qc_module_first_symbol(const qc_module *module);
 QC_API qc_symbol *qc_symbol_next(const qc_symbol *symbol);
@@ -143,12 +149,13 @@ QC_API const char *qc_symbol_kind(const qc_symbol *symbol);
 QC_API const char *qc_symbol_name(const qc_symbol *symbol);
 QC_API const qc_attr *qc_symbol_fields(const qc_symbol *symbol);
 QC_API void qc_symbol_set_fields(qc_symbol *symbol, const qc_attr *fields);
-/* Does a module-tree node match a target as recipes write it: "re:PATTERN" (Python's re.match on the path), the
- * whole path, or the class name? A bad pattern never matches; check it with qc_target_check first. */
+/* Does a module-tree node match a target as recipes write it: "re:PATTERN" (Python's re.match on the path),
+ * the whole path, or the class name? A bad pattern never matches; check it with qc_target_check first. */
 QC_API bool qc_node_matches(const qc_node *node, const char *target);
 QC_API qc_status qc_target_check(qc_ctx *ctx, const char *target);
 
-/* ---- functions, operations, values --------------------------------------------------------------------------- */
+/* ---- functions, operations, values
+ * --------------------------------------------------------------------------- */
 
 QC_API qc_func *qc_module_add_func(qc_module *module, const char *name);
 QC_API const char *qc_func_name(const qc_func *func);
@@ -206,19 +213,22 @@ QC_API qc_op *qc_value_op(const qc_value *value); /* NULL for a function argumen
 QC_API const char *qc_value_hint(const qc_value *value);
 QC_API void qc_value_set_hint(qc_value *value, const char *hint);
 QC_API size_t qc_value_use_count(const qc_value *value);
-/* The i-th use in unspecified order; the slot is the operand slot (results of the function are not counted). */
+/* The i-th use in unspecified order; the slot is the operand slot (results of the function are not counted).
+ */
 QC_API qc_op *qc_value_use(const qc_value *value, size_t index, size_t *slot);
 /* Every use, function results included, becomes a use of `with`. */
 QC_API void qc_value_replace_all_uses(qc_value *value, qc_value *with);
 
-/* ---- text -------------------------------------------------------------------------------------------------- */
+/* ---- text
+ * -------------------------------------------------------------------------------------------------- */
 
 /* Parses IR text; `name` is the file's name in diagnostics. NULL on error. */
 QC_API qc_module *qc_module_parse(qc_ctx *ctx, const char *name, const char *text, size_t length);
 /* The canonical text; free with qc_text_free. */
 QC_API char *qc_module_print(const qc_module *module, size_t *length);
 QC_API void qc_text_free(char *text);
-/* Checks every invariant; errors name line and column of the printed IR. `after` says what ran last, or NULL. */
+/* Checks every invariant; errors name line and column of the printed IR. `after` says what ran last, or NULL.
+ */
 QC_API qc_status qc_module_verify(const qc_module *module, const char *after);
 
 #ifdef __cplusplus

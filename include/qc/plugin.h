@@ -5,8 +5,8 @@
  *   QC_PLUGIN("acme-int4", "0.3")
  *   qc_status qc_plugin_register(qc_ctx *ctx, qc_registry *registry) { ... return QC_OK; }
  *
- * The ABI number grows whenever a function of include/qc changes or goes away; a plug-in made for another number
- * is refused. docs/writing-a-pass.md walks through one.
+ * The ABI number grows whenever a function of include/qc changes or goes away; a plug-in made for another
+ * number is refused. docs/writing-a-pass.md walks through one.
  */
 #ifndef QC_PLUGIN_H
 #define QC_PLUGIN_H
@@ -29,18 +29,18 @@ QC_API qc_status qc_plugin_register(qc_ctx *ctx, qc_registry *registry);
 }
 #endif
 
-#define QC_PLUGIN(name_text, version_text)                                                                    \
-    int qc_plugin_abi(void)                                                                                   \
-    {                                                                                                         \
-        return QC_PLUGIN_ABI;                                                                                 \
-    }                                                                                                         \
-    const char *qc_plugin_name(void)                                                                          \
-    {                                                                                                         \
-        return name_text;                                                                                     \
-    }                                                                                                         \
-    const char *qc_plugin_version(void)                                                                       \
-    {                                                                                                         \
-        return version_text;                                                                                  \
+#define QC_PLUGIN(name_text, version_text)                                                                   \
+    int qc_plugin_abi(void)                                                                                  \
+    {                                                                                                        \
+        return QC_PLUGIN_ABI;                                                                                \
+    }                                                                                                        \
+    const char *qc_plugin_name(void)                                                                         \
+    {                                                                                                        \
+        return name_text;                                                                                    \
+    }                                                                                                        \
+    const char *qc_plugin_version(void)                                                                      \
+    {                                                                                                        \
+        return version_text;                                                                                 \
     }
 
 #endif

@@ -3,10 +3,10 @@
  * qc.h - what every other public header needs: status codes, severities, the names of the opaque handles.
  *
  * Conventions of the whole API. Handles are opaque; ownership is in the name: `_create`/`_destroy` pair up,
- * everything else borrows. Strings returned live as long as the handle they were asked of. A function that can
- * fail on what a user wrote reports a diagnostic to the context and returns QC_ERROR (or NULL); it never exits,
- * prints or aborts. A context and all that belongs to it is used by one thread at a time; two contexts are
- * independent.
+ * everything else borrows. Strings returned live as long as the handle they were asked of. A function that
+ * can fail on what a user wrote reports a diagnostic to the context and returns QC_ERROR (or NULL); it never
+ * exits, prints or aborts. A context and all that belongs to it is used by one thread at a time; two contexts
+ * are independent.
  */
 #ifndef QC_QC_H
 #define QC_QC_H
@@ -53,8 +53,8 @@ typedef struct qc_node qc_node;       /* a node of the module tree: path and cla
 typedef struct qc_symbol qc_symbol;   /* module-level symbol: scheme, kv_scheme, transform */
 typedef struct qc_builder qc_builder; /* makes operations at a cursor */
 typedef struct qc_pass qc_pass;       /* description of a pass */
-typedef struct qc_pass_ctx qc_pass_ctx;     /* one run of a pass */
-typedef struct qc_registry qc_registry;     /* the passes that are known */
+typedef struct qc_pass_ctx qc_pass_ctx; /* one run of a pass */
+typedef struct qc_registry qc_registry; /* the passes that are known */
 
 #ifdef __cplusplus
 }

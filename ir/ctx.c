@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * ctx.c - the context: interned strings, dimensions and types, and where diagnostics go.
+ *
+ * A dimension is kept as a sum of terms sorted by the text of their atoms, so two equal polynomials have the
+ * same text; the text is the interning key, and equality is pointer equality.
+ */
+#include "ir/ir.h"
+#include "ir/op_info.h"
+
+qc_ctx *qc_ctx_create(qc_out_of_memory_fn out_of_memory, qc_diagnostic_fn diagnostic, void *user)
+{
+    qc_arena arena;
+    qc_arena_init(&arena, out_of_memory);
+    qc_ctx *ctx = QC_NEW(&arena, qc_ctx);
+    ctx->arena = arena;
+    qc_arena_init(&ctx->scratch, out_of_memory);
+    qc_diag_init(&ctx->diag, &ctx->scratch, diagnostic, user);
+    qc_map_init(&ctx->strings, &ctx->arena);
+    qc_map_init(&ctx->dims, &ctx->arena);
+    qc_map_init(&ctx->types, &ctx->arena);
+    qc_map_init(&ctx->ops, &ctx->arena);
+    qc_map_init(&ctx->patterns, &ctx->arena);
+    for (size_t i = 0; i < qc_op_info_count; i++)
+        qc_map_set(&ctx->ops, qc_op_infos[i].name, (void *)(uintptr_t)&qc_op_infos[i]);
+    qc_op_make_defaults(ctx);
+    return ctx;
+}
+
+void qc_ctx_destroy(qc_ctx *ctx)
+{
+    if (!ctx)
+        return;
+    qc_patterns_free(ctx);
+    qc_arena_fini(&ctx->scratch);
+    qc_arena arena = ctx->arena; /* the context lies in its own arena */
+    qc_arena_fini(&arena);
+}
+
+qc_diag *qc_ctx_diag(qc_ctx *ctx)
+{
+    return &ctx->diag;
+}
+
+qc_arena *qc_ctx_arena(qc_ctx *ctx)
+{
+    return &ctx->arena;
+}
+
+size_t qc_ctx_error_count(const qc_ctx *ctx)
+{
+    return ctx->diag.error_count;
+}
+
+qc_status qc_ctx_error(qc_ctx *ctx, const char *where, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    qc_diag_report(&ctx->diag, QC_SEVERITY_ERROR, where, format, args);
+    va_end(args);
+    return QC_ERROR;
+}
+
+void qc_ctx_note(qc_ctx *ctx, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    qc_diag_report(&ctx->diag, QC_SEVERITY_NOTE, "", format, args);
+    va_end(args);
+}
+
+void qc_ctx_remark(qc_ctx *ctx, const char *where, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    qc_diag_report(&ctx->diag, QC_SEVERITY_REMARK, where, format, args);
+    va_end(args);
+}
+
+const char *qc_intern(qc_ctx *ctx, const char *text, size_t length)
+{
+    qc_map_entry *entry = qc_map_find_n(&ctx->strings, text, length);
+    if (entry)
+        return entry->key;
+    qc_map_set_n(&ctx->strings, text, length, NULL);
+    return qc_map_find_n(&ctx->strings, text, length)->key;
+}
+
+/* ---- dimensions
+ * ---------------------------------------------------------------------------------------------- */
+
+static void term_print(qc_str *out, const qc_dim_term *term, bool first)
+{
+    int64_t c = term->coefficient;
+    if (!first)
+        qc_str_add(out, c < 0 ? " - " : " + ");
+    else if (c < 0)
+        qc_str_add(out, "-");
+    uint64_t magnitude = c < 0 ? 0 - (uint64_t)c : (uint64_t)c;
+    if (term->atom_count == 0 || magnitude != 1)
+        qc_str_addf(out, "%llu", (unsigned long long)magnitude);
+    if (term->atom_count) {
+        if (magnitude != 1)
+            qc_str_add_char(out, '*');
+        qc_str_add(out, term->key);
+    }
+}
+
+/* Interns the polynomial whose sorted, merged terms are given. */
+static const qc_dim *dim_intern(qc_ctx *ctx, const qc_dim_term *terms, uint32_t count)
+{
+    qc_str text;
+    qc_str_init(&text, &ctx->arena);
+    for (uint32_t i = 0; i < count; i++)
+        term_print(&text, &terms[i], i == 0);
+    if (count == 0)
+        qc_str_add(&text, "0");
+    qc_dim *dim = qc_map_get_n(&ctx->dims, text.data, text.length);
+    if (!dim) {
+        dim = QC_NEW(&ctx->arena, qc_dim);
+        dim->ctx = ctx;
+        dim->term_count = count;
+        qc_dim_term *copy = QC_NEW_ARRAY(&ctx->arena, qc_dim_term, count + 1);
+        memcpy(copy, terms, count * sizeof *terms);
+        dim->terms = copy;
+        dim->is_int = count == 0 || (count == 1 && terms[0].atom_count == 0);
+        dim->value = count ? terms[0].coefficient : 0;
+        qc_map_set_n(&ctx->dims, text.data, text.length, dim);
+        dim->text = qc_map_find_n(&ctx->dims, text.data, text.length)->key;
+    }
+    qc_str_fini(&text);
+    return dim;
+}
+
+const qc_dim *qc_dim_int(qc_ctx *ctx, int64_t value)
+{
+    qc_dim_term term = {.coefficient = value, .key = ""};
+    return dim_intern(ctx, &term, value != 0);
+}
+
+static const qc_dim *dim_from_atom(qc_ctx *ctx, const qc_dim_atom *atom, const char *key)
+{
+    const qc_dim_atom **atoms = QC_NEW_ARRAY(&ctx->arena, const qc_dim_atom *, 1);
+    atoms[0] = atom;
+    qc_dim_term term = {.coefficient = 1, .atom_count = 1, .atoms = atoms, .key = key};
+    return dim_intern(ctx, &term, 1);
+}
+
+const qc_dim *qc_dim_symbol(qc_ctx *ctx, const char *name)
+{
+    qc_dim *known = qc_map_get(&ctx->dims, name);
+    if (known)
+        return known;
+    qc_dim_atom *atom = QC_NEW(&ctx->arena, qc_dim_atom);
+    atom->symbol = qc_intern(ctx, name, strlen(name));
+    return dim_from_atom(ctx, atom, atom->symbol);
+}
+
+/* Terms sort by key, the constant (empty key) last, so that "P + S + 1" reads naturally. */
+static int key_compare(const char *a, const char *b)
+{
+    if (!*a || !*b)
+        return (*a ? 0 : 1) - (*b ? 0 : 1);
+    return strcmp(a, b);
+}
+
+static bool sum_coefficients(int64_t a, int64_t b, int64_t sign, int64_t *out)
+{
+    int64_t t;
+    return !__builtin_mul_overflow(b, sign, &t) && !__builtin_add_overflow(a, t, out);
+}
+
+static const qc_dim *dim_combine(qc_ctx *ctx, const qc_dim *a, const qc_dim *b, int64_t sign)
+{
+    if (!a || !b)
+        return NULL;
+    qc_dim_term *terms = QC_NEW_ARRAY(&ctx->arena, qc_dim_term, (size_t)a->term_count + b->term_count + 1);
+    uint32_t i = 0, j = 0, n = 0;
+    while (i < a->term_count || j < b->term_count) {
+        int order = i == a->term_count   ? 1
+                    : j == b->term_count ? -1
+                                         : key_compare(a->terms[i].key, b->terms[j].key);
+        int64_t left = order <= 0 ? a->terms[i].coefficient : 0,
+                right = order >= 0 ? b->terms[j].coefficient : 0;
+        terms[n] = order <= 0 ? a->terms[i] : b->terms[j];
+        if (!sum_coefficients(left, right, sign, &terms[n].coefficient))
+            return NULL;
+        n += terms[n].coefficient != 0;
+        i += order <= 0;
+        j += order >= 0;
+    }
+    return dim_intern(ctx, terms, n);
+}
+
+const qc_dim *qc_dim_add(qc_ctx *ctx, const qc_dim *a, const qc_dim *b)
+{
+    return dim_combine(ctx, a, b, 1);
+}
+
+const qc_dim *qc_dim_sub(qc_ctx *ctx, const qc_dim *a, const qc_dim *b)
+{
+    return dim_combine(ctx, a, b, -1);
+}
+
+static const char *atom_text(qc_ctx *ctx, const qc_dim_atom *atom)
+{
+    if (atom->symbol)
+        return atom->symbol;
+    bool simple = atom->dividend->term_count == 1 && atom->dividend->terms[0].coefficient == 1 &&
+                  atom->dividend->terms[0].atom_count == 1;
+    return simple ? qc_arena_printf(
+                        &ctx->arena, "(%s floordiv %lld)", atom->dividend->text, (long long)atom->divisor)
+                  : qc_arena_printf(
+                        &ctx->arena, "((%s) floordiv %lld)", atom->dividend->text, (long long)atom->divisor);
+}
+
+static bool term_multiply(qc_ctx *ctx, const qc_dim_term *a, const qc_dim_term *b, qc_dim_term *out)
+{
+    if (__builtin_mul_overflow(a->coefficient, b->coefficient, &out->coefficient))
+        return false;
+    out->atom_count = a->atom_count + b->atom_count;
+    out->atoms = QC_NEW_ARRAY(&ctx->arena, const qc_dim_atom *, out->atom_count + 1);
+    uint32_t i = 0, j = 0;
+    qc_str key;
+    qc_str_init(&key, &ctx->arena);
+    for (uint32_t n = 0; n < out->atom_count; n++) {
+        bool left = j == b->atom_count || (i < a->atom_count && strcmp(atom_text(ctx, a->atoms[i]),
+                                                                    atom_text(ctx, b->atoms[j])) <= 0);
+        out->atoms[n] = left ? a->atoms[i++] : b->atoms[j++];
+        qc_str_add(&key, n ? "*" : "");
+        qc_str_add(&key, atom_text(ctx, out->atoms[n]));
+    }
+    out->key = qc_intern(ctx, key.data, key.length);
+    qc_str_fini(&key);
+    return true;
+}
+
+const qc_dim *qc_dim_mul(qc_ctx *ctx, const qc_dim *a, const qc_dim *b)
+{
+    if (!a || !b)
+        return NULL;
+    const qc_dim *sum = qc_dim_int(ctx, 0);
+    for (uint32_t i = 0; i < a->term_count && sum; i++)
+        for (uint32_t j = 0; j < b->term_count && sum; j++) {
+            qc_dim_term product = {0};
+            if (!term_multiply(ctx, &a->terms[i], &b->terms[j], &product))
+                return NULL;
+            sum = qc_dim_add(ctx, sum, dim_intern(ctx, &product, product.coefficient != 0));
+        }
+    return sum;
+}
+
+const qc_dim *qc_dim_floordiv(qc_ctx *ctx, const qc_dim *a, int64_t divisor)
+{
+    if (!a || divisor <= 0)
+        return NULL;
+    bool exact = true;
+    for (uint32_t i = 0; i < a->term_count; i++)
+        exact = exact && a->terms[i].coefficient % divisor == 0;
+    if (exact) {
+        qc_dim_term *terms = QC_NEW_ARRAY(&ctx->arena, qc_dim_term, a->term_count + 1);
+        for (uint32_t i = 0; i < a->term_count; i++) {
+            terms[i] = a->terms[i];
+            terms[i].coefficient /= divisor;
+        }
+        return dim_intern(ctx, terms, a->term_count);
+    }
+    if (a->is_int) {
+        int64_t q = a->value / divisor;
+        return qc_dim_int(ctx, q - (a->value % divisor < 0));
+    }
+    qc_dim_atom *atom = QC_NEW(&ctx->arena, qc_dim_atom);
+    atom->dividend = a;
+    atom->divisor = divisor;
+    return dim_from_atom(ctx, atom, atom_text(ctx, atom));
+}
+
+bool qc_dim_as_int(const qc_dim *dim, int64_t *value)
+{
+    if (dim && dim->is_int && value)
+        *value = dim->value;
+    return dim && dim->is_int;
+}
+
+/* ---- types
+ * --------------------------------------------------------------------------------------------------- */
+
+const qc_type *qc_type_tensor(qc_ctx *ctx, qc_dtype dtype, int rank, const qc_dim *const *dims)
+{
+    if (rank < 0 || rank > QC_MAX_RANK) {
+        qc_ctx_error(ctx, "", "a tensor of rank %d; at most %d is possible", rank, QC_MAX_RANK);
+        return NULL;
+    }
+    struct {
+        qc_dtype dtype;
+        int rank;
+        const qc_dim *dims[QC_MAX_RANK];
+    } key;
+    memset(&key, 0, sizeof key);
+    key.dtype = dtype;
+    key.rank = rank;
+    int64_t count = 1;
+    for (int i = 0; i < rank; i++) {
+        key.dims[i] = dims[i];
+        if (!dims[i] || (dims[i]->is_int &&
+                            (dims[i]->value < 0 || __builtin_mul_overflow(count, dims[i]->value, &count)))) {
+            qc_ctx_error(ctx, "", "dimension %d of a tensor is negative or too large", i);
+            return NULL;
+        }
+    }
+    qc_type *type = qc_map_get_n(&ctx->types, (const char *)&key, sizeof key);
+    if (type)
+        return type;
+    type = QC_NEW(&ctx->arena, qc_type);
+    type->dtype = dtype;
+    type->rank = rank;
+    qc_str text;
+    qc_str_init(&text, &ctx->arena);
+    qc_str_addf(&text, "%s[", qc_dtype_name(dtype));
+    for (int i = 0; i < rank; i++) {
+        type->dims[i] = dims[i];
+        qc_str_addf(&text, "%s%s", i ? ", " : "", dims[i]->text);
+    }
+    qc_str_add_char(&text, ']');
+    type->text = qc_arena_strndup(&ctx->arena, text.data, text.length);
+    qc_str_fini(&text);
+    qc_map_set_n(&ctx->types, (const char *)&key, sizeof key, type);
+    return type;
+}
+
+qc_dtype qc_type_dtype(const qc_type *type)
+{
+    return type ? type->dtype : QC_DTYPE_NONE;
+}
+
+int qc_type_rank(const qc_type *type)
+{
+    return type ? type->rank : 0;
+}
+
+const qc_dim *qc_type_dim(const qc_type *type, int index)
+{
+    if (!type)
+        return NULL;
+    if (index < 0)
+        index += type->rank;
+    return index >= 0 && index < type->rank ? type->dims[index] : NULL;
+}
+
+const qc_type *qc_type_with_dtype(qc_ctx *ctx, const qc_type *type, qc_dtype dtype)
+{
+    return type ? qc_type_tensor(ctx, dtype, type->rank, type->dims) : NULL;
+}
+
+bool qc_type_static_count(const qc_type *type, int64_t *count)
+{
+    if (!type)
+        return false;
+    *count = 1;
+    for (int i = 0; i < type->rank; i++) {
+        if (!type->dims[i]->is_int)
+            return false;
+        *count *= type->dims[i]->value;
+    }
+    return true;
+}
+
+const char *qc_type_text(qc_ctx *ctx, const qc_type *type)
+{
+    (void)ctx;
+    return type ? type->text : "none";
+}
