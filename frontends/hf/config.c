@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * config.c - config.json: which architecture, and its numbers with the defaults of the architecture's row.
+ */
+#include "frontends/hf/config.h"
+
+#include "ir/support/io.h"
+
+#define CONFIG_BYTES_MAX (16u << 20)
+#define LAYERS_MAX 65536
+
+/* Reading one file: where its values go and where its errors do. */
+typedef struct reader {
+    qc_diag *diag;
+    qc_arena *arena;
+    const qc_json *root;
+    qc_hf_config *config;
+} reader;
+
+const qc_json *qc_hf_read_json_object(qc_diag *diag, qc_arena *arena, const char *path)
+{
+    char *text;
+    size_t length;
+    if (qc_read_file(diag, arena, path, CONFIG_BYTES_MAX, &text, &length))
+        return NULL;
+    qc_json *root = qc_json_parse(diag, arena, path, text, length);
+    if (root && root->kind != QC_JSON_OBJECT) {
+        qc_error(diag, path, "must hold a JSON object");
+        return NULL;
+    }
+    return root;
+}
+
+static bool is_null(const qc_json *root, const char *key)
+{
+    const qc_json *value = qc_json_get(root, key);
+    return value && value->kind == QC_JSON_NULL;
+}
+
+/* An integer from 1 to 2^31 - 1; an absent key or null leaves *value. */
+static qc_status read_size(const reader *r, const char *key, int64_t *value)
+{
+    if (qc_json_int(r->diag, r->config->path, r->root, key, false, value))
+        return QC_ERROR;
+    if (*value < 1 || *value > INT32_MAX)
+        return qc_error(
+            r->diag, r->config->path, "%s must be from 1 to %d, not %lld", key, INT32_MAX, (long long)*value);
+    return QC_OK;
+}
+
+/* The class of the model: architectures[0], or where that is missing what model_type stands for. */
+static qc_status read_arch(const reader *r)
+{
+    const char *path = r->config->path, *model_type = NULL, *name = NULL;
+    const qc_json *list = qc_json_get(r->root, "architectures");
+    if (list && list->kind != QC_JSON_NULL) {
+        if (list->kind != QC_JSON_ARRAY || (list->first && list->first->kind != QC_JSON_STRING))
+            return qc_error(r->diag, path, "architectures must be a list of strings");
+        if (list->first)
+            name = list->first->text;
+    }
+    if (qc_json_string(r->diag, path, r->root, "model_type", false, &model_type))
+        return QC_ERROR;
+    if (!name && !model_type)
+        return qc_error(r->diag, path, "neither architectures nor model_type says what this model is");
+    const qc_hf_arch *arch = name ? qc_hf_arch_by_name(name) : qc_hf_arch_by_model_type(model_type);
+    if (!arch)
+        return qc_error(r->diag, path, "%s '%s' is not supported; supported are %s",
+            name ? "architecture" : "model_type", name ? name : model_type, qc_hf_arch_names(r->arena));
+    if (model_type && strcmp(model_type, arch->info.model_type) != 0)
+        return qc_error(
+            r->diag, path, "architecture %s and model_type '%s' contradict each other", name, model_type);
+    r->config->arch = arch;
+    return QC_OK;
+}
+
+static qc_status read_dtype(const reader *r)
+{
+    const char *name = NULL, *key = "dtype", *path = r->config->path;
+    if (qc_json_string(r->diag, path, r->root, key, false, &name))
+        return QC_ERROR;
+    if (!name) {
+        key = "torch_dtype";
+        if (qc_json_string(r->diag, path, r->root, key, false, &name))
+            return QC_ERROR;
+    }
+    if (!name)
+        return QC_OK;
+    const char *plain = qc_starts_with(name, "torch.") ? name + strlen("torch.") : name;
+    if (strcmp(plain, "bfloat16") == 0)
+        r->config->dtype = QC_BF16;
+    else if (strcmp(plain, "float16") == 0)
+        r->config->dtype = QC_F16;
+    else if (strcmp(plain, "float32") == 0)
+        r->config->dtype = QC_F32;
+    else
+        return qc_error(r->diag, path,
+            "%s '%s' is not supported; supported are bfloat16, float16 and float32", key, name);
+    return QC_OK;
+}
+
+static qc_status read_heads(const reader *r)
+{
+    qc_hf_config *c = r->config;
+    c->heads = c->arch->heads;
+    if (read_size(r, "num_attention_heads", &c->heads))
+        return QC_ERROR;
+    bool same = c->arch->kv_heads == 0 || is_null(r->root, "num_key_value_heads");
+    c->kv_heads = same ? c->heads : c->arch->kv_heads;
+    if (read_size(r, "num_key_value_heads", &c->kv_heads))
+        return QC_ERROR;
+    if (c->heads % c->kv_heads != 0)
+        return qc_error(r->diag, c->path,
+            "num_attention_heads %lld is not a multiple of num_key_value_heads %lld", (long long)c->heads,
+            (long long)c->kv_heads);
+
+    const qc_json *head_dim = qc_json_get(r->root, "head_dim");
+    bool given = head_dim && head_dim->kind != QC_JSON_NULL;
+    if (head_dim && !given && c->arch->head_dim)
+        return qc_error(
+            r->diag, c->path, "head_dim is null, and %s has no rule for that", c->arch->info.architecture);
+    if (!given && !c->arch->head_dim && c->hidden % c->heads != 0)
+        return qc_error(r->diag, c->path,
+            "hidden_size %lld is not a multiple of num_attention_heads %lld, and there is no head_dim",
+            (long long)c->hidden, (long long)c->heads);
+    c->head_dim = c->arch->head_dim ? c->arch->head_dim : c->hidden / c->heads;
+    if (read_size(r, "head_dim", &c->head_dim))
+        return QC_ERROR;
+    if (c->head_dim % 2 != 0)
+        return qc_error(r->diag, c->path, "head_dim %lld is odd, and rotary embeddings turn pairs",
+            (long long)c->head_dim);
+    return QC_OK;
+}
+
+static qc_status read_bias(const reader *r, qc_hf_bias rule, bool *bias)
+{
+    *bias = rule == QC_HF_BIAS_ALWAYS;
+    if (rule == QC_HF_BIAS_BY_ATTENTION_BIAS)
+        return qc_json_bool(r->diag, r->config->path, r->root, "attention_bias", false, bias);
+    if (rule == QC_HF_BIAS_BY_MLP_BIAS)
+        return qc_json_bool(r->diag, r->config->path, r->root, "mlp_bias", false, bias);
+    return QC_OK;
+}
+
+/* layer_types[layer]: whether that layer slides. */
+static qc_status read_layer_types(const reader *r, const qc_json *types, bool *slides)
+{
+    const char *path = r->config->path;
+    if (types->kind != QC_JSON_ARRAY || (int64_t)types->length != r->config->layers)
+        return qc_error(r->diag, path, "layer_types must be a list of num_hidden_layers = %lld strings",
+            (long long)r->config->layers);
+    size_t layer = 0;
+    for (const qc_json *type = types->first; type; type = type->next, layer++) {
+        const char *name = type->kind == QC_JSON_STRING ? type->text : "";
+        slides[layer] = strcmp(name, "sliding_attention") == 0;
+        if (!slides[layer] && strcmp(name, "full_attention") != 0)
+            return qc_error(r->diag, path,
+                "layer_types[%zu] is '%s'; supported are full_attention and sliding_attention", layer, name);
+    }
+    return QC_OK;
+}
+
+/* Windows of all layers. Where layer_types is given it must say what the model does, also where Transformers
+ * does not look at it (Llama, Mistral). */
+static qc_status read_windows(const reader *r)
+{
+    qc_hf_config *c = r->config;
+    qc_hf_windowing rule = c->arch->windowing;
+    size_t layers = (size_t)c->layers;
+    int64_t window = c->arch->sliding_window, from = 28;
+    bool use = false;
+    const qc_json *number = qc_json_get(r->root, "sliding_window"),
+                  *types = qc_json_get(r->root, "layer_types");
+    if (rule == QC_HF_WINDOWING_BY_LAYER_TYPES &&
+        (qc_json_bool(r->diag, c->path, r->root, "use_sliding_window", false, &use) ||
+            qc_json_int(r->diag, c->path, r->root, "max_window_layers", false, &from)))
+        return QC_ERROR;
+    if (rule == QC_HF_WINDOWING_EVERY_LAYER)
+        use = true;
+    if (number && number->kind == QC_JSON_NULL)
+        use = false;
+    if (use && read_size(r, "sliding_window", &window))
+        return QC_ERROR;
+
+    bool *slides = QC_NEW_ARRAY(r->arena, bool, layers);
+    int64_t *windows = QC_NEW_ARRAY(r->arena, int64_t, layers);
+    bool typed = types && types->kind != QC_JSON_NULL;
+    if (typed && read_layer_types(r, types, slides))
+        return QC_ERROR;
+    for (size_t i = 0; i < layers; i++) {
+        bool rule_slides = use && (rule == QC_HF_WINDOWING_EVERY_LAYER || (int64_t)i >= from);
+        if (!typed)
+            slides[i] = rule_slides;
+        else if (slides[i] && !use)
+            return qc_error(
+                r->diag, c->path, "layer_types[%zu] is sliding_attention, but no sliding window is set", i);
+        else if (rule != QC_HF_WINDOWING_BY_LAYER_TYPES && slides[i] != rule_slides)
+            return qc_error(r->diag, c->path,
+                "layer_types[%zu] is %s: %s has one kind of attention in all layers", i,
+                slides[i] ? "sliding_attention" : "full_attention", c->arch->info.architecture);
+        windows[i] = slides[i] ? window : 0;
+    }
+    c->windows = windows;
+    return QC_OK;
+}
+
+static qc_status read_rest(const reader *r)
+{
+    qc_hf_config *c = r->config;
+    const char *activation = "silu";
+    c->norm_eps = 1e-6;
+    if (qc_json_double(r->diag, c->path, r->root, "rms_norm_eps", false, &c->norm_eps) ||
+        qc_json_bool(r->diag, c->path, r->root, "tie_word_embeddings", false, &c->tied) ||
+        qc_json_string(r->diag, c->path, r->root, "hidden_act", false, &activation) ||
+        read_bias(r, c->arch->qkv_bias, &c->qkv_bias) || read_bias(r, c->arch->o_bias, &c->o_bias) ||
+        read_bias(r, c->arch->mlp_bias, &c->mlp_bias))
+        return QC_ERROR;
+    if (!(c->norm_eps >= 0))
+        return qc_error(r->diag, c->path, "rms_norm_eps must not be negative");
+    if (strcmp(activation, "silu") != 0)
+        return qc_error(r->diag, c->path, "hidden_act '%s' is not supported; supported is silu", activation);
+    const qc_json *quantization = qc_json_get(r->root, "quantization_config");
+    if (!qc_hf_json_is_off(quantization)) {
+        if (quantization->kind != QC_JSON_OBJECT)
+            return qc_error(r->diag, c->path, "quantization_config must be an object");
+        c->quantization = quantization;
+    }
+    return QC_OK;
+}
+
+qc_status qc_hf_config_read(qc_diag *diag, qc_arena *arena, const char *directory, qc_hf_config *config)
+{
+    *config = (qc_hf_config){.path = qc_path_join(arena, directory, "config.json")};
+    if (!qc_is_directory(directory))
+        return qc_error(diag, directory, "is not a directory");
+    reader r = {diag, arena, qc_hf_read_json_object(diag, arena, config->path), config};
+    if (!r.root || read_arch(&r))
+        return QC_ERROR;
+    const qc_hf_arch *arch = config->arch;
+    config->vocabulary = arch->vocabulary;
+    config->hidden = arch->hidden;
+    config->intermediate = arch->intermediate;
+    config->layers = arch->layers;
+    config->positions = arch->positions;
+    if (read_size(&r, "vocab_size", &config->vocabulary) || read_size(&r, "hidden_size", &config->hidden) ||
+        read_size(&r, "intermediate_size", &config->intermediate) ||
+        read_size(&r, "num_hidden_layers", &config->layers) ||
+        read_size(&r, "max_position_embeddings", &config->positions))
+        return QC_ERROR;
+    if (config->layers > LAYERS_MAX)
+        return qc_error(diag, config->path, "num_hidden_layers %lld is more than %d",
+            (long long)config->layers, LAYERS_MAX);
+    if (read_dtype(&r) || read_heads(&r) || read_windows(&r) || read_rest(&r) ||
+        qc_hf_config_rope(diag, r.root, config))
+        return QC_ERROR;
+    return qc_hf_config_check_keys(diag, r.root, config);
+}

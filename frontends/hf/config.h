@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * config.h - config.json of a decoder model, both dialects, as plain numbers: version 4 (torch_dtype,
+ * rope_theta, rope_scaling with "type" or "rope_type") and version 5 (dtype, rope_parameters). Everything is
+ * checked here; who reads a qc_hf_config may multiply its numbers in 64 bits without overflow.
+ */
+#ifndef QC_FRONTENDS_HF_CONFIG_H
+#define QC_FRONTENDS_HF_CONFIG_H
+
+#include "frontends/hf/arch.h"
+#include "ir/support/json.h"
+
+typedef enum qc_hf_rope_type {
+    QC_HF_ROPE_DEFAULT,
+    QC_HF_ROPE_LINEAR,
+    QC_HF_ROPE_DYNAMIC,
+    QC_HF_ROPE_LLAMA3,
+    QC_HF_ROPE_YARN,
+} qc_hf_rope_type;
+
+/* Defaults are filled in: what a type uses is always set. */
+typedef struct qc_hf_rope {
+    double theta;
+    qc_hf_rope_type type;
+    double factor;                            /* all but default */
+    double low_freq_factor, high_freq_factor; /* llama3 */
+    double beta_fast, beta_slow;              /* yarn */
+    double attention_factor;                  /* yarn: cos and sin are multiplied by it */
+    bool truncate;                            /* yarn: the correction range is rounded to whole dimensions */
+    int64_t original_positions;               /* llama3, yarn; dynamic: max_position_embeddings */
+} qc_hf_rope;
+
+typedef struct qc_hf_config {
+    const qc_hf_arch *arch;
+    const char *path; /* of config.json, for messages */
+    qc_dtype dtype;   /* QC_DTYPE_NONE when the file does not say */
+    int64_t vocabulary, hidden, intermediate, layers, heads, kv_heads, head_dim, positions;
+    double norm_eps;
+    bool tied, qkv_bias, o_bias, mlp_bias;
+    const int64_t *windows; /* one a layer; 0: none */
+    qc_hf_rope rope;
+    const qc_json *quantization; /* the object quantization_config, NULL when absent */
+} qc_hf_config;
+
+/* Reads and checks DIRECTORY/config.json. */
+qc_status qc_hf_config_read(qc_diag *diag, qc_arena *arena, const char *directory, qc_hf_config *config);
+
+/* The root object of a JSON file of at most 16 MiB; NULL after an error. */
+const qc_json *qc_hf_read_json_object(qc_diag *diag, qc_arena *arena, const char *path);
+
+/* Fills config->rope from the root object; needs config->positions, head_dim and arch. */
+qc_status qc_hf_config_rope(qc_diag *diag, const qc_json *root, qc_hf_config *config);
+
+/* Refuses by name what changes the arithmetic and is not known; warns about other unknown keys. */
+qc_status qc_hf_config_check_keys(qc_diag *diag, const qc_json *root, const qc_hf_config *config);
+
+/* Is the value what an absent key would be: null, false, or an empty string, array or object? */
+bool qc_hf_json_is_off(const qc_json *value);
+
+#endif

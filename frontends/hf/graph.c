@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * graph.c - the function of a Llama-like model:
+ *
+ *   h = embedding(ids)
+ *   h = h + o_proj(attention(rope(q_norm(q)), rope(k_norm(k)), v))   of x = input_layernorm(h)
+ *   h = h + down_proj(silu(gate_proj(x)) * up_proj(x))               of x = post_attention_layernorm(h)
+ *   logits = lm_head(norm(h))
+ *
+ * with the roundings of Transformers' eager attention: scores, probabilities and rotary tables in D, softmax
+ * in f32. Each op is put at the module that computes it, and weights stand right before their use.
+ */
+#include "frontends/hf/import.h"
+
+#include <math.h>
+
+#include "qc/ops.h"
+
+/* What all ops need. */
+typedef struct graph {
+    qc_hf_state *state;
+    qc_ctx *ctx;
+    qc_builder *b;
+    qc_value *positions;
+    const char *dtype; /* name of D */
+    const qc_attr *rope_scaling;
+    double score_scale;
+    bool failed; /* a scale could not be read */
+} graph;
+
+/* A stored tensor in its own element type, or converted exactly to a wider D. */
+static qc_value *build_stored(graph *g, const char *tensor, qc_dtype *dtype, const char *hint)
+{
+    const qc_st_tensor *stored = qc_st_find(&g->state->set, tensor);
+    const qc_dim *dims[QC_MAX_RANK];
+    for (int i = 0; i < stored->rank; i++)
+        dims[i] = qc_dim_int(g->ctx, stored->shape[i]);
+    *dtype = qc_dtype_from_safetensors_name(stored->dtype);
+    if (g->state->dtype == QC_F32 && (*dtype == QC_BF16 || *dtype == QC_F16))
+        *dtype = QC_F32;
+    return qc_build_weight(g->b, tensor, qc_type_tensor(g->ctx, *dtype, stored->rank, dims), hint);
+}
+
+/* A parameter in D: Transformers rounds to D what is stored in another type. */
+static qc_value *build_parameter(graph *g, const char *tensor, const char *hint)
+{
+    qc_dtype dtype;
+    qc_value *value = build_stored(g, tensor, &dtype, hint);
+    return dtype == g->state->dtype ? value : qc_build_cast(g->b, value, g->dtype, hint);
+}
+
+static qc_value *node_parameter(graph *g, const qc_node *node, const char *short_name, const char *hint)
+{
+    return build_parameter(
+        g, qc_arena_printf(g->state->arena, "%s.%s", qc_node_path(node), short_name), hint);
+}
+
+/* A static scale of the checkpoint, as a constant. */
+static qc_value *build_scale(
+    graph *g, const qc_node *node, const char *short_name, int64_t heads, const char *hint)
+{
+    const char *tensor = qc_arena_printf(g->state->arena, "%s.%s", qc_node_path(node), short_name);
+    const qc_attr *data = qc_hf_read_scales(g->state, tensor, (size_t)heads);
+    if (!data) {
+        g->failed = true;
+        return NULL;
+    }
+    const qc_dim *one = qc_dim_int(g->ctx, 1), *dims[3] = {qc_dim_int(g->ctx, heads), one, one};
+    int rank = qc_st_find(&g->state->set, tensor)->rank;
+    return qc_build_const(g->b, data, qc_type_tensor(g->ctx, g->state->dtype, rank, dims), hint);
+}
+
+static qc_value *build_norm(graph *g, qc_node *node, qc_value *x, const char *hint)
+{
+    qc_builder_set_node(g->b, node);
+    qc_value *w = node_parameter(g, node, "weight", "w");
+    return qc_build_rmsnorm(g->b, x, w, g->state->config.norm_eps, hint);
+}
+
+/* The input of a quantized linear layer through its codes and back. */
+static qc_value *build_coded_input(graph *g, const qc_hf_linear *linear, qc_value *x)
+{
+    const qc_hf_group *group = linear->group;
+    if (!group->input.present)
+        return x;
+    qc_value *scale = group->input.dynamic
+                          ? qc_build_qparams(g->b, x, group->symbol, "input", NULL, "x_scale")
+                          : build_scale(g, linear->node, "input_scale", 1, "x_scale");
+    if (!scale)
+        return x;
+    qc_value *codes = qc_build_quantize(g->b, x, scale, group->symbol, "input", "x_codes");
+    return qc_build_dequantize(g->b, codes, scale, g->dtype, "x");
+}
+
+static qc_value *build_linear(graph *g, const qc_hf_linear *linear, qc_value *x, const char *hint)
+{
+    qc_builder_set_node(g->b, linear->node);
+    const char *path = qc_node_path(linear->node);
+    const char *tensor = linear == &g->state->model.head
+                             ? g->state->model.head_tensor
+                             : qc_arena_printf(g->state->arena, "%s.weight", path);
+    qc_value *w;
+    if (linear->group) {
+        qc_dtype dtype;
+        qc_value *codes = build_stored(g, tensor, &dtype, "w_codes");
+        qc_value *scale =
+            build_stored(g, qc_arena_printf(g->state->arena, "%s.weight_scale", path), &dtype, "w_scale");
+        w = qc_build_dequantize(g->b, codes, scale, g->dtype, "w");
+        x = build_coded_input(g, linear, x);
+    } else {
+        w = build_parameter(g, tensor, "w");
+    }
+    qc_value *bias = linear->bias ? node_parameter(g, linear->node, "bias", "b") : NULL;
+    return qc_build_linear(g->b, x, w, bias, hint);
+}
+
+static qc_value *build_rope(graph *g, qc_value *x, const char *hint)
+{
+    return qc_build_rope(g->b, x, g->positions, g->state->config.rope.theta, g->rope_scaling, g->dtype, hint);
+}
+
+/* q, k or v in heads; q and k normed, when the architecture does, and turned. */
+static qc_value *build_heads(graph *g, const qc_hf_layer *layer, const qc_hf_linear *linear, qc_node *norm,
+    bool turned, qc_value *x, int64_t heads, const char *hint)
+{
+    qc_value *y = build_linear(g, linear, x, hint);
+    qc_builder_set_node(g->b, layer->attention);
+    y = qc_build_split_heads(g->b, y, heads, hint);
+    if (norm) {
+        y = build_norm(g, norm, y, hint);
+        qc_builder_set_node(g->b, layer->attention);
+    }
+    return turned ? build_rope(g, y, hint) : y;
+}
+
+/* x as codes under a static scale of the layer; *scale is set. Unchanged when the group is NULL. */
+static qc_value *build_codes(graph *g, const qc_hf_layer *layer, const qc_hf_group *group, const char *name,
+    int64_t heads, qc_value *x, qc_value **scale)
+{
+    *scale = NULL;
+    if (!group)
+        return x;
+    const char *scale_name = qc_arena_printf(g->state->arena, "%s_scale", name);
+    bool per_head = strcmp(group->input.granularity, "head") == 0;
+    *scale = build_scale(g, layer->attention, scale_name, per_head ? heads : 1, scale_name);
+    return *scale ? qc_build_quantize(g->b, x, *scale, group->symbol, "input",
+                        qc_arena_printf(g->state->arena, "%s_codes", name))
+                  : x;
+}
+
+static qc_value *build_cache(graph *g, qc_value *x, const char *slot)
+{
+    const qc_type *type = qc_value_type(x);
+    if (!type)
+        return x;
+    const qc_dim *total = qc_dim_add(g->ctx, qc_dim_symbol(g->ctx, "P"), qc_dim_symbol(g->ctx, "S"));
+    const qc_dim *dims[4] = {qc_type_dim(type, 0), qc_type_dim(type, 1), total, qc_type_dim(type, 3)};
+    return qc_build_cache_append(g->b, x, slot, qc_type_tensor(g->ctx, qc_type_dtype(type), 4, dims), slot);
+}
+
+static qc_value *build_attention(graph *g, const qc_hf_layer *layer, qc_value *x, int64_t window)
+{
+    const qc_hf_config *c = &g->state->config;
+    const qc_hf_group *group = layer->attention_group;
+    const qc_hf_group *kv_group = group ? group : layer->kv_group;
+    qc_value *q_scale, *k_scale, *v_scale;
+    qc_value *q = build_heads(g, layer, &layer->q, layer->q_norm, true, x, c->heads, "q");
+    qc_value *k = build_heads(g, layer, &layer->k, layer->k_norm, true, x, c->kv_heads, "k");
+    qc_value *v = build_heads(g, layer, &layer->v, NULL, false, x, c->kv_heads, "v");
+    q = build_codes(g, layer, group, "q", c->heads, q, &q_scale);
+    k = build_codes(g, layer, kv_group, "k", c->kv_heads, k, &k_scale);
+    v = build_codes(g, layer, kv_group, "v", c->kv_heads, v, &v_scale);
+    k = build_cache(g, k, "k");
+    v = build_cache(g, v, "v");
+    qc_value *o = qc_build_attention(g->b, q, k, v, q_scale, k_scale, v_scale, g->score_scale, true, window,
+        g->dtype, "f32", g->dtype, "o");
+    o = qc_build_merge_heads(g->b, o, "o");
+    return build_linear(g, &layer->o, o, "o");
+}
+
+static qc_value *build_mlp(graph *g, const qc_hf_layer *layer, qc_value *x)
+{
+    qc_value *gate = build_linear(g, &layer->gate, x, "gate");
+    qc_builder_set_node(g->b, layer->activation);
+    gate = qc_build_silu(g->b, gate, "gate");
+    qc_value *up = build_linear(g, &layer->up, x, "up");
+    qc_builder_set_node(g->b, layer->mlp);
+    return build_linear(g, &layer->down, qc_build_mul(g->b, gate, up, "m"), "down");
+}
+
+static qc_value *build_layer(graph *g, const qc_hf_layer *layer, qc_value *h, int64_t window)
+{
+    qc_value *y = build_attention(g, layer, build_norm(g, layer->input_norm, h, "x"), window);
+    qc_builder_set_node(g->b, layer->node);
+    h = qc_build_add(g->b, h, y, "h");
+    y = build_mlp(g, layer, build_norm(g, layer->post_norm, h, "x"));
+    qc_builder_set_node(g->b, layer->node);
+    return qc_build_add(g->b, h, y, "h");
+}
+
+/* The parameters of a RoPE type as the map that rope takes; NULL for the default type. */
+static const qc_attr *scaling_attr(qc_ctx *ctx, const qc_hf_rope *rope)
+{
+    static const char *const names[] = {NULL, "linear", "dynamic", "llama3", "yarn"};
+    const char *keys[8];
+    const qc_attr *values[8];
+    size_t count = 0;
+#define ENTRY(key, value) (keys[count] = (key), values[count++] = (value))
+    if (rope->type == QC_HF_ROPE_DEFAULT)
+        return NULL;
+    ENTRY("type", qc_attr_word(ctx, names[rope->type]));
+    ENTRY("factor", qc_attr_float(ctx, rope->factor));
+    if (rope->type == QC_HF_ROPE_DYNAMIC)
+        ENTRY("max_position_embeddings", qc_attr_int(ctx, rope->original_positions));
+    if (rope->type == QC_HF_ROPE_LLAMA3 || rope->type == QC_HF_ROPE_YARN)
+        ENTRY("original_max_position_embeddings", qc_attr_int(ctx, rope->original_positions));
+    if (rope->type == QC_HF_ROPE_LLAMA3) {
+        ENTRY("low_freq_factor", qc_attr_float(ctx, rope->low_freq_factor));
+        ENTRY("high_freq_factor", qc_attr_float(ctx, rope->high_freq_factor));
+    }
+    if (rope->type == QC_HF_ROPE_YARN) {
+        ENTRY("attention_factor", qc_attr_float(ctx, rope->attention_factor));
+        ENTRY("beta_fast", qc_attr_float(ctx, rope->beta_fast));
+        ENTRY("beta_slow", qc_attr_float(ctx, rope->beta_slow));
+        ENTRY("truncate", qc_attr_bool(ctx, rope->truncate));
+    }
+#undef ENTRY
+    return qc_attr_map(ctx, keys, values, count);
+}
+
+qc_status qc_hf_graph_build(qc_hf_state *s)
+{
+    const qc_hf_config *c = &s->config;
+    qc_ctx *ctx = s->ctx;
+    qc_module_declare_dim(s->module, "B");
+    qc_module_declare_dim(s->module, "S");
+    qc_module_declare_dim(s->module, "P");
+    const qc_dim *dims[2] = {qc_dim_symbol(ctx, "B"), qc_dim_symbol(ctx, "S")};
+    qc_func *func = qc_module_add_func(s->module, "main");
+    qc_value *ids = qc_func_add_argument(func, "ids", qc_type_tensor(ctx, QC_I64, 2, dims));
+    graph g = {.state = s,
+        .ctx = ctx,
+        .b = qc_builder_at_end(func),
+        .dtype = qc_dtype_name(s->dtype),
+        .rope_scaling = scaling_attr(ctx, &c->rope),
+        .score_scale = pow((double)c->head_dim, -0.5)};
+    qc_builder_set_node(g.b, s->model.root);
+    g.positions = qc_build_positions(g.b, ids, "pos");
+    qc_builder_set_node(g.b, s->model.embedding);
+    qc_value *h = qc_build_embedding(g.b, ids, build_parameter(&g, s->model.embedding_tensor, "w"), "h");
+    for (int64_t i = 0; i < c->layers && !g.failed; i++)
+        h = build_layer(&g, &s->model.layers[i], h, c->windows[i]);
+    h = build_norm(&g, s->model.norm, h, "x");
+    qc_func_add_result(func, build_linear(&g, &s->model.head, h, "logits"));
+    return g.failed || !qc_builder_ok(g.b) ? QC_ERROR : QC_OK;
+}

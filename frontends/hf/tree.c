@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tree.c - the module tree of a Llama-like model in the order of PyTorch's named_modules(), and the check of
+ * every tensor against the shapes that config.json implies. A tensor without a place in the model stays with
+ * the nearest node above it, so that an exporter copies it.
+ */
+#include "frontends/hf/import.h"
+
+#include "ir/support/io.h"
+
+/* So many wrong tensors are reported; a wrong hidden_size makes all of them wrong. */
+#define TENSOR_ERRORS_MAX 8
+
+static qc_node *add_node(qc_hf_state *s, const qc_node *parent, const char *name, const char *class_name)
+{
+    const char *above = parent ? qc_node_path(parent) : "";
+    const char *path = *above ? qc_arena_printf(s->arena, "%s.%s", above, name) : name;
+    return qc_module_add_node(s->module, path, class_name);
+}
+
+/* "Llama" + "Attention". */
+static qc_node *add_classed(qc_hf_state *s, const qc_node *parent, const char *name, const char *class_suffix)
+{
+    return add_node(s, parent, name, qc_arena_printf(s->arena, "%s%s", s->config.arch->prefix, class_suffix));
+}
+
+static const char *shape_text(qc_arena *arena, int rank, const int64_t *shape)
+{
+    const char *text = "";
+    for (int i = 0; i < rank; i++)
+        text = qc_arena_printf(arena, "%s%s%lld", text, i ? ", " : "", (long long)shape[i]);
+    return qc_arena_printf(arena, "[%s]", text);
+}
+
+static void tensor_error(qc_hf_state *s, const qc_st_tensor *tensor, const char *what)
+{
+    if (++s->error_count <= TENSOR_ERRORS_MAX)
+        qc_error(s->diag, tensor ? s->set.files[tensor->file].path : s->directory, "%s", what);
+    if (s->error_count == TENSOR_ERRORS_MAX)
+        qc_note(s->diag, "more tensors may be wrong; no others are reported");
+}
+
+/* What a tensor should be. */
+typedef struct expectation {
+    int rank;
+    int64_t shape[3];
+    qc_dtype code;    /* the exact element type; QC_DTYPE_NONE: bf16, f16 or f32 */
+    const char *keys; /* of config.json, that the shape comes from */
+} expectation;
+
+static bool dtype_fits(qc_dtype dtype, qc_dtype code)
+{
+    return code ? dtype == code : dtype == QC_BF16 || dtype == QC_F16 || dtype == QC_F32;
+}
+
+/* Checks one tensor; false when it is missing. */
+static bool check_tensor(qc_hf_state *s, const char *name, const expectation *e)
+{
+    const qc_st_tensor *tensor = qc_st_find(&s->set, name);
+    if (!tensor) {
+        tensor_error(s, NULL, qc_arena_printf(s->arena, "tensor %s is missing", name));
+        return false;
+    }
+    if (tensor->rank != e->rank || memcmp(tensor->shape, e->shape, (size_t)e->rank * sizeof *e->shape) != 0)
+        tensor_error(s, tensor,
+            qc_arena_printf(s->arena, "tensor %s has shape %s, but config.json implies %s (%s)", name,
+                shape_text(s->arena, tensor->rank, tensor->shape), shape_text(s->arena, e->rank, e->shape),
+                e->keys));
+    else if (!dtype_fits(qc_dtype_from_safetensors_name(tensor->dtype), e->code))
+        tensor_error(s, tensor,
+            qc_arena_printf(s->arena, "tensor %s has element type %s; expected %s", name, tensor->dtype,
+                e->code ? qc_dtype_safetensors_name(e->code) : "BF16, F16 or F32"));
+    return true;
+}
+
+/* Checks the tensor of a node and lists it there. */
+static void own_tensor(qc_hf_state *s, qc_node *node, const char *short_name, const expectation *e)
+{
+    const char *name = qc_arena_printf(s->arena, "%s.%s", qc_node_path(node), short_name);
+    if (!check_tensor(s, name, e))
+        return;
+    qc_node_add_tensor(node, short_name);
+    qc_map_set(&s->owned, name, (void *)(uintptr_t)name);
+}
+
+static void own_if_there(qc_hf_state *s, qc_node *node, const char *short_name)
+{
+    const char *name = qc_arena_printf(s->arena, "%s.%s", qc_node_path(node), short_name);
+    if (qc_st_find(&s->set, name)) {
+        qc_node_add_tensor(node, short_name);
+        qc_map_set(&s->owned, name, (void *)(uintptr_t)name);
+    }
+}
+
+static void own_linear_scales(qc_hf_state *s, const qc_hf_linear *linear, const qc_hf_group *group)
+{
+    expectation scale = {1, {1}, QC_DTYPE_NONE, "quantization_config"};
+    if (strcmp(group->weights.granularity, "channel") == 0) {
+        scale.rank = 2;
+        scale.shape[0] = linear->out;
+        scale.shape[1] = 1;
+    }
+    own_tensor(s, linear->node, "weight_scale", &scale);
+    expectation one = {1, {1}, QC_DTYPE_NONE, "quantization_config"};
+    if (group->input.present && !group->input.dynamic)
+        own_tensor(s, linear->node, "input_scale", &one);
+}
+
+static void check_linear_group(qc_hf_state *s, const qc_hf_linear *linear)
+{
+    if (linear->group && !linear->group->weights.present) {
+        tensor_error(s, NULL,
+            qc_arena_printf(s->arena,
+                "quantization_config: group @%s quantizes the input of %s and not its weight; that is not "
+                "supported",
+                linear->group->symbol, qc_node_path(linear->node)));
+    }
+}
+
+static qc_hf_linear add_linear(qc_hf_state *s, const qc_node *parent, const char *name, int64_t out,
+    int64_t in, bool bias, const char *keys)
+{
+    qc_hf_linear linear = {add_node(s, parent, name, "Linear"), out, in, bias, NULL};
+    linear.group = qc_hf_group_of(s, linear.node);
+    check_linear_group(s, &linear);
+    bool coded = linear.group && linear.group->weights.present;
+    own_tensor(s, linear.node, "weight",
+        &(expectation){2, {out, in}, coded ? linear.group->weights.code : QC_DTYPE_NONE, keys});
+    if (bias)
+        own_tensor(s, linear.node, "bias", &(expectation){1, {out}, QC_DTYPE_NONE, keys});
+    if (coded)
+        own_linear_scales(s, &linear, linear.group);
+    return linear;
+}
+
+static qc_node *add_norm(
+    qc_hf_state *s, const qc_node *parent, const char *name, int64_t size, const char *key)
+{
+    qc_node *node = add_classed(s, parent, name, "RMSNorm");
+    own_tensor(s, node, "weight", &(expectation){1, {size}, QC_DTYPE_NONE, key});
+    return node;
+}
+
+/* q, k and v scales of a layer, and the zero points that some writers put beside them. */
+static void own_attention_scales(qc_hf_state *s, qc_hf_layer *layer)
+{
+    const qc_hf_group *group = qc_hf_group_of(s, layer->attention);
+    if (group && (group->weights.present || group->input.dynamic)) {
+        tensor_error(s, NULL,
+            qc_arena_printf(s->arena,
+                "quantization_config: group @%s is for linear layers, but it targets %s", group->symbol,
+                qc_node_path(layer->attention)));
+        return;
+    }
+    layer->attention_group = group;
+    layer->kv_group = group ? NULL : s->quantization.kv;
+    if (!group)
+        group = s->quantization.kv;
+    static const char *const names[][2] = {
+        {"q_scale", "q_zero_point"}, {"k_scale", "k_zero_point"}, {"v_scale", "v_zero_point"}};
+    for (int i = layer->attention_group ? 0 : 1; group && i < 3; i++) {
+        bool per_head = strcmp(group->input.granularity, "head") == 0;
+        expectation e = {1, {1}, QC_DTYPE_NONE, "quantization_config"};
+        if (per_head)
+            e = (expectation){3, {i == 0 ? s->config.heads : s->config.kv_heads, 1, 1}, QC_DTYPE_NONE,
+                "quantization_config"};
+        own_tensor(s, layer->attention, names[i][0], &e);
+        own_if_there(s, layer->attention, names[i][1]);
+    }
+}
+
+static void add_attention(qc_hf_state *s, qc_hf_layer *layer)
+{
+    const qc_hf_config *c = &s->config;
+    int64_t q_size = c->heads * c->head_dim, kv_size = c->kv_heads * c->head_dim;
+    const char *q_keys = "num_attention_heads * head_dim, hidden_size";
+    const char *kv_keys = "num_key_value_heads * head_dim, hidden_size";
+    const char *o_keys = "hidden_size, num_attention_heads * head_dim";
+    layer->attention = add_classed(s, layer->node, "self_attn", "Attention");
+    own_attention_scales(s, layer);
+    layer->q = add_linear(s, layer->attention, "q_proj", q_size, c->hidden, c->qkv_bias, q_keys);
+    layer->k = add_linear(s, layer->attention, "k_proj", kv_size, c->hidden, c->qkv_bias, kv_keys);
+    layer->v = add_linear(s, layer->attention, "v_proj", kv_size, c->hidden, c->qkv_bias, kv_keys);
+    layer->o = add_linear(s, layer->attention, "o_proj", c->hidden, q_size, c->o_bias, o_keys);
+    if (c->arch->head_norms) {
+        layer->q_norm = add_norm(s, layer->attention, "q_norm", c->head_dim, "head_dim");
+        layer->k_norm = add_norm(s, layer->attention, "k_norm", c->head_dim, "head_dim");
+    }
+}
+
+static void add_layer(qc_hf_state *s, const qc_node *list, int64_t index, qc_hf_layer *layer)
+{
+    const qc_hf_config *c = &s->config;
+    const char *up_keys = "intermediate_size, hidden_size", *down_keys = "hidden_size, intermediate_size";
+    layer->node = add_classed(s, list, qc_arena_printf(s->arena, "%lld", (long long)index), "DecoderLayer");
+    add_attention(s, layer);
+    layer->mlp = add_classed(s, layer->node, "mlp", "MLP");
+    layer->gate = add_linear(s, layer->mlp, "gate_proj", c->intermediate, c->hidden, c->mlp_bias, up_keys);
+    layer->up = add_linear(s, layer->mlp, "up_proj", c->intermediate, c->hidden, c->mlp_bias, up_keys);
+    layer->down = add_linear(s, layer->mlp, "down_proj", c->hidden, c->intermediate, c->mlp_bias, down_keys);
+    layer->activation = add_node(s, layer->mlp, "act_fn", "SiLUActivation");
+    layer->input_norm = add_norm(s, layer->node, "input_layernorm", c->hidden, "hidden_size");
+    layer->post_norm = add_norm(s, layer->node, "post_attention_layernorm", c->hidden, "hidden_size");
+}
+
+/* Where the embedding and the last linear layer get their weights. Transformers ties them only when one of
+ * the two is missing, or both hold the same numbers; each with its own tensor gives the same logits in every
+ * case. */
+static void resolve_tying(qc_hf_state *s)
+{
+    const char *embedding = "model.embed_tokens.weight", *head = "lm_head.weight";
+    bool has_embedding = qc_st_find(&s->set, embedding), has_head = qc_st_find(&s->set, head);
+    s->model.embedding_tensor = embedding;
+    s->model.head_tensor = head;
+    if (!s->config.tied)
+        return;
+    if (has_embedding && has_head)
+        qc_remark(s->diag, s->config.path,
+            "tie_word_embeddings is true, but %s is stored beside %s: both are used", head, embedding);
+    else if (has_head)
+        s->model.embedding_tensor = head;
+    else
+        s->model.head_tensor = embedding;
+}
+
+static void add_head(qc_hf_state *s)
+{
+    const qc_hf_config *c = &s->config;
+    const char *keys = "vocab_size, hidden_size";
+    if (strcmp(s->model.head_tensor, "lm_head.weight") == 0) {
+        if (!c->tied && !qc_st_find(&s->set, "lm_head.weight")) {
+            tensor_error(s, NULL,
+                "tensor lm_head.weight is missing, and config.json says tie_word_embeddings is false");
+            return;
+        }
+        s->model.head = add_linear(s, NULL, "lm_head", c->vocabulary, c->hidden, false, keys);
+        return;
+    }
+    qc_node *node = add_node(s, NULL, "lm_head", "Linear");
+    s->model.head = (qc_hf_linear){node, c->vocabulary, c->hidden, false, qc_hf_group_of(s, node)};
+    if (s->model.head.group)
+        tensor_error(s, NULL,
+            "quantization_config targets lm_head, but lm_head.weight is not stored: it is the embedding");
+}
+
+static void add_embedding(qc_hf_state *s, const qc_node *model)
+{
+    const qc_hf_config *c = &s->config;
+    s->model.embedding = add_node(s, model, "embed_tokens", "Embedding");
+    if (qc_hf_group_of(s, s->model.embedding))
+        tensor_error(s, NULL, "quantization_config: quantized embeddings are not supported");
+    if (strcmp(s->model.embedding_tensor, "lm_head.weight") != 0)
+        own_tensor(s, s->model.embedding, "weight",
+            &(expectation){2, {c->vocabulary, c->hidden}, QC_DTYPE_NONE, "vocab_size, hidden_size"});
+}
+
+/* The nearest node at or above the tensor, and what is left of its name. */
+static qc_node *nearest_node(qc_hf_state *s, const char *tensor, const char **rest)
+{
+    char *path = qc_arena_strdup(s->arena, tensor);
+    for (char *dot = strrchr(path, '.'); dot; dot = strrchr(path, '.')) {
+        *dot = '\0';
+        qc_node *node = qc_module_find_node(s->module, path);
+        if (node) {
+            *rest = tensor + strlen(path) + 1;
+            return node;
+        }
+    }
+    *rest = tensor;
+    return s->model.root;
+}
+
+static void keep_strangers(qc_hf_state *s)
+{
+    size_t count = 0, tables = 0;
+    const char *names = "";
+    for (size_t i = 0; i < s->set.tensor_count; i++) {
+        const char *name = s->set.tensors[i].name, *rest;
+        if (qc_map_find_n(&s->owned, name, strlen(name)))
+            continue;
+        qc_node *node = nearest_node(s, name, &rest);
+        qc_node_add_tensor(node, rest);
+        if (qc_ends_with(name, "rotary_emb.inv_freq"))
+            tables++;
+        else if (count++ < 3)
+            names = qc_arena_printf(s->arena, "%s%s%s", names, *names ? ", " : "", name);
+    }
+    if (tables)
+        qc_remark(s->diag, s->directory, "%zu tensors rotary_emb.inv_freq are kept and not used", tables);
+    if (count)
+        qc_warning(s->diag, s->directory, "%zu tensors are no part of %s; they are kept and not used: %s%s",
+            count, s->config.arch->info.architecture, names, count > 3 ? ", ..." : "");
+}
+
+qc_status qc_hf_tree_build(qc_hf_state *s)
+{
+    const qc_hf_config *c = &s->config;
+    qc_hf_model *m = &s->model;
+    qc_map_init(&s->owned, s->arena);
+    resolve_tying(s);
+    m->root = add_node(s, NULL, "", c->arch->info.architecture);
+    qc_node *model = add_classed(s, NULL, "model", "Model");
+    add_embedding(s, model);
+    qc_node *list = add_node(s, model, "layers", "ModuleList");
+    m->layers = QC_NEW_ARRAY(s->arena, qc_hf_layer, (size_t)c->layers);
+    for (int64_t i = 0; i < c->layers && s->error_count < TENSOR_ERRORS_MAX; i++)
+        add_layer(s, list, i, &m->layers[i]);
+    if (s->error_count >= TENSOR_ERRORS_MAX)
+        return QC_ERROR;
+    m->norm = add_norm(s, model, "norm", c->hidden, "hidden_size");
+    add_classed(s, model, "rotary_emb", "RotaryEmbedding");
+    add_head(s);
+    if (s->error_count)
+        return QC_ERROR;
+    keep_strangers(s);
+    return QC_OK;
+}
