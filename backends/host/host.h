@@ -172,14 +172,20 @@ qc_status qc_host_embed(const qc_host_engine *engine, qc_diag *diag, const char 
     const void *table, size_t table_rows, size_t row_size, const int64_t *ids, size_t tokens, float scale,
     void *y);
 
+/* The elementwise ops of the op table (docs/ops.md), by their names. */
 typedef enum qc_host_unary_op {
-    QC_HOST_SILU,      /* D(x / (1 + exp(-x))) */
-    QC_HOST_SIGMOID,   /* D(1 / (1 + exp(-x))) */
-    QC_HOST_GELU_TANH, /* D(0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))) */
-    QC_HOST_RELU,
+    QC_HOST_SILU,
+    QC_HOST_SIGMOID,
+    QC_HOST_GELU_TANH,
     QC_HOST_NEG,
+    QC_HOST_ABS,
     QC_HOST_EXP,
+    QC_HOST_LOG,
+    QC_HOST_SIN,
+    QC_HOST_COS,
     QC_HOST_TANH,
+    QC_HOST_SQRT,
+    QC_HOST_RSQRT,
 } qc_host_unary_op;
 
 /* y[i] = D(op(x[i])), f32 inside. */
@@ -191,6 +197,8 @@ typedef enum qc_host_binary_op {
     QC_HOST_SUB,
     QC_HOST_MUL,
     QC_HOST_DIV,
+    QC_HOST_MINIMUM,
+    QC_HOST_MAXIMUM,
 } qc_host_binary_op;
 
 /* y[r, c] = D(a[r, c] op b[r * b_row_stride + c * b_column_stride]): b_row_stride 0 broadcasts one row,

@@ -8,8 +8,8 @@
  * all.
  */
 #include "backends/host/simd.h"
-#include "backends/host/host_exp.h"
 #include "backends/host/key.h"
+#include "scalar.h" /* generated from the op table: what an elementwise op computes */
 
 #if defined(__F16C__)
 #include <immintrin.h>
@@ -132,7 +132,7 @@ static float sum_squares(const float *x, size_t count)
 static float exp_sum(float *x, size_t count, float shift)
 {
     for (size_t i = 0; i < count; i++)
-        x[i] = exp_f32(x[i] - shift);
+        x[i] = qc_scalar_exp(x[i] - shift);
     return sum_row(x, count);
 }
 
@@ -169,55 +169,68 @@ static void binary(
 {
     switch (op) {
     case QC_HOST_ADD:
-        BINARY_LOOP(u + v);
+        BINARY_LOOP(qc_scalar_op_add(u, v));
         break;
     case QC_HOST_SUB:
-        BINARY_LOOP(u - v);
+        BINARY_LOOP(qc_scalar_op_sub(u, v));
         break;
     case QC_HOST_MUL:
-        BINARY_LOOP(u * v);
+        BINARY_LOOP(qc_scalar_op_mul(u, v));
         break;
     case QC_HOST_DIV:
-        BINARY_LOOP(u / v);
+        BINARY_LOOP(qc_scalar_op_div(u, v));
+        break;
+    case QC_HOST_MINIMUM:
+        BINARY_LOOP(qc_scalar_op_minimum(u, v));
+        break;
+    case QC_HOST_MAXIMUM:
+        BINARY_LOOP(qc_scalar_op_maximum(u, v));
         break;
     }
 }
 
-static inline float gelu_tanh(float x)
-{
-    float inner = 0.79788456080286536f * (x + 0.044715f * (x * x * x));
-    return 0.5f * x * (1.0f + tanh_f32(inner));
-}
-
-#define UNARY_LOOP(expression)                                                                               \
-    for (size_t i = 0; i < count; i++) {                                                                     \
-        float u = x[i];                                                                                      \
-        y[i] = expression;                                                                                   \
-    }
+#define UNARY_LOOP(function)                                                                                 \
+    for (size_t i = 0; i < count; i++)                                                                       \
+        y[i] = function(x[i]);
 
 static void unary(qc_host_unary_op op, const float *x, float *y, size_t count)
 {
     switch (op) {
     case QC_HOST_SILU:
-        UNARY_LOOP(u / (1.0f + exp_f32(-u)))
+        UNARY_LOOP(qc_scalar_op_silu)
         break;
     case QC_HOST_SIGMOID:
-        UNARY_LOOP(1.0f / (1.0f + exp_f32(-u)))
+        UNARY_LOOP(qc_scalar_op_sigmoid)
         break;
     case QC_HOST_GELU_TANH:
-        UNARY_LOOP(gelu_tanh(u))
-        break;
-    case QC_HOST_RELU:
-        UNARY_LOOP(u < 0.0f ? 0.0f : u)
+        UNARY_LOOP(qc_scalar_op_gelu_tanh)
         break;
     case QC_HOST_NEG:
-        UNARY_LOOP(-u)
+        UNARY_LOOP(qc_scalar_op_neg)
+        break;
+    case QC_HOST_ABS:
+        UNARY_LOOP(qc_scalar_op_abs)
         break;
     case QC_HOST_EXP:
-        UNARY_LOOP(exp_f32(u))
+        UNARY_LOOP(qc_scalar_op_exp)
+        break;
+    case QC_HOST_LOG:
+        UNARY_LOOP(qc_scalar_op_log)
+        break;
+    case QC_HOST_SIN:
+        UNARY_LOOP(qc_scalar_op_sin)
+        break;
+    case QC_HOST_COS:
+        UNARY_LOOP(qc_scalar_op_cos)
         break;
     case QC_HOST_TANH:
-        UNARY_LOOP(tanh_f32(u))
+        UNARY_LOOP(qc_scalar_op_tanh)
+        break;
+    case QC_HOST_SQRT:
+        UNARY_LOOP(qc_scalar_op_sqrt)
+        break;
+    case QC_HOST_RSQRT:
+        UNARY_LOOP(qc_scalar_op_rsqrt)
         break;
     }
 }
