@@ -20,6 +20,7 @@ enum {
     A_PAD = 16,            /* keeps rows of a tile off the same cache set */
     WIDE_CHUNK = 24,       /* panels that one task takes */
     NARROW_CHUNK = 8,      /* the same where there are few rows: tasks enough for all threads */
+    SERIAL_PRODUCTS = 1 << 20,
     MAX_COLUMN_BLOCK = 512 /* columns of one oneDNN product */
 };
 
@@ -246,7 +247,9 @@ static void panel_task(const run *r, size_t row, size_t rows, size_t panel, size
 static qc_status run_panels(const run *r, qc_diag *diag)
 {
     const qc_host_linear *l = r->linear;
-    int threads = qc_host_threads(l->engine);
+    /* waking threads costs some microseconds, a million multiplications on one thread some twenty */
+    bool small = (double)r->rows * (double)l->columns * (double)l->depth < SERIAL_PRODUCTS;
+    int threads = small ? 1 : qc_host_threads(l->engine);
     size_t panels = qc_host_ceil_div(l->columns, QC_HOST_PANEL);
     size_t tile_rows = qc_host_min(r->rows, TILE_ROWS), tiles = qc_host_ceil_div(r->rows, TILE_ROWS);
     bool wide = tiles * qc_host_ceil_div(panels, WIDE_CHUNK) >= (size_t)threads * 4 || threads == 1;

@@ -10,7 +10,7 @@
 
 enum {
     PIECE = 1024,        /* elements of a row held on the stack */
-    SERIAL_ELEMS = 16384 /* less work than this is not worth waking threads for */
+    SERIAL_ELEMS = 65536 /* less work than this is not worth waking threads for */
 };
 
 static int threads_for(const qc_host_engine *engine, size_t elems)

@@ -11,7 +11,7 @@
 #include "backends/host/engine.h"
 #include "backends/host/key.h"
 
-enum { PIECE = 1024, SERIAL_ELEMS = 16384 };
+enum { PIECE = 1024, SERIAL_ELEMS = 65536 };
 
 /* Results of key loops to floats; false where a key lies at or beyond an infinity, or nothing was seen. */
 static bool finish(qc_dtype dtype, int32_t lowest, int32_t highest, float *min, float *max)
