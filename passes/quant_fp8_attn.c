@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * quant_fp8_attn.c - FP8 codes for q, k and v of attention, with one scale a tensor or a head. The mechanics
+ * are in quant_attention.c.
+ */
+#include "passes/quant.h"
+
+void qc_pass_quant_fp8_attn(qc_registry *registry);
+
+static qc_pass_result run(qc_pass_ctx *pc, qc_module *module)
+{
+    qc_quant_attention_request request = {
+        .kind = "scheme",
+        .base = "attention",
+        .q = qc_pass_option_bool(pc, "q"),
+        .k = qc_pass_option_bool(pc, "k"),
+        .v = qc_pass_option_bool(pc, "v"),
+    };
+    if (!request.q && !request.k && !request.v)
+        return qc_pass_fail(pc, NULL, "q, k and v are all switched off: nothing is left to quantize");
+    return qc_quant_attention(pc, module, &request);
+}
+
+void qc_pass_quant_fp8_attn(qc_registry *registry)
+{
+    qc_pass *pass =
+        qc_registry_add(registry, "quant-fp8-attn", "Quantize q, k and v of attention to FP8", run);
+    qc_pass_set_licence(pass, QC_LICENCE_LOSSY);
+    qc_pass_set_description(pass,
+        "Adds a `scheme` and, for each selected attention op, `qparams` and `quantize` for q after RoPE and "
+        "for k and v "
+        "before the\ncache, which then holds codes; attention takes the scales as operands. The scales are "
+        "static: "
+        "`insert-observers`,\n`calibrate` and `resolve-observers` turn them into constants.");
+    qc_quant_add_attention_options(pass, "static_minmax|memoryless_minmax|minmax");
+    qc_pass_add_option(pass, "q", QC_OPTION_BOOL, "true", NULL, "quantize the queries");
+    qc_pass_add_option(pass, "k", QC_OPTION_BOOL, "true", NULL, "quantize the keys");
+    qc_pass_add_option(pass, "v", QC_OPTION_BOOL, "true", NULL, "quantize the values");
+}
