@@ -10,8 +10,8 @@
 
 const char *qc_eval_where(const qc_eval *eval, const qc_op *op)
 {
-    const char *path = op->node ? op->node->path : "";
-    if (!*path)
+    const char *path = op->node ? op->node->path : eval->path;
+    if (!path || !*path)
         return qc_arena_printf(eval->scratch, "%s: %s", op->func ? op->func->name : "op", op->info->name);
     return qc_arena_printf(eval->scratch, "%s: %s", path, op->info->name);
 }

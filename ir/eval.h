@@ -19,6 +19,7 @@ struct qc_eval {
     qc_arena *scratch;       /* the caller empties it between ops */
     const qc_module *module; /* holds the symbols that `scheme` attributes name */
     int64_t past_length;     /* tokens that earlier calls left in the cache: P */
+    const char *path;        /* for diagnostics of ops without a node: of a decomposition; may be NULL */
     void *user;              /* of the functions below */
     /* Gives a stored tensor, borrowed until the next call: *stored is filled with its type, shape and
      * elements. */
