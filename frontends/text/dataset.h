@@ -8,12 +8,12 @@
 #include "frontends/text/tokenizer.h"
 
 typedef struct qc_dataset_options {
-    const char *field;   /* of JSONL lines; NULL: input_ids, else text (a line with neither is an error) */
-    size_t max_samples;  /* first N lines in file order; 0: all */
-    size_t max_tokens;   /* longer sequences are cut on the right; 0: not */
-    bool shuffle;        /* by seed, before max_samples */
+    const char *field;  /* of JSONL lines; NULL: input_ids, else text (a line with neither is an error) */
+    size_t max_samples; /* first N lines in file order; 0: all */
+    size_t max_tokens;  /* longer sequences are cut on the right; 0: not */
+    bool shuffle;       /* by seed, before max_samples */
     uint64_t seed;
-    int64_t vocabulary;  /* an id beyond it is an error that names line and id */
+    int64_t vocabulary; /* an id beyond it is an error that names line and id */
 } qc_dataset_options;
 
 typedef struct qc_token_sequence {
@@ -28,13 +28,13 @@ typedef struct qc_dataset {
     uint64_t token_count;
 } qc_dataset;
 
-/* FILE.jsonl, or any other file as plain text (one sequence of the whole text, special tokens added). The tokenizer may
- * be NULL when every line has input_ids; a line that needs one is an error then. Bad JSON, an empty set and an empty
- * sequence are errors that name file and line. */
+/* FILE.jsonl, or any other file as plain text (one sequence of the whole text, special tokens added). The
+ * tokenizer may be NULL when every line has input_ids; a line that needs one is an error then. Bad JSON, an
+ * empty set and an empty sequence are errors that name file and line. */
 qc_status qc_dataset_read(qc_diag *diag, qc_arena *arena, const char *path, qc_tokenizer *tokenizer,
     const qc_dataset_options *options, qc_dataset *dataset);
-/* max_samples sequences of max_tokens ids drawn evenly from the vocabulary by `seed` (a fixed generator: the same ids
- * everywhere). */
+/* max_samples sequences of max_tokens ids drawn evenly from the vocabulary by `seed` (a fixed generator: the
+ * same ids everywhere). */
 qc_status qc_dataset_random(
     qc_diag *diag, qc_arena *arena, const qc_dataset_options *options, qc_dataset *dataset);
 

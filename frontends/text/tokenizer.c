@@ -238,7 +238,8 @@ const char *qc_tokenizer_id_to_token(const qc_tokenizer *tokenizer, int32_t id, 
 
 bool qc_tokenizer_is_special(const qc_tokenizer *tokenizer, int32_t id)
 {
-    return id >= 0 && (size_t)id < tokenizer->token_count && tokenizer->tokens[id].special;
+    int32_t index = id >= 0 && (size_t)id < tokenizer->token_count ? tokenizer->tokens[id].added_index : 0;
+    return index && tokenizer->added.items[index - 1].special;
 }
 
 int32_t qc_tokenizer_bos_id(const qc_tokenizer *tokenizer)

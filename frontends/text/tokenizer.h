@@ -58,7 +58,8 @@ void qc_tokenizer_decode(
 size_t qc_tokenizer_vocab_size(const qc_tokenizer *tokenizer);
 /* -1 when there is no such token. */
 int32_t qc_tokenizer_token_to_id(const qc_tokenizer *tokenizer, const char *token, size_t length);
-/* The token as the vocabulary spells it, NULL when there is none. Lives as long as the tokenizer. */
+/* The token as the vocabulary spells it (byte-level characters and all; an added token that is `normalized`
+ * in its normalized spelling), NULL when there is none. Lives as long as the tokenizer. */
 const char *qc_tokenizer_id_to_token(const qc_tokenizer *tokenizer, int32_t id, size_t *length);
 bool qc_tokenizer_is_special(const qc_tokenizer *tokenizer, int32_t id);
 /* -1 when the model directory does not say. */
@@ -66,8 +67,9 @@ int32_t qc_tokenizer_bos_id(const qc_tokenizer *tokenizer);
 int32_t qc_tokenizer_eos_id(const qc_tokenizer *tokenizer);
 int32_t qc_tokenizer_pad_id(const qc_tokenizer *tokenizer);
 
-/* Decoding while tokens arrive: what _push and _finish append is, put together, the text of all ids. A
- * character that is not complete yet is held back. */
+/* Decoding while tokens arrive: what _push and _finish append is, put together, the text of all ids, as
+ * long as bytes that single tokens stand for spell whole characters. A character that is not complete yet is
+ * held back. */
 typedef struct qc_token_stream {
     const qc_tokenizer *tokenizer;
     bool skip_special_tokens;

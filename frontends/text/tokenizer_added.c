@@ -137,27 +137,42 @@ static void trie_init(qc_text_trie *trie)
         trie->roots[i] = -1;
 }
 
-/* Special tokens come first, which matters where two normalize to the same spelling. */
+/* Special tokens come first, which matters where two normalize to the same spelling. A normalized token is
+ * from here on spelled as it is searched. */
 static qc_status build_tries(qc_diag *diag, qc_tokenizer *tokenizer)
 {
-    qc_tokenizer_scratch *scratch = qc_tokenizer_scratch_create(tokenizer, tokenizer->arena->oom);
+    qc_arena *arena = tokenizer->arena;
+    qc_tokenizer_scratch *scratch = qc_tokenizer_scratch_create(tokenizer, arena->oom);
     qc_status status = QC_OK;
     for (int special = 1; special >= 0; special--) {
         for (size_t i = 0; i < tokenizer->added.count && status == QC_OK; i++) {
             const qc_text_added *token = &tokenizer->added.items[i];
             qc_text_piece piece = {.text = token->content, .length = token->length};
+            qc_text_trie *trie = token->normalized ? &tokenizer->normalized_trie : &tokenizer->raw_trie;
             if (token->special != (special == 1))
                 continue;
             if (token->normalized)
                 status = qc_text_normalize(tokenizer, scratch, diag, piece, &piece);
+            if (status == QC_OK && token->normalized) {
+                tokenizer->tokens[token->id].text = qc_arena_strndup(arena, piece.text, piece.length);
+                tokenizer->tokens[token->id].length = (uint32_t)piece.length;
+            }
             if (status == QC_OK)
-                trie_add(tokenizer->arena,
-                    token->normalized ? &tokenizer->normalized_trie : &tokenizer->raw_trie, piece.text,
-                    piece.length, (int32_t)i);
+                trie_add(arena, trie, piece.text, piece.length, (int32_t)i);
         }
     }
     qc_tokenizer_scratch_destroy(scratch);
     return status;
+}
+
+/* Decoding passes over what is spelled like a special token. */
+static void mark_skipped(qc_tokenizer *tokenizer)
+{
+    for (size_t i = 0; i < tokenizer->added.count; i++) {
+        qc_text_token *token = &tokenizer->tokens[tokenizer->added.items[i].id];
+        intptr_t id = (intptr_t)qc_map_get_n(&tokenizer->added_ids, token->text, token->length);
+        token->skipped = id && tokenizer->added.items[tokenizer->tokens[id - 1].added_index - 1].special;
+    }
 }
 
 qc_status qc_text_added_load(qc_diag *diag, qc_tokenizer *tokenizer, const qc_json *json)
@@ -173,11 +188,10 @@ qc_status qc_text_added_load(qc_diag *diag, qc_tokenizer *tokenizer, const qc_js
         if (load_token(diag, tokenizer, token) != QC_OK)
             return QC_ERROR;
     }
-    for (size_t i = 0; i < tokenizer->added.count; i++) {
-        const qc_text_added *token = &tokenizer->added.items[i];
-        tokenizer->tokens[token->id].special = token->special;
-    }
-    return build_tries(diag, tokenizer);
+    if (build_tries(diag, tokenizer) != QC_OK)
+        return QC_ERROR;
+    mark_skipped(tokenizer);
+    return QC_OK;
 }
 
 /* ---- searching ---- */

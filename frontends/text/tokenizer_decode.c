@@ -291,7 +291,7 @@ void qc_tokenizer_decode(
     for (size_t i = 0; i < count; i++) {
         bool known = ids[i] >= 0 && (size_t)ids[i] < tokenizer->token_count;
         const qc_text_token *token = known ? &tokenizer->tokens[ids[i]] : NULL;
-        if (!token || !token->text || (skip_special_tokens && token->special))
+        if (!token || !token->text || (skip_special_tokens && token->skipped))
             continue;
         QC_PUSH(&arena, &list, (part){token->text, token->length});
     }

@@ -170,7 +170,7 @@ typedef struct qc_text_token {
     const char *text; /* NULL: no token has this id */
     uint32_t length;
     int32_t added_index; /* in qc_tokenizer.added, plus 1; 0 for tokens of the model alone */
-    bool special;
+    bool skipped;        /* decoding without special tokens passes over it */
 } qc_text_token;
 
 typedef struct qc_text_merge {
