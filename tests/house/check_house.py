@@ -137,7 +137,7 @@ def check_guards():
 
 def check_passes():
     bad = []
-    names = re.findall(r'^\s*X\(\s*"?([a-z0-9_-]+)"?', text("passes/passes.def"), re.M)
+    names = re.findall(r'^QC_PASS\((\w+)\)', text("passes/passes.def"), re.M)
     docs = text("docs/passes.md") if "docs/passes.md" in FILES else ""
     if not names:
         bad.append("passes/passes.def lists no pass")

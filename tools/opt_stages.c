@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * opt_stages.c - what the command line asks for, as a pipeline: the user's passes in their order, then the stages that
+ * the output implies (observers, calibration, export). Stages are passes of the registry, so --dump-pipeline shows them
+ * and --pipeline accepts them.
+ */
+#include "frontends/text/dataset.h"
+#include "ir/ctx.h"
+#include "ir/support/io.h"
+#include "runtime/calibrate.h"
+#include "runtime/export/compressed_tensors/export.h"
+#include "tools/qc_opt.h"
+
+enum { DEFAULT_SAMPLES = 512, DEFAULT_RANDOM_TOKENS = 512 };
+
+/* ---- output -------------------------------------------------------------------------------------------------- */
+
+bool opt_choose_output(opt_job *job)
+{
+    qc_cli *cli = job->cli;
+    const char *emit = qc_cli_text(cli, "emit", NULL), *path = qc_cli_text(cli, "output", NULL);
+    const char *target = qc_cli_text(cli, "target", "vllm");
+    job->output_path = path;
+    if (strcmp(target, "vllm") != 0) {
+        qc_cli_usage_error(cli, "--target=%s: this version writes for vllm only", target);
+        return false;
+    }
+    bool text = path && (qc_ends_with(path, ".qc") || !strcmp(path, "-"));
+    if (emit && strcmp(emit, "ir") != 0 && strcmp(emit, "checkpoint") != 0) {
+        qc_cli_usage_error(cli, "--emit=%s: ir or checkpoint", emit);
+        return false;
+    }
+    if (emit)
+        text = !strcmp(emit, "ir");
+    if (path && qc_ends_with(path, ".onnx")) {
+        qc_cli_usage_error(cli, "%s: this version does not write ONNX", path);
+        return false;
+    }
+    if (!path || !strcmp(path, "-"))
+        job->output = OPT_OUTPUT_STDOUT;
+    else
+        job->output = text ? OPT_OUTPUT_TEXT : OPT_OUTPUT_CHECKPOINT;
+    if (emit && !text && job->output == OPT_OUTPUT_STDOUT) {
+        qc_cli_usage_error(cli, "a checkpoint needs -o DIR");
+        return false;
+    }
+    return true;
+}
+
+/* ---- stages -------------------------------------------------------------------------------------------------- */
+
+static qc_pass_result failed_or_changed(qc_status status)
+{
+    return status == QC_OK ? QC_PASS_CHANGED : QC_PASS_FAILED;
+}
+
+/* Reads the data that --calib names into `dataset`; the tokenizer lies beside the weights. */
+static qc_status read_dataset(opt_job *job, const char *calib, int64_t vocabulary, qc_dataset *dataset)
+{
+    qc_cli *cli = job->cli;
+    qc_diag *diag = qc_ctx_diag(job->ctx);
+    int64_t samples = DEFAULT_SAMPLES, tokens = 0, seed = 0;
+    if (!qc_cli_int(cli, "calib-samples", 1, INT32_MAX, &samples) ||
+        !qc_cli_int(cli, "calib-seqlen", 1, INT32_MAX, &tokens) || !qc_cli_int(cli, "seed", 0, INT64_MAX, &seed))
+        return QC_ERROR;
+    qc_dataset_options options = {
+        .field = qc_cli_text(cli, "calib-field", NULL),
+        .max_samples = (size_t)samples,
+        .max_tokens = (size_t)tokens,
+        .shuffle = qc_cli_has(cli, "calib-shuffle"),
+        .seed = (uint64_t)seed,
+        .vocabulary = vocabulary,
+    };
+    if (!strcmp(calib, "random")) {
+        options.max_tokens = tokens ? (size_t)tokens : DEFAULT_RANDOM_TOKENS;
+        return qc_dataset_random(diag, &cli->arena, &options, dataset);
+    }
+    const char *source = job->source ? job->source : qc_module_source(job->module);
+    qc_tokenizer *tokenizer = NULL;
+    const char *file = source ? qc_path_join(&cli->arena, source, "tokenizer.json") : NULL;
+    if (file && qc_is_file(file) && qc_tokenizer_load(diag, &cli->arena, source, &tokenizer) != QC_OK)
+        return QC_ERROR;
+    qc_status status = qc_dataset_read(diag, &cli->arena, calib, tokenizer, &options, dataset);
+    qc_tokenizer_fini(tokenizer);
+    return status;
+}
+
+static qc_status calibrate_data(opt_job *job, qc_module *module, const char *calib)
+{
+    qc_cli *cli = job->cli;
+    qc_calibrate_options options = {
+        .threads = (int)job->threads,
+        .source = job->source,
+        .progress = qc_cli_progress,
+        .progress_user = cli,
+    };
+    uint64_t max_memory = 0;
+    if (!qc_cli_size(cli, "max-memory", &max_memory))
+        return QC_ERROR;
+    options.max_memory_bytes = max_memory;
+    qc_dataset dataset = {0};
+    int64_t vocabulary;
+    if (qc_calibrate_vocabulary(job->ctx, module, &vocabulary) != QC_OK ||
+        read_dataset(job, calib, vocabulary, &dataset) != QC_OK)
+        return QC_ERROR;
+    uint64_t planned;
+    if (qc_calibrate_plan(job->ctx, module, &dataset, &options, &planned) != QC_OK)
+        return QC_ERROR;
+    qc_cli_say(cli, "calibrating on %zu sequences, %llu tokens; planned peak memory: %llu MiB", dataset.count,
+        (unsigned long long)dataset.token_count, (unsigned long long)(planned >> 20) + 1);
+    if (qc_cli_has(cli, "dry-run"))
+        return QC_OK;
+    return qc_calibrate(job->ctx, module, &dataset, &options, &job->stats);
+}
+
+static qc_pass_result run_calibrate(qc_pass_ctx *pc, qc_module *module)
+{
+    opt_job *job = qc_pass_ctx_user(pc);
+    qc_cli *cli = job->cli;
+    const char *calib = qc_cli_text(cli, "calib", NULL), *stats = qc_cli_text(cli, "stats", NULL);
+    if (!qc_calibrate_is_needed(module))
+        return QC_PASS_UNCHANGED;
+    if (stats && qc_stats_load(qc_ctx_diag(job->ctx), &job->stats, stats) != QC_OK)
+        return QC_PASS_FAILED;
+    if (!stats && calib && !strcmp(calib, "none"))
+        return failed_or_changed(qc_calibrate_set_unit_scales(job->ctx, module));
+    if (!stats && !calib) {
+        qc_pass_fail(pc, NULL, "static scales need statistics of the activations");
+        qc_ctx_note(job->ctx, "give calibration data with --calib=FILE.jsonl (or random, or none for scales of 1.0), or "
+                              "kept statistics with --stats=FILE");
+        return QC_PASS_FAILED;
+    }
+    if (!stats && calibrate_data(job, module, calib) != QC_OK)
+        return QC_PASS_FAILED;
+    if (qc_cli_has(cli, "dry-run"))
+        return QC_PASS_UNCHANGED;
+    const char *save = qc_cli_text(cli, "save-stats", NULL);
+    if (save && qc_stats_save(qc_ctx_diag(job->ctx), &job->stats, save) != QC_OK)
+        return QC_PASS_FAILED;
+    return failed_or_changed(qc_calibrate_resolve(job->ctx, module, &job->stats));
+}
+
+static qc_pass_result run_export(qc_pass_ctx *pc, qc_module *module)
+{
+    opt_job *job = qc_pass_ctx_user(pc);
+    qc_export_options options = {
+        .force = qc_cli_has(job->cli, "force"),
+        .threads = (int)job->threads,
+        .progress = qc_cli_progress,
+        .progress_user = job->cli,
+    };
+    if (!job->output_path || job->output != OPT_OUTPUT_CHECKPOINT)
+        return qc_pass_fail(pc, NULL, "a checkpoint needs -o DIR");
+    if (!qc_cli_size(job->cli, "max-shard-size", &options.max_shard_size_bytes))
+        return QC_PASS_FAILED;
+    qc_status status = qc_export_compressed_tensors(
+        job->ctx, module, job->source, job->output_path, &options, &job->serve_command);
+    return status == QC_OK ? QC_PASS_UNCHANGED : QC_PASS_FAILED;
+}
+
+qc_status opt_register_stages(opt_job *job)
+{
+    bool ok = qc_registry_add_stage(job->registry, "calibrate",
+                  "run the calibration data and put the statistics in place of the observers", run_calibrate, job) &&
+              qc_registry_add_stage(
+                  job->registry, "export", "write the checkpoint that -o names", run_export, job);
+    return ok ? QC_OK : QC_ERROR;
+}
+
+/* ---- pipeline ------------------------------------------------------------------------------------------------ */
+
+/* quant-linear{scheme = NAME, targets = [...], ignore = [...]} */
+static qc_status append_scheme(opt_job *job, const char *name)
+{
+    static const char *const lists[] = {"targets", "ignore"};
+    qc_str text;
+    qc_str_init(&text, &job->cli->arena);
+    qc_str_add(&text, "quant-linear{scheme=");
+    qc_str_add_quoted(&text, name, strlen(name));
+    for (size_t k = 0; k < 2; k++) {
+        bool any = false;
+        for (size_t i = 0; i < job->cli->args.count; i++) {
+            const qc_cli_arg *arg = &job->cli->args.items[i];
+            if (strcmp(arg->option->name, lists[k]) != 0)
+                continue;
+            qc_str_addf(&text, any ? ", " : ", %s=[", lists[k]);
+            qc_str_add_quoted(&text, arg->text, strlen(arg->text));
+            any = true;
+        }
+        qc_str_add(&text, any ? "]" : "");
+    }
+    qc_str_add_char(&text, '}');
+    qc_status status = qc_pipeline_parse(job->pipeline, "--scheme", text.data);
+    qc_str_fini(&text);
+    return status;
+}
+
+static qc_status append_stage(opt_job *job, const char *name)
+{
+    return qc_pipeline_has(job->pipeline, name) ? QC_OK : qc_pipeline_parse(job->pipeline, "qc-opt", name);
+}
+
+qc_status opt_build_pipeline(opt_job *job)
+{
+    qc_cli *cli = job->cli;
+    for (size_t i = 0; i < cli->args.count; i++) {
+        const char *option = cli->args.items[i].option->name, *text = cli->args.items[i].text;
+        qc_status status = QC_OK;
+        if (!strcmp(option, "pass") || !strcmp(option, "pipeline"))
+            status = qc_pipeline_parse(job->pipeline, !strcmp(option, "pass") ? "--pass" : "--pipeline", text);
+        else if (!strcmp(option, "scheme"))
+            status = append_scheme(job, text);
+        if (status != QC_OK)
+            return QC_ERROR;
+    }
+    bool checkpoint = job->output == OPT_OUTPUT_CHECKPOINT;
+    bool data = qc_cli_has(cli, "calib") || qc_cli_has(cli, "stats");
+    if ((checkpoint || data) &&
+        (append_stage(job, "insert-observers") != QC_OK || append_stage(job, "share-observers") != QC_OK ||
+            append_stage(job, "calibrate") != QC_OK || append_stage(job, "resolve-observers") != QC_OK))
+        return QC_ERROR;
+    return checkpoint && !qc_cli_has(cli, "dry-run") ? append_stage(job, "export") : QC_OK;
+}

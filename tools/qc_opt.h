@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * qc_opt.h - the parts of qc-opt and what they share.
+ */
+#ifndef QC_TOOLS_QC_OPT_H
+#define QC_TOOLS_QC_OPT_H
+
+#include "passes/manager.h"
+#include "runtime/stats.h"
+#include "tools/cli.h"
+
+typedef enum opt_output {
+    OPT_OUTPUT_STDOUT,     /* IR text */
+    OPT_OUTPUT_TEXT,       /* IR text into a file */
+    OPT_OUTPUT_CHECKPOINT, /* a directory */
+    OPT_OUTPUT_NONE,       /* --dump-pipeline alone, lists */
+} opt_output;
+
+typedef struct opt_job {
+    qc_cli *cli;
+    qc_ctx *ctx;
+    qc_registry *registry;
+    qc_pipeline *pipeline;
+    qc_module *module;
+    qc_stats stats;
+    opt_output output;
+    const char *output_path;
+    const char *source; /* --source, or NULL */
+    const char *serve_command;
+    int64_t threads;
+} opt_job;
+
+extern const qc_cli_tool qc_opt_tool;
+
+/* opt_input.c: a directory, org/name in the local Hub cache, FILE.qc, or - for IR text on standard input. */
+qc_module *opt_read_model(opt_job *job, const char *model);
+
+/* opt_stages.c */
+/* Registers calibrate and export; they take what they need from the job when they run. */
+qc_status opt_register_stages(opt_job *job);
+/* Appends what the command line asks for, in its order, then the stages that the output implies. */
+qc_status opt_build_pipeline(opt_job *job);
+/* What --output and --emit ask for. False after a usage error. */
+bool opt_choose_output(opt_job *job);
+
+#endif
