@@ -17,9 +17,9 @@
 enum {
     TILE_ROWS = 64,
     SHORT_TILE_ROWS = 16,
-    A_PAD = 16,            /* keeps rows of a tile off the same cache set */
-    WIDE_CHUNK = 24,       /* panels that one task takes */
-    NARROW_CHUNK = 8,      /* the same where there are few rows: tasks enough for all threads */
+    A_PAD = 16,       /* keeps rows of a tile off the same cache set */
+    WIDE_CHUNK = 24,  /* panels that one task takes */
+    NARROW_CHUNK = 8, /* the same where there are few rows: tasks enough for all threads */
     SERIAL_PRODUCTS = 1 << 20,
     MAX_COLUMN_BLOCK = 512 /* columns of one oneDNN product */
 };
@@ -34,7 +34,7 @@ struct qc_host_linear {
     size_t block_columns, block_count; /* oneDNN: blocks of columns, the last may be narrower */
     size_t block_bytes;
     const qc_host_onednn_kernel *full[2], *last[2]; /* by row class: 64, 16 */
-    size_t scratch_bytes;
+    size_t scratch_bytes, short_rows;
 };
 
 static bool is_native(const qc_host_engine *engine, const qc_host_linear_spec *spec)
@@ -98,28 +98,46 @@ static qc_status pack_panels(
     return QC_OK;
 }
 
-static qc_status pack_native(
-    qc_host_linear *l, qc_diag *diag, const char *where, const qc_host_linear_spec *spec)
+/* The kernels of one row class; false where oneDNN has none. */
+static bool get_kernels(qc_host_linear *l, const char *where, int class, size_t rows)
 {
-    static const size_t class_rows[2] = {TILE_ROWS, SHORT_TILE_ROWS};
+    struct qc_host_onednn *dnn = l->engine->onednn;
+    size_t last_columns = l->columns - (l->block_count - 1) * l->block_columns;
 
+    l->full[class] = qc_host_onednn_get(dnn, NULL, where, rows, l->block_columns, l->depth, QC_BF16);
+    l->last[class] = qc_host_onednn_get(dnn, NULL, where, rows, last_columns, l->depth, QC_BF16);
+    return l->full[class] && l->last[class];
+}
+
+/* Cuts the columns and finds the kernels. Short tiles are as long as others where the library has no kernel
+ * for them that reads the same packed weight. */
+static bool find_native(qc_host_linear *l, const char *where)
+{
     l->block_columns = column_block(l->columns);
     l->block_count = qc_host_ceil_div(l->columns, l->block_columns);
-    size_t last_columns = l->columns - (l->block_count - 1) * l->block_columns;
+    l->short_rows = SHORT_TILE_ROWS;
+    if (!get_kernels(l, where, 0, TILE_ROWS))
+        return false;
+    if (!get_kernels(l, where, 1, SHORT_TILE_ROWS)) {
+        l->short_rows = TILE_ROWS;
+        l->full[1] = l->full[0];
+        l->last[1] = l->last[0];
+    }
     for (int c = 0; c < 2; c++) {
-        struct qc_host_onednn *dnn = l->engine->onednn;
-        l->full[c] = qc_host_onednn_get(dnn, diag, where, class_rows[c], l->block_columns, l->depth, QC_BF16);
-        l->last[c] = qc_host_onednn_get(dnn, diag, where, class_rows[c], last_columns, l->depth, QC_BF16);
-        if (!l->full[c] || !l->last[c])
-            return QC_ERROR;
-        size_t need = qc_host_onednn_scratch_bytes(l->full[c]),
-               need_last = qc_host_onednn_scratch_bytes(l->last[c]);
-        need = need > need_last ? need : need_last;
+        size_t full = qc_host_onednn_scratch_bytes(l->full[c]),
+               last = qc_host_onednn_scratch_bytes(l->last[c]);
+        size_t need = full > last ? full : last;
         l->scratch_bytes = need > l->scratch_bytes ? need : l->scratch_bytes;
     }
     size_t full_bytes = qc_host_onednn_weight_bytes(l->full[0]),
            last_bytes = qc_host_onednn_weight_bytes(l->last[0]);
     l->block_bytes = ((full_bytes > last_bytes ? full_bytes : last_bytes) + 63) / 64 * 64;
+    return true;
+}
+
+static qc_status pack_native(
+    qc_host_linear *l, qc_diag *diag, const char *where, const qc_host_linear_spec *spec)
+{
     if (!(l->packed = qc_host_alloc(l->block_count, l->block_bytes)))
         return qc_error(diag, where, "out of memory for a weight of %zu x %zu", l->columns, l->depth);
     for (size_t b = 0; b < l->block_count; b++)
@@ -163,7 +181,7 @@ qc_host_linear *qc_host_linear_create(
     l->weight_dtype = full.weight_dtype;
     l->input_dtype = full.input_dtype;
     l->output_dtype = full.output_dtype;
-    l->native = is_native(engine, &full);
+    l->native = is_native(engine, &full) && find_native(l, where);
     qc_status status = l->native ? pack_native(l, diag, where, &full) : pack_panels(l, diag, where, &full);
     if (status == QC_OK && full.bias) {
         l->bias = qc_host_alloc(l->columns, sizeof *l->bias);
@@ -278,7 +296,7 @@ typedef struct tile {
 } tile;
 
 /* The fixed tiles of all sequences. `tiles` NULL: only counts them. */
-static size_t cut_tiles(qc_host_sequences sequences, size_t rows, tile *tiles)
+static size_t cut_tiles(const qc_host_linear *l, qc_host_sequences sequences, size_t rows, tile *tiles)
 {
     size_t whole[2] = {0, rows}, count = 0;
 
@@ -286,7 +304,7 @@ static size_t cut_tiles(qc_host_sequences sequences, size_t rows, tile *tiles)
         sequences = (qc_host_sequences){.starts = whole, .count = 1};
     for (size_t s = 0; s < sequences.count; s++) {
         size_t first = sequences.starts[s], length = sequences.starts[s + 1] - first;
-        size_t tile_rows = length <= SHORT_TILE_ROWS ? SHORT_TILE_ROWS : TILE_ROWS;
+        size_t tile_rows = length <= l->short_rows ? l->short_rows : TILE_ROWS;
         for (size_t row = 0; row < length; row += tile_rows, count++)
             if (tiles)
                 tiles[count] = (tile){first + row, qc_host_min(length - row, tile_rows), tile_rows};
@@ -320,7 +338,7 @@ static qc_status run_native(const run *r, qc_diag *diag, qc_host_sequences seque
 {
     const qc_host_linear *l = r->linear;
     int threads = qc_host_threads(l->engine), failed = 0;
-    size_t tile_count = cut_tiles(sequences, r->rows, NULL);
+    size_t tile_count = cut_tiles(l, sequences, r->rows, NULL);
     size_t a_bytes = (TILE_ROWS * l->depth * sizeof(uint16_t) + 63) / 64 * 64;
     size_t c_bytes = TILE_ROWS * l->block_columns * sizeof(float);
     size_t thread_bytes = a_bytes + c_bytes + (l->scratch_bytes + 63) / 64 * 64;
@@ -332,7 +350,7 @@ static qc_status run_native(const run *r, qc_diag *diag, qc_host_sequences seque
         free(buffers);
         return qc_error(diag, "host", "out of memory for a product of %zu rows", r->rows);
     }
-    cut_tiles(sequences, r->rows, tiles);
+    cut_tiles(l, sequences, r->rows, tiles);
 #pragma omp parallel num_threads(threads)
     {
         char *mine = buffers + (size_t)qc_host_thread_index() * thread_bytes;

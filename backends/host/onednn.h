@@ -27,7 +27,7 @@ qc_host_onednn *qc_host_onednn_create(qc_diag *diag);
 void qc_host_onednn_destroy(qc_host_onednn *context);
 
 /* The kernel for these sizes, of bf16 or f32 factors. Kernels that differ in `rows` only read the same packed
- * weights. NULL after a diagnostic that names `where`. */
+ * weights. NULL after a diagnostic that names `where`; diag NULL: silently. */
 const qc_host_onednn_kernel *qc_host_onednn_get(qc_host_onednn *context, qc_diag *diag, const char *where,
     size_t rows, size_t columns, size_t depth, qc_dtype dtype);
 size_t qc_host_onednn_weight_bytes(const qc_host_onednn_kernel *kernel);
