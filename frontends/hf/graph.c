@@ -244,7 +244,7 @@ qc_status qc_hf_graph_build(qc_hf_state *s)
         .dtype = qc_dtype_name(s->dtype),
         .rope_scaling = scaling_attr(ctx, &c->rope),
         .score_scale = pow((double)c->head_dim, -0.5)};
-    qc_builder_set_node(g.b, s->model.root);
+    qc_builder_set_node(g.b, s->model.model);
     g.positions = qc_build_positions(g.b, ids, "pos");
     qc_builder_set_node(g.b, s->model.embedding);
     qc_value *h = qc_build_embedding(g.b, ids, build_parameter(&g, s->model.embedding_tensor, "w"), "h");

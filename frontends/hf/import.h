@@ -50,7 +50,7 @@ typedef struct qc_hf_layer {
 } qc_hf_layer;
 
 typedef struct qc_hf_model {
-    qc_node *root, *embedding, *norm;
+    qc_node *root, *model, *embedding, *norm;
     const char *embedding_tensor, *head_tensor; /* one name when tied */
     qc_hf_layer *layers;
     qc_hf_linear head;

@@ -299,16 +299,16 @@ qc_status qc_hf_tree_build(qc_hf_state *s)
     qc_map_init(&s->owned, s->arena);
     resolve_tying(s);
     m->root = add_node(s, NULL, "", c->arch->info.architecture);
-    qc_node *model = add_classed(s, NULL, "model", "Model");
-    add_embedding(s, model);
-    qc_node *list = add_node(s, model, "layers", "ModuleList");
+    m->model = add_classed(s, NULL, "model", "Model");
+    add_embedding(s, m->model);
+    qc_node *list = add_node(s, m->model, "layers", "ModuleList");
     m->layers = QC_NEW_ARRAY(s->arena, qc_hf_layer, (size_t)c->layers);
     for (int64_t i = 0; i < c->layers && s->error_count < TENSOR_ERRORS_MAX; i++)
         add_layer(s, list, i, &m->layers[i]);
     if (s->error_count >= TENSOR_ERRORS_MAX)
         return QC_ERROR;
-    m->norm = add_norm(s, model, "norm", c->hidden, "hidden_size");
-    add_classed(s, model, "rotary_emb", "RotaryEmbedding");
+    m->norm = add_norm(s, m->model, "norm", c->hidden, "hidden_size");
+    add_classed(s, m->model, "rotary_emb", "RotaryEmbedding");
     add_head(s);
     if (s->error_count)
         return QC_ERROR;
