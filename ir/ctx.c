@@ -19,6 +19,7 @@ qc_ctx *qc_ctx_create(qc_out_of_memory_fn out_of_memory, qc_diagnostic_fn diagno
     qc_map_init(&ctx->strings, &ctx->arena);
     qc_map_init(&ctx->dims, &ctx->arena);
     qc_map_init(&ctx->types, &ctx->arena);
+    qc_map_init(&ctx->type_texts, &ctx->arena);
     qc_map_init(&ctx->ops, &ctx->arena);
     qc_map_init(&ctx->patterns, &ctx->arena);
     for (size_t i = 0; i < qc_op_info_count; i++)

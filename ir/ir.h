@@ -22,6 +22,7 @@ struct qc_ctx {
     qc_arena arena;
     qc_diag diag;
     qc_map strings, dims, types; /* interning tables; keys are canonical bytes */
+    qc_map type_texts;           /* spelling in IR text -> type */
     qc_map ops;                  /* op name -> const qc_op_info * */
     const qc_attr **defaults;    /* of attributes: [op][slot], NULL where there is none */
     qc_map patterns;             /* compiled regular expressions of targets */

@@ -14,16 +14,40 @@ static bool is_word_char(char c)
     return is_word_start(c) || (c >= '0' && c <= '9');
 }
 
+static char *put_number(char *out, uint32_t value)
+{
+    char digits[10];
+    int n = 0;
+    do
+        digits[n++] = (char)('0' + value % 10);
+    while (value /= 10);
+    *out++ = ':';
+    while (n)
+        *out++ = digits[--n];
+    return out;
+}
+
 const char *qc_lex_place(qc_lexer *l, const char *at)
 {
-    uint32_t line = 1;
-    const char *start = l->text;
-    for (const char *c = l->text; c < at; c++)
-        if (*c == '\n') {
-            line++;
-            start = c + 1;
-        }
-    return qc_arena_printf(&l->ctx->scratch, "%s:%u:%u", l->name, line, (unsigned)(at - start + 1));
+    uint32_t line = l->line;
+    const char *start = l->line_start;
+    if (at < start) { /* an earlier line: count again */
+        line = 1;
+        start = l->text;
+        for (const char *c = l->text; c < at; c++)
+            if (*c == '\n') {
+                line++;
+                start = c + 1;
+            }
+    }
+    size_t length = strlen(l->name);
+    if (!l->place) {
+        l->place = QC_NEW_ARRAY(&l->ctx->scratch, char, length + 32);
+        memcpy(l->place, l->name, length);
+    }
+    char *end = put_number(put_number(l->place + length, line), (uint32_t)(at - start + 1));
+    *end = 0;
+    return l->place;
 }
 
 qc_status qc_lex_error(qc_lexer *l, const char *at, const char *format, ...)
@@ -42,9 +66,10 @@ void qc_lex_skip(qc_lexer *l)
 {
     for (; l->at < l->end; l->at++) {
         char c = *l->at;
-        if (c == '\n')
+        if (c == '\n') {
             l->line++;
-        else if (c == '/' && l->at + 1 < l->end && l->at[1] == '/') {
+            l->line_start = l->at + 1;
+        } else if (c == '/' && l->at + 1 < l->end && l->at[1] == '/') {
             while (l->at + 1 < l->end && l->at[1] != '\n')
                 l->at++;
         } else if (c != ' ' && c != '\t' && c != '\r')
@@ -93,11 +118,12 @@ bool qc_lex_word(qc_lexer *l, const char **word, size_t *length)
 
 bool qc_lex_is_word(qc_lexer *l, const char *word)
 {
-    const char *before = l->at;
+    const char *before = l->at, *line_start = l->line_start;
     uint32_t line = l->line;
     bool is = qc_lex_take(l, word);
     l->at = before;
     l->line = line;
+    l->line_start = line_start;
     return is;
 }
 
@@ -155,6 +181,14 @@ bool qc_lex_string(qc_lexer *l, const char **text)
     const char *open = l->at;
     if (!qc_lex_expect(l, "\""))
         return false;
+    const char *plain = l->at; /* most strings hold no escape */
+    while (plain < l->end && *plain != '"' && *plain != '\\' && *plain != '\n' && *plain)
+        plain++;
+    if (plain < l->end && *plain == '"') {
+        *text = qc_intern(l->ctx, l->at, (size_t)(plain - l->at));
+        l->at = plain + 1;
+        return true;
+    }
     qc_str out;
     qc_str_init(&out, &l->ctx->arena);
     while (!l->failed) {

@@ -12,13 +12,15 @@ typedef struct qc_lexer {
     qc_ctx *ctx;
     const char *name; /* of the file */
     const char *text, *end, *at;
-    uint32_t line; /* of `at`, from 1 */
+    const char *line_start; /* of the line of `at` */
+    uint32_t line;          /* of `at`, from 1 */
+    char *place;            /* buffer of qc_lex_place */
     bool failed;
 } qc_lexer;
 
 /* Reports `name:line:col: ...` at `at`; QC_ERROR. Only the first error is reported. */
 qc_status qc_lex_error(qc_lexer *l, const char *at, const char *format, ...) QC_PRINTF(3, 4) QC_COLD;
-/* "name:line:col" of a place in the text. */
+/* "name:line:col" of a place in the text; good until the next call. Quick on the line of `at`. */
 const char *qc_lex_place(qc_lexer *l, const char *at);
 /* Skips blanks, newlines and // comments. */
 void qc_lex_skip(qc_lexer *l);

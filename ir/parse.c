@@ -81,7 +81,9 @@ static bool value_define(parser *p, const result_name *r, qc_value *value)
 
 typedef struct op_parts {
     const qc_op_info *info;
-    const char *at; /* of the op's name */
+    const char *at;         /* of the op's name */
+    const char *line_start; /* of its line */
+    uint32_t line;
     QC_VEC(result_name) results;
     qc_value *operands[16];
     QC_VEC(qc_value *) variadic;
@@ -159,6 +161,14 @@ static void parse_operands(parser *p, op_parts *o)
     }
 }
 
+static int attr_slot(const qc_op_info *info, const char *word, size_t length)
+{
+    for (int i = 0; i < info->attr_count; i++)
+        if (!strncmp(info->attrs[i].name, word, length) && !info->attrs[i].name[length])
+            return i;
+    return -1;
+}
+
 static void parse_attrs(parser *p, op_parts *o)
 {
     if (!qc_lex_take(&p->l, "{"))
@@ -173,14 +183,13 @@ static void parse_attrs(parser *p, op_parts *o)
         size_t length;
         if (!expect_word(p, "an attribute name", &word, &length))
             return;
-        const char *name = qc_intern(p->l.ctx, word, length);
-        int slot = qc_op_attr_slot(o->info, name);
+        int slot = attr_slot(o->info, word, length);
         if (slot < 0) {
-            qc_lex_error(&p->l, at, "%s has no attribute '%s'", o->info->name, name);
+            qc_lex_error(&p->l, at, "%s has no attribute '%.*s'", o->info->name, (int)length, word);
             return;
         }
         if (o->attrs[slot] || (o->has_data && slot == o->info->positional)) {
-            qc_lex_error(&p->l, at, "attribute '%s' is given twice", name);
+            qc_lex_error(&p->l, at, "attribute '%.*s' is given twice", (int)length, word);
             return;
         }
         const qc_attr *value = qc_lex_take(&p->l, "=") ? qc_parse_attr(&p->l) : qc_attr_bool(p->l.ctx, true);
@@ -194,17 +203,29 @@ static void parse_attrs(parser *p, op_parts *o)
     }
 }
 
-/* at "path" | at ".leaf" inside a block */
+/* The node of a path written after `at`: whole, or ".leaf" inside a block. */
+static qc_node *find_at(parser *p, const char *path)
+{
+    char buffer[512];
+    if (*path != '.' || !p->block)
+        return qc_module_find_node(p->module, path);
+    size_t block = strlen(p->block->path), leaf = strlen(path);
+    if (block + leaf >= sizeof buffer)
+        return NULL;
+    memcpy(buffer, p->block->path, block);
+    memcpy(buffer + block, path, leaf + 1);
+    return qc_map_get_n(&p->module->nodes, buffer, block + leaf);
+}
+
 static qc_node *parse_at(parser *p)
 {
     const char *at = p->l.at, *path = NULL;
     if (!qc_lex_string(&p->l, &path))
         return NULL;
-    if (*path == '.' && p->block)
-        path = qc_arena_printf(&p->l.ctx->scratch, "%s%s", p->block->path, path);
-    qc_node *node = qc_module_find_node(p->module, path);
+    qc_node *node = find_at(p, path);
     if (!node)
-        qc_lex_error(&p->l, at, "no module line declares \"%s\"", path);
+        qc_lex_error(&p->l, at, "no module line declares \"%s%s\"",
+            *path == '.' && p->block ? p->block->path : "", path);
     return node;
 }
 
@@ -240,25 +261,36 @@ static bool parts_complete(parser *p, op_parts *o)
     return !p->l.failed;
 }
 
-static void make_op(parser *p, op_parts *o, uint32_t line)
+/* Where the op's name stands; its line may be over by now. */
+static const char *op_place(parser *p, const op_parts *o)
+{
+    qc_lexer then = p->l;
+    then.line = o->line;
+    then.line_start = o->line_start;
+    const char *place = qc_lex_place(&then, o->at);
+    p->l.place = then.place;
+    return place;
+}
+
+static void make_op(parser *p, op_parts *o)
 {
     const qc_op_info *info = o->info;
     bool variadic = info->operand_count && info->operands[info->operand_count - 1].variadic;
     size_t fixed = (size_t)info->operand_count - variadic;
     qc_op *op = qc_op_create(p->func, info, fixed + (variadic ? o->variadic.count : 0));
-    op->line = line;
+    op->line = o->line;
     op->node = o->node;
     for (size_t i = 0; i < op->operand_count; i++)
         qc_op_set_operand(op, i, i < fixed ? o->operands[i] : o->variadic.items[i - fixed]);
     for (int i = 0; i < info->attr_count; i++)
-        if (o->attrs[i])
-            qc_op_set_attr(op, info->attrs[i].name, o->attrs[i]);
+        if (o->attrs[i] && !qc_attr_equal(o->attrs[i], qc_op_default_attr(p->l.ctx, info, (size_t)i)))
+            op->attrs[i] = o->attrs[i];
     const qc_type *types[4] = {0};
     if (info->traits & QC_TRAIT_TYPED)
         memcpy(types, o->types, sizeof types);
     qc_diag *diag = &p->l.ctx->diag;
     size_t errors = diag->error_count;
-    const char *where = qc_lex_place(&p->l, o->at); /* hooks report where the op's name stands */
+    const char *where = op_place(p, o);
     if (qc_op_infer(op, where, types) != QC_OK) {
         if (diag->error_count == errors)
             qc_error(diag, where, "%s: its operands give no type", info->name);
@@ -279,11 +311,20 @@ static void make_op(parser *p, op_parts *o, uint32_t line)
     }
 }
 
+/* Is the next token the first of its line? There `at` opens a block; behind an op it names the op's own node.
+ */
+static bool begins_line(qc_lexer *l)
+{
+    qc_lex_skip(l);
+    for (const char *c = l->at; c > l->text && c[-1] != '\n'; c--)
+        if (c[-1] != ' ' && c[-1] != '\t')
+            return false;
+    return true;
+}
+
 static void parse_op(parser *p)
 {
     op_parts o = {0};
-    qc_lex_skip(&p->l);
-    uint32_t line = p->l.line;
     if (qc_lex_peek(&p->l, '%')) {
         do {
             result_name r;
@@ -298,6 +339,8 @@ static void parse_op(parser *p)
     }
     qc_lex_skip(&p->l);
     o.at = p->l.at;
+    o.line = p->l.line;
+    o.line_start = p->l.line_start;
     const char *word;
     size_t length;
     if (!expect_word(p, "an operation", &word, &length))
@@ -322,10 +365,10 @@ static void parse_op(parser *p)
     if (!p->l.failed)
         parse_result_types(p, &o);
     o.node = p->block;
-    if (!p->l.failed && qc_lex_take(&p->l, "at"))
+    if (!p->l.failed && !begins_line(&p->l) && qc_lex_take(&p->l, "at"))
         o.node = parse_at(p);
     if (!p->l.failed && parts_complete(p, &o))
-        make_op(p, &o, line);
+        make_op(p, &o);
 }
 
 /* ---- functions
@@ -524,8 +567,13 @@ qc_module *qc_module_parse(qc_ctx *ctx, const char *name, const char *text, size
     qc_str_init(&copy, &ctx->arena);
     qc_str_add_bytes(&copy, text, length);
     parser p = {.module = qc_module_create(ctx)};
-    p.l = (qc_lexer){
-        .ctx = ctx, .name = name, .text = copy.data, .at = copy.data, .end = copy.data + length, .line = 1};
+    p.l = (qc_lexer){.ctx = ctx,
+        .name = name,
+        .text = copy.data,
+        .line_start = copy.data,
+        .at = copy.data,
+        .end = copy.data + length,
+        .line = 1};
     qc_arena_init(&p.arena, ctx->arena.oom);
     qc_map_init(&p.values, &p.arena);
     parse_module(&p);

@@ -315,11 +315,10 @@ const qc_dim *qc_parse_dim(qc_lexer *l)
     return dim_sum(l, 0);
 }
 
-const qc_type *qc_parse_type(qc_lexer *l)
+static const qc_type *type_read(qc_lexer *l)
 {
     const char *word;
     size_t length;
-    qc_lex_skip(l);
     const char *start = l->at;
     if (!qc_lex_word(l, &word, &length)) {
         qc_lex_error(l, start, "expected a type");
@@ -357,4 +356,21 @@ const qc_type *qc_parse_type(qc_lexer *l)
             return NULL;
         }
     return qc_type_tensor(l->ctx, dtype, rank, dims);
+}
+
+/* A module has few different types and writes them often: known spellings are looked up whole. */
+const qc_type *qc_parse_type(qc_lexer *l)
+{
+    qc_lex_skip(l);
+    const char *start = l->at, *end = memchr(start, ']', (size_t)(l->end - start));
+    size_t length = end && end - start < 200 ? (size_t)(end - start) + 1 : 0;
+    const qc_type *known = length && !l->failed ? qc_map_get_n(&l->ctx->type_texts, start, length) : NULL;
+    if (known) {
+        l->at += length;
+        return known;
+    }
+    const qc_type *type = type_read(l);
+    if (type && length && l->at == start + length)
+        qc_map_set_n(&l->ctx->type_texts, start, length, (void *)(uintptr_t)type);
+    return type;
 }
