@@ -25,8 +25,7 @@ static const qc_cli_option own_options[] = {
 };
 enum { OWN_COUNT = sizeof own_options / sizeof *own_options };
 
-/* ---- output
- * ------------------------------------------------------------------------------------------------ */
+/* ---- output ---- */
 
 static double now_seconds(void)
 {
@@ -151,8 +150,7 @@ void qc_cli_progress(void *user, const char *what, const char *unit, uint64_t do
     cli->line_open = true;
 }
 
-/* ---- help
- * -------------------------------------------------------------------------------------------------- */
+/* ---- help ---- */
 
 enum { HELP_COLUMN = 34, HELP_WIDTH = 110 };
 
@@ -221,8 +219,7 @@ static void print_help(const qc_cli_tool *tool)
         printf("\n%s\n", tool->footer);
 }
 
-/* ---- parsing
- * ----------------------------------------------------------------------------------------------- */
+/* ---- parsing ---- */
 
 static const qc_cli_option *option_at(const qc_cli_tool *tool, size_t index)
 {
@@ -386,8 +383,7 @@ int qc_cli_fini(qc_cli *cli, int status)
     return status;
 }
 
-/* ---- values
- * ------------------------------------------------------------------------------------------------ */
+/* ---- values ---- */
 
 const char *qc_cli_text(const qc_cli *cli, const char *name, const char *fallback)
 {

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * config.c - config.json of the output: the source's own keys and quantization_config, as compressed-tensors
+ * 0.19 serialises it (every field of every args object, keys sorted at all levels, indent 2, no newline at
+ * the end).
+ */
+#include <string.h>
+
+#include "ir/support/io.h"
+#include "runtime/export/compressed_tensors/internal.h"
+
+enum { MAX_CONFIG_BYTES = 64 << 20 };
+
+static qc_json *null_value(qc_arena *arena)
+{
+    return qc_json_new(arena, QC_JSON_NULL);
+}
+
+static void set_text(qc_arena *arena, qc_json *object, const char *key, const char *text)
+{
+    qc_json_set(arena, object, key, text ? qc_json_new_string(arena, text) : null_value(arena));
+}
+
+static qc_json *args_json(qc_arena *arena, const ct_args *args)
+{
+    if (!args->present)
+        return null_value(arena);
+    qc_json *o = qc_json_new(arena, QC_JSON_OBJECT);
+    set_text(arena, o, "actorder", NULL);
+    set_text(arena, o, "block_structure", NULL);
+    qc_json_set(arena, o, "dynamic", qc_json_new_bool(arena, args->dynamic));
+    set_text(arena, o, "group_size", NULL);
+    qc_json_set(arena, o, "num_bits", qc_json_new_int(arena, 8));
+    set_text(arena, o, "observer", args->observer);
+    qc_json_set(arena, o, "observer_kwargs", qc_json_new(arena, QC_JSON_OBJECT));
+    set_text(arena, o, "scale_dtype", NULL);
+    set_text(arena, o, "strategy", args->strategy);
+    qc_json_set(arena, o, "symmetric", qc_json_new_bool(arena, true));
+    set_text(arena, o, "type", args->is_float ? "float" : "int");
+    set_text(arena, o, "zp_dtype", NULL);
+    return o;
+}
+
+static qc_json *group_json(qc_arena *arena, const ct_group *g)
+{
+    qc_json *o = qc_json_new(arena, QC_JSON_OBJECT), *targets = qc_json_new(arena, QC_JSON_ARRAY);
+    for (size_t i = 0; i < qc_attr_count(g->targets); i++)
+        qc_json_push(arena, targets, qc_json_new_string(arena, qc_attr_as_text(qc_attr_item(g->targets, i))));
+    set_text(arena, o, "format", g->format);
+    qc_json_set(arena, o, "input_activations", args_json(arena, &g->input));
+    set_text(arena, o, "output_activations", NULL);
+    qc_json_set(arena, o, "targets", targets);
+    qc_json_set(arena, o, "weights", args_json(arena, &g->weights));
+    return o;
+}
+
+qc_json *ct_quantization_config(ct_plan *plan, qc_arena *arena)
+{
+    qc_json *o = qc_json_new(arena, QC_JSON_OBJECT), *groups = qc_json_new(arena, QC_JSON_OBJECT);
+    for (size_t i = 0; i < plan->groups.count; i++)
+        qc_json_set(
+            arena, groups, qc_arena_printf(arena, "group_%zu", i), group_json(arena, &plan->groups.items[i]));
+    qc_json *ignore = qc_json_new(arena, QC_JSON_ARRAY);
+    for (size_t i = 0; i < plan->ignore.count; i++)
+        qc_json_push(arena, ignore, qc_json_new_string(arena, plan->ignore.items[i]));
+    qc_json_set(arena, o, "config_groups", groups);
+    set_text(arena, o, "format", plan->format);
+    set_text(arena, o, "global_compression_ratio", NULL);
+    qc_json_set(arena, o, "ignore", ignore);
+    qc_json_set(arena, o, "kv_cache_scheme", args_json(arena, &plan->kv));
+    set_text(arena, o, "quant_method", "compressed-tensors");
+    set_text(arena, o, "quantization_status", "compressed");
+    qc_json_set(arena, o, "sparsity_config", qc_json_new(arena, QC_JSON_OBJECT));
+    qc_json_set(arena, o, "transform_config", qc_json_new(arena, QC_JSON_OBJECT));
+    set_text(arena, o, "version", CT_VERSION);
+    return o;
+}
+
+/* tie_word_embeddings is what the tensors now say. A config that leaves it to the class's default is only
+ * touched where that default no longer holds. */
+static void set_tie(ct_plan *plan, qc_arena *arena, qc_json *config)
+{
+    static const char key[] = "tie_word_embeddings";
+    qc_json *text = (qc_json *)(uintptr_t)qc_json_get(config, "text_config");
+    qc_json *holder = text && text->kind == QC_JSON_OBJECT ? text : config;
+    const bool was_stored = qc_st_find(qc_weights_tensors(plan->weights), "lm_head.weight") != NULL;
+    if (plan->tie < 0 || (!qc_json_get(holder, key) && plan->tie == 0 && was_stored))
+        return;
+    qc_json_set(arena, holder, key, qc_json_new_bool(arena, plan->tie == 1));
+}
+
+qc_status ct_config_text(ct_plan *plan, const char *source_directory, qc_str *text)
+{
+    qc_diag *diag = qc_ctx_diag(plan->ctx);
+    qc_arena *arena = &plan->arena;
+    const char *path = qc_path_join(arena, source_directory, "config.json");
+    char *data;
+    size_t length;
+    if (qc_read_file(diag, arena, path, MAX_CONFIG_BYTES, &data, &length) != QC_OK)
+        return QC_ERROR;
+    qc_json *config = qc_json_parse(diag, arena, path, data, length);
+    if (!config)
+        return QC_ERROR;
+    if (config->kind != QC_JSON_OBJECT)
+        return qc_error(diag, path, "must hold an object");
+    const qc_json *old = qc_json_get(config, "quantization_config");
+    if (old && old->kind != QC_JSON_NULL)
+        return qc_error(diag, path, "the source is quantized already (it has a quantization_config)");
+    set_tie(plan, arena, config);
+    qc_json_set(arena, config, "quantization_config", ct_quantization_config(plan, arena));
+    qc_json_write(text, config, 2, true);
+    return QC_OK;
+}

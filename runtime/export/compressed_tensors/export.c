@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * export.c - OUT.partial, its contents, and the rename that makes it OUT; see export.h.
+ *
+ * Nothing is decided here: plan.c says which tensors there are, shards.c which file each goes to,
+ * safetensors.c in which order they lie. When everything is written, OUT.partial becomes OUT by one rename;
+ * an OUT that is to be replaced (--force) changes places with it in one step and is removed then.
+ */
+#include "runtime/export/compressed_tensors/export.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ir/support/io.h"
+#include "runtime/export/compressed_tensors/internal.h"
+
+qc_status ct_make_directory(qc_diag *diag, const char *path)
+{
+    if (mkdir(path, 0777) == 0)
+        return QC_OK;
+    return qc_error(diag, path, "cannot make the directory: %s", strerror(errno));
+}
+
+/* ---- where to ---- */
+
+/* The paths of one export. */
+typedef struct places {
+    const char *source;  /* directory of the source */
+    const char *out;     /* without trailing slashes */
+    const char *partial; /* OUT.partial */
+    bool replace;        /* OUT exists and is to be replaced */
+} places;
+
+static bool exists(const char *path)
+{
+    struct stat info;
+    return lstat(path, &info) == 0;
+}
+
+/* Is `inner` the directory `outer` or inside it? Both exist. */
+static bool lies_in(const char *inner, const char *outer)
+{
+    char *a = realpath(inner, NULL), *b = realpath(outer, NULL);
+    size_t length = b ? strlen(b) : 0;
+    bool result = a && b && strncmp(a, b, length) == 0 && (a[length] == 0 || a[length] == '/' || length == 1);
+    free(a);
+    free(b);
+    return result;
+}
+
+static qc_status check_replaceable(qc_diag *diag, qc_arena *arena, const char *out)
+{
+    char **names;
+    size_t count;
+    if (!qc_is_directory(out))
+        return qc_error(diag, out, "exists and is no directory; it is not replaced");
+    if (qc_list_directory(diag, arena, out, &names, &count) != QC_OK)
+        return QC_ERROR;
+    if (count && !qc_is_file(qc_path_join(arena, out, "config.json")))
+        return qc_error(
+            diag, out, "exists and holds no config.json, so it is no checkpoint; it is not replaced");
+    return QC_OK;
+}
+
+static qc_status choose_places(ct_plan *plan, const char *out, bool force, places *p)
+{
+    qc_diag *diag = qc_ctx_diag(plan->ctx);
+    qc_arena *arena = &plan->arena;
+    size_t length = strlen(out);
+    while (length > 1 && out[length - 1] == '/')
+        length--;
+    if (length == 0)
+        return qc_error(diag, "", "the name of the output directory is empty");
+    p->out = qc_arena_strndup(arena, out, length);
+    p->partial = qc_arena_printf(arena, "%s.partial", p->out);
+    if (exists(p->out)) {
+        if (lies_in(p->source, p->out))
+            return qc_error(diag, p->out, "is the source's directory, or holds it; write to another one");
+        if (!force) {
+            qc_error(diag, p->out, "exists already");
+            qc_ctx_note(plan->ctx, "--force replaces it when the new one is complete");
+            return QC_ERROR;
+        }
+        if (check_replaceable(diag, arena, p->out) != QC_OK)
+            return QC_ERROR;
+        p->replace = true;
+    }
+    if (exists(p->partial)) {
+        if (!force) {
+            qc_error(diag, p->partial, "exists already: another run is at work, or was interrupted");
+            qc_ctx_note(plan->ctx, "remove it, or start over with --force");
+            return QC_ERROR;
+        }
+        if (lies_in(p->source, p->partial))
+            return qc_error(diag, p->partial, "holds the source; it is not removed");
+        if (qc_remove_tree(diag, p->partial) != QC_OK)
+            return QC_ERROR;
+    }
+    return QC_OK;
+}
+
+static qc_status system_failure(qc_diag *diag, const char *path, const char *what)
+{
+    return qc_error(diag, path, "cannot %s: %s", what, strerror(errno));
+}
+
+static qc_status move_into_place(qc_diag *diag, const places *p)
+{
+    if (!p->replace)
+        return rename(p->partial, p->out) == 0
+                   ? QC_OK
+                   : system_failure(diag, p->out, "rename the finished directory to it");
+#ifdef RENAME_EXCHANGE
+    if (renameat2(AT_FDCWD, p->partial, AT_FDCWD, p->out, RENAME_EXCHANGE) == 0)
+        return qc_remove_tree(diag, p->partial);
+#endif
+    /* File systems without exchange: for a moment neither is there. */
+    char old[PATH_MAX];
+    if (snprintf(old, sizeof old, "%s.previous", p->out) >= (int)sizeof old)
+        return qc_error(diag, p->out, "the name is too long");
+    if (rename(p->out, old) != 0)
+        return system_failure(diag, p->out, "replace");
+    if (rename(p->partial, p->out) != 0) {
+        qc_status status = system_failure(diag, p->out, "replace");
+        if (rename(old, p->out) != 0)
+            qc_error(diag, old, "what was there before is here now");
+        return status;
+    }
+    return qc_remove_tree(diag, old);
+}
+
+/* ---- data ---- */
+
+/* The files being written, and how far. */
+typedef struct writer {
+    ct_plan *plan;
+    const qc_export_options *options;
+    const places *places;
+    uint32_t shard_count;
+    uint64_t done_bytes, total_bytes;
+    int fd;           /* of the shard at work */
+    const char *path; /* its path */
+} writer;
+
+enum { COPY_BYTES = 64 << 20, BLOCK_BYTES = 16 << 20 };
+
+static void advance(writer *w, uint64_t bytes)
+{
+    w->done_bytes += bytes;
+    if (w->options->progress)
+        w->options->progress(w->options->progress_user, "write", "B", w->done_bytes, w->total_bytes);
+}
+
+static qc_status write_at(writer *w, const void *data, size_t length, uint64_t offset)
+{
+    const char *p = data;
+    while (length) {
+        ssize_t n = pwrite(w->fd, p, length, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            errno = n == 0 ? ENOSPC : errno;
+            return system_failure(qc_ctx_diag(w->plan->ctx), w->path, "write");
+        }
+        p += n;
+        offset += (uint64_t)n;
+        length -= (size_t)n;
+    }
+    return QC_OK;
+}
+
+static qc_status copy_tensor(writer *w, const ct_tensor *t)
+{
+    qc_diag *diag = qc_ctx_diag(w->plan->ctx);
+    const qc_st_file *file = &qc_weights_tensors(w->plan->weights)->files[t->stored->file];
+    if (lseek(w->fd, (off_t)t->file_offset, SEEK_SET) < 0)
+        return system_failure(diag, w->path, "write");
+    for (uint64_t at = 0; at < t->size_bytes;) {
+        uint64_t part = t->size_bytes - at < COPY_BYTES ? t->size_bytes - at : COPY_BYTES;
+        if (qc_copy_range(diag, file->fd, file->path, t->stored->offset_bytes + at, w->fd, w->path, part) !=
+            QC_OK)
+            return QC_ERROR;
+        at += part;
+        advance(w, part);
+    }
+    return QC_OK;
+}
+
+static qc_status write_zeros(writer *w, const ct_tensor *t)
+{
+    static const char zeros[4096];
+    for (uint64_t at = 0; at < t->size_bytes;) {
+        uint64_t part = t->size_bytes - at < sizeof zeros ? t->size_bytes - at : sizeof zeros;
+        if (write_at(w, zeros, (size_t)part, t->file_offset + at) != QC_OK)
+            return QC_ERROR;
+        at += part;
+        advance(w, part);
+    }
+    return QC_OK;
+}
+
+/* Bytes of one row of a tensor. */
+static uint64_t row_bytes(const ct_tensor *t)
+{
+    int64_t rows = t->rank ? t->shape[0] : 1;
+    return rows ? t->size_bytes / (uint64_t)rows : 0;
+}
+
+/* A computed tensor, and its scales where those fall off on the way. The scales may belong to a shard that is
+ * closed already: they are gathered in `scales` then. */
+static qc_status write_rows(
+    writer *w, const ct_tensor *t, qc_weight_stream *stream, char *block, char *scales)
+{
+    int64_t rows = qc_weight_stream_rows(stream), done = 0;
+    uint64_t each = row_bytes(t), scale_each = t->scale ? row_bytes(t->scale) : 0;
+    int64_t at_once = each >= BLOCK_BYTES ? 1 : BLOCK_BYTES / (int64_t)(each ? each : 1);
+    while (done < rows) {
+        int64_t count = rows - done < at_once ? rows - done : at_once;
+        char *scale_rows = scales ? scales + (uint64_t)done * scale_each : NULL;
+        if (qc_weight_stream_read(stream, done, count, block, scale_rows) != QC_OK ||
+            write_at(w, block, (size_t)((uint64_t)count * each), t->file_offset + (uint64_t)done * each) !=
+                QC_OK)
+            return QC_ERROR;
+        done += count;
+        advance(w, (uint64_t)count * each);
+    }
+    return QC_OK;
+}
+
+static qc_status compute_tensor(writer *w, ct_tensor *t, char **scales)
+{
+    ct_plan *plan = w->plan;
+    uint64_t each = row_bytes(t), block_bytes = each > BLOCK_BYTES ? each : BLOCK_BYTES;
+    block_bytes = block_bytes < t->size_bytes ? block_bytes : t->size_bytes;
+    qc_weight_stream *stream = qc_weight_stream_open(plan->weights, t->value);
+    if (!stream)
+        return QC_ERROR;
+    char *block = malloc(block_bytes ? (size_t)block_bytes : 1);
+    bool gather = scales && t->scale && t->size_bytes;
+    if (gather)
+        *scales = malloc(t->scale->size_bytes ? (size_t)t->scale->size_bytes : 1);
+    qc_status status;
+    if (!block || (gather && !*scales))
+        status = qc_ctx_error(plan->ctx, t->name, "out of memory");
+    else
+        status = write_rows(w, t, stream, block, gather ? *scales : NULL);
+    free(block);
+    qc_weight_stream_close(stream);
+    return status;
+}
+
+/* Codes with the scale of each row. When both lie in this shard they are made in one go; when the scales went
+ * into another one, they are computed by themselves, from the same rows. */
+static qc_status write_codes(writer *w, ct_tensor *t)
+{
+    char *scales = NULL;
+    bool together = t->scale && t->scale->source == CT_SCALE && t->scale->shard == t->shard;
+    qc_status status = compute_tensor(w, t, together ? &scales : NULL);
+    if (status == QC_OK && together) {
+        status = scales ? write_at(w, scales, (size_t)t->scale->size_bytes, t->scale->file_offset) : QC_OK;
+        advance(w, t->scale->size_bytes);
+    }
+    free(scales);
+    return status;
+}
+
+static qc_status write_tensor(writer *w, ct_tensor *t)
+{
+    switch (t->source) {
+    case CT_COPY:
+        return copy_tensor(w, t);
+    case CT_ZEROS:
+        return write_zeros(w, t);
+    case CT_SCALE: /* its codes, in this shard, bring it along, unless they are elsewhere */
+        return t->codes->shard == t->shard ? QC_OK : compute_tensor(w, t, NULL);
+    case CT_VALUE:
+        return write_codes(w, t);
+    }
+    return QC_ERROR;
+}
+
+/* Lays the shard out, makes room for it on the disk, writes its header. */
+static qc_status begin_shard(writer *w, uint32_t shard, qc_st_out **outs, size_t *count)
+{
+    ct_plan *plan = w->plan;
+    qc_diag *diag = qc_ctx_diag(plan->ctx);
+    *count = 0;
+    *outs = QC_NEW_ARRAY(&plan->arena, qc_st_out, plan->tensors.count + 1);
+    for (size_t i = 0; i < plan->tensors.count; i++) {
+        ct_tensor *t = plan->tensors.items[i];
+        if (t->shard == shard)
+            (*outs)[(*count)++] = (qc_st_out){
+                .name = t->name, .dtype = t->dtype, .rank = t->rank, .shape = t->shape, .user = t};
+    }
+    char *header;
+    size_t header_bytes;
+    if (qc_st_layout(diag, &plan->arena, *outs, *count, true, &header, &header_bytes) != QC_OK)
+        return QC_ERROR;
+    uint64_t end = header_bytes;
+    for (size_t i = 0; i < *count; i++) {
+        ct_tensor *t = (*outs)[i].user;
+        t->file_offset = header_bytes + (*outs)[i].offset_bytes;
+        end = t->file_offset + t->size_bytes > end ? t->file_offset + t->size_bytes : end;
+    }
+    w->path =
+        qc_path_join(&plan->arena, w->places->partial, ct_shard_name(&plan->arena, shard, w->shard_count));
+    w->fd = open(w->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (w->fd < 0)
+        return system_failure(diag, w->path, "create");
+    /* A full disk shows here, before an hour's work. Where the file system cannot reserve, writing will tell.
+     */
+    if (fallocate(w->fd, 0, 0, (off_t)end) != 0 && (errno == ENOSPC || errno == EFBIG || errno == EDQUOT))
+        return system_failure(diag, w->path, "write");
+    return write_at(w, header, header_bytes, 0);
+}
+
+static qc_status write_shard(writer *w, uint32_t shard)
+{
+    qc_st_out *outs;
+    size_t count;
+    w->fd = -1;
+    qc_status status = begin_shard(w, shard, &outs, &count);
+    for (size_t i = 0; status == QC_OK && i < count; i++)
+        status = write_tensor(w, outs[i].user);
+    if (w->fd >= 0 && close(w->fd) != 0 && status == QC_OK)
+        status = system_failure(qc_ctx_diag(w->plan->ctx), w->path, "write");
+    return status;
+}
+
+/* ---- everything ---- */
+
+static qc_status write_text(writer *w, const char *name, const qc_str *text)
+{
+    const char *path = qc_path_join(&w->plan->arena, w->places->partial, name);
+    return qc_write_file(qc_ctx_diag(w->plan->ctx), path, text->data, text->length);
+}
+
+static qc_status write_texts(writer *w, const qc_str *config)
+{
+    qc_str text;
+    qc_str_init(&text, &w->plan->arena);
+    ct_recipe_text(w->plan, &text);
+    qc_status status = write_text(w, "config.json", config);
+    if (status == QC_OK)
+        status = write_text(w, "recipe.yaml", &text);
+    if (status == QC_OK && w->shard_count > 1) {
+        qc_str_clear(&text);
+        ct_index_text(w->plan, w->shard_count, &text);
+        status = write_text(w, "model.safetensors.index.json", &text);
+    }
+    qc_str_fini(&text);
+    return status;
+}
+
+static qc_status write_all(writer *w, const qc_str *config)
+{
+    for (uint32_t i = 0; i < w->shard_count; i++)
+        if (write_shard(w, i) != QC_OK)
+            return QC_ERROR;
+    if (write_texts(w, config) != QC_OK)
+        return QC_ERROR;
+    return ct_copy_side_files(w->plan, w->places->source, w->places->partial);
+}
+
+/* The path as a shell reads it. */
+static const char *shell_word(qc_arena *arena, const char *path)
+{
+    bool plain = *path != 0;
+    for (const char *p = path; *p; p++)
+        plain = plain && (isalnum((unsigned char)*p) || strchr("/._-+=@%,:", *p));
+    if (plain)
+        return path;
+    char *out = qc_arena_alloc(arena, 4 * strlen(path) + 3), *q = out;
+    *q++ = '\'';
+    for (const char *p = path; *p; p++) {
+        if (*p == '\'') {
+            memcpy(q, "'\\''", 4);
+            q += 4;
+        } else {
+            *q++ = *p;
+        }
+    }
+    *q++ = '\'';
+    *q = 0;
+    return out;
+}
+
+/* NULL, with a note, when vLLM has nothing for what was written. */
+static const char *command_line(ct_plan *plan, const char *out)
+{
+    qc_arena *arena = qc_ctx_arena(plan->ctx);
+    if (plan->kv.present && !plan->kv.is_float) {
+        qc_ctx_note(plan->ctx, "vLLM 0.32 does not read integer scales of attention and KV cache");
+        return NULL;
+    }
+    const char *start = *out == '-' ? "./" : "";
+    const char *command = qc_arena_printf(arena, "vllm serve %s%s", start, shell_word(arena, out));
+    return plan->kv.present ? qc_arena_printf(arena, "%s --kv-cache-dtype fp8", command) : command;
+}
+
+static qc_status measure(ct_plan *plan, uint64_t *total_bytes)
+{
+    *total_bytes = 0;
+    for (size_t i = 0; i < plan->tensors.count; i++) {
+        ct_tensor *t = plan->tensors.items[i];
+        uint64_t bits = (uint64_t)qc_st_dtype_bits(t->dtype);
+        for (int d = 0; d < t->rank; d++)
+            if (__builtin_mul_overflow(bits, (uint64_t)t->shape[d], &bits))
+                return qc_ctx_error(plan->ctx, t->name, "is too large");
+        t->size_bytes = bits / 8 + (bits % 8 != 0);
+        if (__builtin_add_overflow(*total_bytes, t->size_bytes, total_bytes) || *total_bytes > INT64_MAX)
+            return qc_ctx_error(plan->ctx, t->name, "the checkpoint is too large");
+    }
+    return QC_OK;
+}
+
+static qc_status export_planned(
+    ct_plan *plan, const char *out, const qc_export_options *options, qc_str *config)
+{
+    places p = {.source = qc_weights_directory(plan->weights)};
+    writer w = {.plan = plan, .options = options, .places = &p};
+    qc_diag *diag = qc_ctx_diag(plan->ctx);
+    if (choose_places(plan, out, options->force, &p) != QC_OK || ct_plan_make(plan) != QC_OK ||
+        ct_config_text(plan, p.source, config) != QC_OK || measure(plan, &w.total_bytes) != QC_OK)
+        return QC_ERROR;
+    w.shard_count = ct_split(
+        plan, options->max_shard_size_bytes ? options->max_shard_size_bytes : CT_DEFAULT_SHARD_BYTES);
+    if (w.shard_count == 0)
+        return qc_error(diag, p.source, "there are no tensors to write");
+    if (ct_make_directory(diag, p.partial) != QC_OK)
+        return QC_ERROR;
+    qc_status status = write_all(&w, config);
+    if (status == QC_OK)
+        status = move_into_place(diag, &p);
+    if (status != QC_OK && exists(p.partial))
+        qc_remove_tree(diag, p.partial);
+    return status;
+}
+
+qc_status qc_export_compressed_tensors(qc_ctx *ctx, const qc_module *module, const char *source_override,
+    const char *out, const qc_export_options *options, const char **serve_command)
+{
+    static const qc_export_options defaults = {0};
+    ct_plan plan = {.ctx = ctx, .module = module};
+    qc_str config;
+    options = options ? options : &defaults;
+    plan.weights = qc_weights_open(ctx, module, source_override);
+    if (!plan.weights)
+        return QC_ERROR;
+    qc_weights_set_threads(plan.weights, options->threads);
+    qc_arena_init(&plan.arena, qc_ctx_arena(ctx)->oom);
+    qc_str_init(&config, &plan.arena);
+    qc_status status = export_planned(&plan, out, options, &config);
+    if (serve_command)
+        *serve_command = status == QC_OK ? command_line(&plan, out) : NULL;
+    qc_str_fini(&config);
+    qc_arena_fini(&plan.arena);
+    qc_weights_close(plan.weights);
+    return status;
+}

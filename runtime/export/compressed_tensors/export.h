@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * export.h - writing a module as a compressed-tensors checkpoint, byte for byte as llm-compressor 0.14 with
+ * compressed-tensors 0.19 writes it.
+ *
+ * What goes into the checkpoint follows from the module alone: scheme symbols become config groups, quantize
+ * ops on weights become codes and scales, scales of attention become q_scale, k_scale and v_scale, every
+ * other stored tensor is copied. Files that belong to the model (tokenizer, templates, code) are copied as
+ * they are.
+ */
+#ifndef QC_RUNTIME_EXPORT_COMPRESSED_TENSORS_H
+#define QC_RUNTIME_EXPORT_COMPRESSED_TENSORS_H
+
+#include "qc/ir.h"
+#include "runtime/progress.h"
+
+typedef struct qc_export_options {
+    bool force; /* replace an existing OUT (at the end), and what an interrupted run left */
+    uint64_t max_shard_size_bytes; /* 0: 20 GB, llm-compressor's */
+    int threads;                   /* 0: all */
+    qc_progress_fn progress;       /* may be NULL */
+    void *progress_user;
+} qc_export_options;
+
+/* Writes the checkpoint into the directory `out`, which appears whole or not at all: the work is done in
+ * `out`.partial. `source_override` (may be NULL) says where the source's files are if not where the module
+ * says. *serve_command (owned by the context; NULL when nothing serves it) is the command line that serves
+ * the output. Errors: `out` exists (without force) or holds the source, statistics are still missing, a
+ * scheme that the format cannot express, a source that differs from the one the module was made from, and
+ * whatever the system says. */
+qc_status qc_export_compressed_tensors(qc_ctx *ctx, const qc_module *module, const char *source_override,
+    const char *out, const qc_export_options *options, const char **serve_command);
+
+#endif

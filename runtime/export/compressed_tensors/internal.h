@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * internal.h - the parts of the exporter and what they hand each other.
+ *
+ *   plan.c    module            -> plan: groups, tensors to write, notes
+ *   config.c  plan + config.json -> config.json
+ *   recipe.c  plan              -> recipe.yaml
+ *   shards.c  plan              -> files with their tensors, index
+ *   side_files.c                   tokenizer, templates, code, licences
+ *   export.c                       OUT.partial, the data, the rename
+ */
+#ifndef QC_RUNTIME_CT_INTERNAL_H
+#define QC_RUNTIME_CT_INTERNAL_H
+
+#include "ir/ctx.h"
+#include "ir/scheme.h"
+#include "ir/support/safetensors.h"
+#include "runtime/export/compressed_tensors/export.h"
+#include "runtime/weights.h"
+
+/* What llm-compressor's files say of themselves. */
+#define CT_VERSION "0.19.0"
+#define CT_DEFAULT_SHARD_BYTES 20000000000u
+
+/* The arguments of one quantized kind of value, as config.json shows them. */
+typedef struct ct_args {
+    bool present, dynamic, is_float;
+    const char *strategy; /* "tensor", "channel", "token", "attn_head" */
+    const char *observer; /* NULL: null */
+} ct_args;
+
+/* A config group: a scheme that some module carries. Attention groups have no weights and format "dense". */
+typedef struct ct_group {
+    const qc_symbol *symbol;
+    const qc_attr *targets, *ignore; /* lists; ignore may be NULL */
+    ct_args weights, input;
+    const char *format;
+    bool attention;
+    size_t first_module; /* index in the tree of the first module that carries it */
+} ct_group;
+
+typedef enum ct_source {
+    CT_COPY,  /* bytes of `stored` */
+    CT_VALUE, /* elements of `value` */
+    CT_SCALE, /* filled while the codes of `codes` are made */
+    CT_ZEROS,
+} ct_source;
+
+typedef struct ct_tensor {
+    const char *name, *dtype;
+    int rank;
+    const int64_t *shape;
+    ct_source source;
+    const qc_st_tensor *stored;
+    const qc_value *value;
+    bool quantized;          /* codes or a scale */
+    struct ct_tensor *scale; /* of codes: where their scale rows go, or NULL */
+    struct ct_tensor *codes; /* the way back */
+    uint64_t order;          /* in PyTorch's state dict */
+    uint64_t size_bytes;
+    uint32_t shard;       /* filled by ct_split */
+    uint64_t file_offset; /* from the start of the shard; filled by the writer */
+} ct_tensor;
+
+typedef struct ct_plan {
+    qc_ctx *ctx;
+    qc_arena arena;
+    const qc_module *module;
+    qc_weights *weights;
+    qc_map by_name; /* -> ct_tensor *, also those dropped */
+    QC_VEC(ct_tensor *) tensors;
+    QC_VEC(ct_group) groups; /* in tree order of their first module */
+    ct_args kv;              /* kv_cache_scheme */
+    bool kv_only;            /* by a kv_scheme, without attention group */
+    QC_VEC(const char *) ignore;
+    const char *format;              /* of the whole checkpoint */
+    int tie;                         /* -1: as the config says; else tie_word_embeddings */
+    QC_VEC(const char *) kv_skipped; /* attention modules without scales although others have them */
+} ct_plan;
+
+/* plan.c; plan->ctx, module and weights are set. */
+qc_status ct_plan_make(ct_plan *plan);
+/* plan_names.c: numbers the tensors as PyTorch's state dict has them and fills plan->ignore; `quantized`
+ * holds the paths of modules with a config group. */
+void ct_order_tensors(ct_plan *plan);
+void ct_fill_ignore(ct_plan *plan, const qc_map *quantized);
+/* Written once when input and output embeddings are equal: plan->tie. */
+qc_status ct_tie_embeddings(ct_plan *plan);
+
+/* config.c: the text of config.json from the source's. */
+qc_status ct_config_text(ct_plan *plan, const char *source_directory, qc_str *text);
+/* The JSON of quantization_config alone. */
+qc_json *ct_quantization_config(ct_plan *plan, qc_arena *arena);
+
+/* recipe.c */
+void ct_recipe_text(const ct_plan *plan, qc_str *text);
+
+/* shards.c: which file each tensor goes to (in state-dict order, greedily, as huggingface_hub splits). */
+uint32_t ct_split(ct_plan *plan, uint64_t max_bytes);
+/* "model.safetensors" or "model-00001-of-00002.safetensors". */
+const char *ct_shard_name(qc_arena *arena, uint32_t index, uint32_t count);
+void ct_index_text(const ct_plan *plan, uint32_t shard_count, qc_str *text);
+
+/* export.c */
+qc_status ct_make_directory(qc_diag *diag, const char *path);
+
+/* side_files.c: copies what belongs to the model; a note says what was left out. */
+qc_status ct_copy_side_files(ct_plan *plan, const char *from, const char *to);
+
+#endif

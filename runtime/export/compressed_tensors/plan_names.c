@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * plan_names.c - what depends on names and the module tree alone: the order of tensors, the ignore list, tied
+ * embeddings.
+ *
+ * Order: PyTorch's state dict, that is the tree's order of modules and, in a module, the order in which its
+ * parameters came to be; compressing a module puts `weight` behind the scales. It decides which shard a
+ * tensor goes to.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "ir/support/io.h"
+#include "runtime/export/compressed_tensors/internal.h"
+
+/* ---- order ---- */
+
+/* Where in its module a tensor comes that quantizing adds or moves behind the module's own parameters. */
+static uint32_t added_rank(const char *short_name)
+{
+    static const char *const names[] = {"q_scale", "q_zero_point", "k_scale", "k_zero_point", "v_scale",
+        "v_zero_point", "input_scale", "weight_scale", "weight"};
+    for (uint32_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], short_name) == 0)
+            return (1u << 24) + i;
+    return 1u << 23;
+}
+
+/* Position among the node's own tensors from 1; 0 when it is none of them. */
+static uint32_t own_rank(const qc_node *node, const char *short_name)
+{
+    for (size_t i = 0; i < qc_node_tensor_count(node); i++)
+        if (strcmp(qc_node_tensor(node, i), short_name) == 0)
+            return (uint32_t)i + 1;
+    return 0;
+}
+
+static int by_order(const void *a, const void *b)
+{
+    const ct_tensor *x = *(ct_tensor *const *)a, *y = *(ct_tensor *const *)b;
+    if (x->order != y->order)
+        return x->order < y->order ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+void ct_order_tensors(ct_plan *plan)
+{
+    qc_map positions;
+    qc_map_init(&positions, &plan->arena);
+    uint64_t position = 0;
+    for (const qc_node *n = qc_module_first_node(plan->module); n; n = qc_node_next(n))
+        qc_map_set(&positions, qc_node_path(n), (void *)(uintptr_t)++position);
+    size_t kept = 0;
+    for (size_t i = 0; i < plan->tensors.count; i++) {
+        ct_tensor *t = plan->tensors.items[i];
+        if (qc_map_get(&plan->by_name, t->name) != t)
+            continue;
+        const char *dot = strrchr(t->name, '.'), *short_name = dot ? dot + 1 : t->name;
+        size_t length = dot ? (size_t)(dot - t->name) : 0;
+        uint64_t at = (uint64_t)(uintptr_t)qc_map_get_n(&positions, t->name, length);
+        if (!at) { /* not of the tree: behind everything, in the order of the source */
+            t->order = UINT64_C(0xffffffff) << 32 | (uint32_t)i;
+        } else {
+            const qc_node *node =
+                qc_module_find_node(plan->module, qc_arena_strndup(&plan->arena, t->name, length));
+            uint32_t rank = t->quantized ? 0 : own_rank(node, short_name);
+            t->order = at << 32 | (rank ? rank : added_rank(short_name));
+        }
+        plan->tensors.items[kept++] = t;
+    }
+    plan->tensors.count = kept;
+    qsort(plan->tensors.items, kept, sizeof *plan->tensors.items, by_order);
+}
+
+/* ---- ignore ---- */
+
+/* The class that a loader will take a module for: routers and gates count as linear layers. */
+static const char *loader_class(const char *class_name)
+{
+    if (strstr(class_name, "ExpertMLP"))
+        return class_name;
+    if (strstr(class_name, "Router") || strstr(class_name, "Gating"))
+        return "Linear";
+    for (const char *p = class_name; (p = strstr(p, "Gate")); p += 4)
+        if (!(p[4] >= 'a' && p[4] <= 'z'))
+            return "Linear";
+    return class_name;
+}
+
+void ct_fill_ignore(ct_plan *plan, const qc_map *quantized)
+{
+    qc_map classes; /* that have a quantized module */
+    qc_map_init(&classes, &plan->arena);
+    QC_VEC(const char *) order = {0}; /* classes with a module left out, as they come */
+    qc_map seen;
+    qc_map_init(&seen, &plan->arena);
+    for (const qc_node *n = qc_module_first_node(plan->module); n; n = qc_node_next(n)) {
+        const char *class_name = loader_class(qc_node_class(n)), *path = qc_node_path(n);
+        if (qc_map_find_n(quantized, path, strlen(path)))
+            qc_map_set(&classes, class_name, NULL);
+        else if (qc_map_set(&seen, class_name, NULL))
+            QC_PUSH(&plan->arena, &order, class_name);
+    }
+    for (size_t i = 0; i < order.count; i++) {
+        if (!qc_map_find_n(&classes, order.items[i], strlen(order.items[i])))
+            continue;
+        for (const qc_node *n = qc_module_first_node(plan->module); n; n = qc_node_next(n))
+            if (strcmp(loader_class(qc_node_class(n)), order.items[i]) == 0 &&
+                !qc_map_find_n(quantized, qc_node_path(n), strlen(qc_node_path(n))))
+                QC_PUSH(&plan->arena, &plan->ignore, qc_node_path(n));
+    }
+}
+
+/* ---- tied embeddings ---- */
+
+static bool is_plain_weight(const qc_value *value, const char **name)
+{
+    const qc_op *op = value ? qc_value_op(value) : NULL;
+    if (!op || !qc_op_is(op, "weight"))
+        return false;
+    *name = qc_attr_as_text(qc_op_attr(op, "tensor"));
+    return true;
+}
+
+/* The name of the input embedding's table, and whether some linear layer computes with that same tensor. */
+static const char *find_table(ct_plan *plan, bool *shared)
+{
+    const char *table = NULL, *name;
+    *shared = false;
+    for (const qc_func *f = qc_module_first_func(plan->module); f; f = qc_func_next(f)) {
+        for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op)) {
+            if (!table && qc_op_is(op, "embedding")) {
+                const qc_node *node = qc_op_node(op);
+                table = node ? qc_arena_printf(&plan->arena, "%s.weight", qc_node_path(node)) : NULL;
+            } else if (table && qc_op_is(op, "linear") &&
+                       is_plain_weight(qc_op_operand_named(op, "w"), &name)) {
+                *shared = *shared || strcmp(name, table) == 0;
+            }
+        }
+    }
+    return table;
+}
+
+static qc_status equal_bytes(ct_plan *plan, const qc_st_tensor *a, const qc_st_tensor *b, bool *equal)
+{
+    enum { BLOCK = 1 << 16 };
+    const qc_st_set *set = qc_weights_tensors(plan->weights);
+    const qc_st_file *fa = &set->files[a->file], *fb = &set->files[b->file];
+    qc_diag *diag = qc_ctx_diag(plan->ctx);
+    char *x = qc_arena_alloc(&plan->arena, BLOCK), *y = qc_arena_alloc(&plan->arena, BLOCK);
+    *equal = a->size_bytes == b->size_bytes;
+    for (uint64_t at = 0; *equal && at < a->size_bytes; at += BLOCK) {
+        size_t n = a->size_bytes - at < BLOCK ? (size_t)(a->size_bytes - at) : BLOCK;
+        if (qc_pread_all(diag, fa->fd, fa->path, x, n, a->offset_bytes + at) != QC_OK ||
+            qc_pread_all(diag, fb->fd, fb->path, y, n, b->offset_bytes + at) != QC_OK)
+            return QC_ERROR;
+        *equal = memcmp(x, y, n) == 0;
+    }
+    return QC_OK;
+}
+
+qc_status ct_tie_embeddings(ct_plan *plan)
+{
+    static const char head_name[] = "lm_head.weight";
+    bool shared;
+    const char *table_name = find_table(plan, &shared);
+    ct_tensor *head = qc_map_get(&plan->by_name, head_name);
+    ct_tensor *table = table_name ? qc_map_get(&plan->by_name, table_name) : NULL;
+    if (!table || head == table)
+        return QC_OK;
+    if (table->source != CT_COPY || (head && head->source != CT_COPY)) {
+        /* One of them is stored in another form now: they are two tensors. */
+        if (!head && shared) {
+            const qc_st_tensor *stored = qc_st_find(qc_weights_tensors(plan->weights), table_name);
+            if (!stored)
+                return QC_OK;
+            head = QC_NEW(&plan->arena, ct_tensor);
+            *head = (ct_tensor){.name = head_name,
+                .dtype = stored->dtype,
+                .rank = stored->rank,
+                .shape = stored->shape,
+                .source = CT_COPY,
+                .stored = stored};
+            qc_map_set(&plan->by_name, head_name, head);
+            QC_PUSH(&plan->arena, &plan->tensors, head);
+        }
+        if (head)
+            plan->tie = 0;
+        return QC_OK;
+    }
+    bool equal;
+    if (!head || strcmp(head->dtype, table->dtype) != 0 || head->rank != table->rank)
+        return QC_OK;
+    if (equal_bytes(plan, head->stored, table->stored, &equal) != QC_OK)
+        return QC_ERROR;
+    if (equal) {
+        plan->tie = 1;
+        qc_map_set(&plan->by_name, head_name, NULL);
+    }
+    return QC_OK;
+}
