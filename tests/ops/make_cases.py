@@ -1,0 +1,536 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Writes tests/ops/OP.json: cases of every operation, with results computed by others.
+
+Made with Python 3.11, numpy 2.4.6, PyTorch 2.10.0 (CPU), Transformers 5.17.0, compressed-tensors 0.19.0, llm-compressor
+0.14.0.1; nothing of this project takes part. Every case names where its numbers come from. Inputs are drawn from
+numpy's PCG64 seeded by the name of the op, so a second run writes the same files.
+
+A file is {"op", "cases"}; a case {"from", "text", "runs"}: IR text of a module with @main, and calls of it, one after
+another on one cache, each {"inputs", "outputs"}. A tensor is {"dtype", "shape", "data"}, data being the elements in
+storage form, row-major, in hexadecimal. "ulp" is how many steps of its element type an output may be off (0 unless
+given), "abs" an error that is allowed besides (sums that cancel). "weights" maps names to tensors.
+
+usage: make_cases.py [DIRECTORY]
+"""
+
+import json
+import os
+import sys
+import zlib
+
+import numpy as np
+import torch
+from compressed_tensors.quantization import QuantizationArgs
+from compressed_tensors.quantization.lifecycle.forward import dequantize, quantize
+from compressed_tensors.quantization.utils import calculate_qparams
+from llmcompressor.observers import Observer
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import (LlamaRMSNorm, LlamaRotaryEmbedding, apply_rotary_pos_emb,
+                                                      eager_attention_forward, repeat_kv, rotate_half)
+
+torch.set_num_threads(1)
+TYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32, "f64": torch.float64,
+         "f8e4m3": torch.float8_e4m3fn, "f8e5m2": torch.float8_e5m2, "i8": torch.int8, "i32": torch.int32,
+         "i64": torch.int64, "u8": torch.uint8}
+NAMES = {t: name for name, t in TYPES.items()}
+FILES = {}
+rng = None
+
+
+def tensor(x):
+    raw = x.contiguous().view(torch.uint8) if x.dim() else x.reshape(1).view(torch.uint8)
+    return {"dtype": NAMES[x.dtype], "shape": list(x.shape), "data": raw.numpy().tobytes().hex()}
+
+
+def type_of(x):
+    return "%s[%s]" % (NAMES[x.dtype], ", ".join(str(n) for n in x.shape))
+
+
+def seed(op):
+    global rng
+    rng = np.random.default_rng(zlib.crc32(op.encode()))
+
+
+def normal(shape, dtype="bf16", scale=1.0):
+    return torch.from_numpy(rng.standard_normal(shape) * scale).to(TYPES[dtype])
+
+
+def spread(count, dtype, low, high, both=True):
+    """Magnitudes over many binades, both signs."""
+    x = np.exp2(rng.uniform(low, high, count)) * (rng.choice([-1.0, 1.0], count) if both else 1.0)
+    return torch.from_numpy(x).to(TYPES[dtype])
+
+
+def case(op, text, source, runs, ulp=0, abs_=0.0, weights=None):
+    entry = {"from": source, "text": text}
+    if ulp:
+        entry["ulp"] = ulp
+    if abs_:
+        entry["abs"] = abs_
+    if weights:
+        entry["weights"] = {k: tensor(v) for k, v in weights.items()}
+    entry["runs"] = [{"inputs": [tensor(x) for x in i], "outputs": [tensor(y) for y in o]} for i, o in runs]
+    FILES.setdefault(op, []).append(entry)
+
+
+def simple(op, names, inputs, line, output, source, ulp=0, abs_=0.0, head=""):
+    """One op over the named inputs."""
+    arguments = ", ".join("%%%s: %s" % (n, type_of(x)) for n, x in zip(names, inputs))
+    text = "qc 1\n%sfunc @main(%s) -> %s {\n  %%y = %s\n  return %%y\n}\n" % (head, arguments, type_of(output), line)
+    case(op, text, source, [(inputs, [output])], ulp, abs_)
+
+
+# ---- sources -------------------------------------------------------------------------------------------------
+
+def sources():
+    seed("weight")
+    w = normal((3, 5))
+    case("weight", 'qc 1\nfunc @main() -> bf16[3, 5] {\n  %y = weight "a.weight" : bf16[3, 5]\n  return %y\n}\n',
+         "torch", [([], [w])], weights={"a.weight": w})
+    case("weight", 'qc 1\nfunc @main() -> f32[3, 5] {\n  %y = weight "a.weight" : f32[3, 5]\n  return %y\n}\n',
+         "torch, bfloat16 to float32", [([], [w.float()])], weights={"a.weight": w})
+    h = normal((7,), "f16")
+    case("weight", 'qc 1\nfunc @main() -> f64[7] {\n  %y = weight "h" : f64[7]\n  return %y\n}\n',
+         "torch, float16 to float64", [([], [h.double()])], weights={"h": h})
+    values = torch.tensor([1.5, -0.25, 0.1, 3e38], dtype=torch.float32)
+    case("const", "qc 1\nfunc @main() -> f32[2, 2] {\n  %y = const [1.5, -0.25, 0.1, 3e38] : f32[2, 2]\n  return %y\n}\n",
+         "torch.tensor", [([], [values.reshape(2, 2)])])
+    case("const", "qc 1\nfunc @main() -> bf16[3] {\n  %y = const [0.01123046875, -2.0, 1e-05] : bf16[3]\n  return %y\n}\n",
+         "torch.tensor", [([], [torch.tensor([0.01123046875, -2.0, 1e-05], dtype=torch.bfloat16)])])
+    case("const", "qc 1\nfunc @main() -> i64[3] {\n  %y = const [1, -2, 9007199254740993] : i64[3]\n  return %y\n}\n",
+         "torch.tensor", [([], [torch.tensor([1, -2, 9007199254740993])])])
+    ids = torch.tensor([[5, 9, 2], [1, 0, 7]])
+    simple("positions", ["ids"], [ids], "positions %ids", torch.arange(3).repeat(2, 1), "torch.arange")
+    # the same with a cache: the second call starts at 3
+    text = ("qc 1\ndim B, S, P\nmodule \"\" Root\nmodule \"a\" A\nfunc @main(%ids: i64[B, S], %x: bf16[B, 2, S, 4]) -> i64[B, S], bf16[B, 2, P + S, 4] {\n"
+            "  %p = positions %ids : i64[B, S]\n  %k = cache_append %x {slot = k} : bf16[B, 2, P + S, 4] at \"a\"\n"
+            "  return %p, %k\n}\n")
+    a, b, c = normal((2, 2, 3, 4)), normal((2, 2, 1, 4)), normal((2, 2, 2, 4))
+    ids1, ids2 = torch.tensor([[3], [4]]), torch.tensor([[1, 2], [3, 4]])
+    runs = [([ids, a], [torch.arange(3).repeat(2, 1), a]),
+            ([ids1, b], [torch.tensor([[3], [3]]), torch.cat([a, b], 2)]),
+            ([ids2, c], [torch.tensor([[4, 5], [4, 5]]), torch.cat([a, b, c], 2)])]
+    case("positions", text, "torch.arange, torch.cat", runs)
+    case("cache_append", text, "torch.cat", runs)
+    codes = [normal((1, 2, n, 4)).to(torch.float8_e4m3fn) for n in (2, 1)]
+    text = ("qc 1\ndim B, S, P\nmodule \"\" Root\nmodule \"a\" A\n"
+            "func @main(%x: f8e4m3[B, 2, S, 4]) -> f8e4m3[B, 2, P + S, 4] {\n"
+            "  %y = cache_append %x {slot = v} : f8e4m3[B, 2, P + S, 4] at \"a\"\n  return %y\n}\n")
+    both = torch.cat([c.view(torch.uint8) for c in codes], 2).view(torch.float8_e4m3fn)
+    case("cache_append", text, "torch.cat", [([codes[0]], [codes[0]]), ([codes[1]], [both])])
+
+
+# ---- elementwise ---------------------------------------------------------------------------------------------
+
+BINARY = {"add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "minimum": torch.minimum,
+          "maximum": torch.maximum}
+def square_root(x):
+    """PyTorch's own is MKL's for float32, which is not correctly rounded."""
+    with np.errstate(invalid="ignore"):
+        return torch.from_numpy(np.sqrt(x.double().numpy())).float().to(x.dtype)
+
+
+EXACT = {"neg": torch.neg, "abs": torch.abs, "sqrt": square_root}
+# f64 functions: the op is 1 unit of f32 from them at most where it says so, and rounds like them to bf16 nearly always
+FUNCTIONS = {"rsqrt": (lambda x: 1 / np.sqrt(x), 1), "exp": (np.exp, 1), "log": (np.log, 1), "sin": (np.sin, 1),
+             "cos": (np.cos, 1), "tanh": (np.tanh, 2), "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 3),
+             "silu": (lambda x: x / (1 + np.exp(-x)), 3),
+             "gelu_tanh": (lambda x: 0.5 * x * (1 + np.tanh(0.7978845608028654 * (x + 0.044715 * x**3))), 4)}
+DOMAINS = {"exp": (-6, 6.4), "log": (-120, 120), "sin": (-20, 20), "cos": (-20, 20), "tanh": (-12, 4), "sigmoid": (-8, 4),
+           "silu": (-12, 4), "gelu_tanh": (-8, 1.2), "rsqrt": (-100, 100)}
+SPECIAL = [0.0, -0.0, float("inf"), float("-inf"), float("nan"), 1e-40, 1.0, -1.0]
+# values at the ends, from the definitions: 0, -0, inf, -inf, nan, 1e-40 (subnormal), 1, -1
+ENDS = {"exp": [1, 1, np.inf, 0, np.nan, 1, np.exp(1), np.exp(-1)],
+        "log": [-np.inf, -np.inf, np.inf, np.nan, np.nan, np.log(float(np.float32(1e-40))), 0, np.nan],
+        "sin": [0, -0.0, np.nan, np.nan, np.nan, 1e-40, np.sin(1), np.sin(-1)],
+        "cos": [1, 1, np.nan, np.nan, np.nan, 1, np.cos(1), np.cos(-1)],
+        "tanh": [0, -0.0, 1, -1, np.nan, 1e-40, np.tanh(1), np.tanh(-1)],
+        "rsqrt": [np.inf, -np.inf, 0, np.nan, np.nan, 1 / np.sqrt(float(np.float32(1e-40))), 1, np.nan],
+        "sigmoid": [0.5, 0.5, 1, 0, np.nan, 0.5, 1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))]}
+
+
+def elementwise():
+    for op, function in BINARY.items():
+        seed(op)
+        for dtype in ("bf16", "f32", "f16"):
+            x, z = spread(24, dtype, -6, 6).reshape(4, 6), spread(24, dtype, -6, 6).reshape(4, 6)
+            simple(op, "xz", [x, z], "%s %%x, %%z" % op, function(x, z), "torch.%s" % op)
+        x, z = normal((2, 3, 4)), normal((3, 1))
+        simple(op, "xz", [x, z], "%s %%x, %%z" % op, function(x, z), "torch.%s, broadcast" % op)
+        z = normal((1,), "f32")
+        simple(op, "xz", [x.float(), z], "%s %%x, %%z" % op, function(x.float(), z), "torch.%s, broadcast" % op)
+        if op in ("minimum", "maximum"):
+            x = torch.tensor([float("nan"), 1.0, float("nan"), float("inf"), -2.0])
+            z = torch.tensor([1.0, float("nan"), float("nan"), float("-inf"), -1.0])
+            simple(op, "xz", [x, z], "%s %%x, %%z" % op, function(x, z), "torch.%s" % op)
+    # the result has the element type of the first operand, rounded once from f32
+    x, z = normal((6,)), normal((6,), "f32")
+    simple("mul", "xz", [x, z], "mul %x, %z", (x.float() * z).bfloat16(), "torch.mul in float32")
+    for op, function in EXACT.items():
+        seed(op)
+        source = "numpy float64" if op == "sqrt" else "torch.%s" % op
+        for dtype in ("bf16", "f32", "f16"):
+            x = spread(32, dtype, -10, 10, op != "sqrt")
+            simple(op, "x", [x], "%s %%x" % op, function(x), source)
+        x = torch.tensor(SPECIAL)
+        simple(op, "x", [x], "%s %%x" % op, function(x), source)
+    for op, (function, ulp) in FUNCTIONS.items():
+        seed(op)
+        low, high = DOMAINS[op]
+        positive = op in ("log", "rsqrt")
+        for dtype, count in (("f32", 96), ("bf16", 64), ("f16", 32)):
+            limit = 12 if dtype == "f16" else high
+            x = spread(count, dtype, max(low, -12) if dtype == "f16" else low, min(high, limit), not positive)
+            with np.errstate(all="ignore"):
+                y = torch.from_numpy(function(x.double().numpy())).float()
+            # gelu near -3 cancels: 1 + tanh loses the digits below 2^-24
+            simple(op, "x", [x], "%s %%x" % op, y.to(x.dtype), "numpy float64", ulp if dtype == "f32" else 1,
+                   6e-7 if op == "gelu_tanh" else 0.0)
+        if op in ENDS:
+            y = torch.tensor(ENDS[op], dtype=torch.float64).float()
+            simple(op, "x", [torch.tensor(SPECIAL)], "%s %%x" % op, y, "numpy float64 and IEEE 754 limits", ulp)
+    seed("angles")
+    x = torch.from_numpy(rng.uniform(-1e6, 1e6, 128)).float()
+    for op, function in (("sin", np.sin), ("cos", np.cos)):
+        y = torch.from_numpy(function(x.double().numpy())).float()
+        simple(op, "x", [x], "%s %%x" % op, y, "numpy float64", 1)
+    x = torch.tensor([-104.5, -103.9, -100.0, -88.0, -87.4, 88.7, 88.72284, 89.5])
+    simple("exp", "x", [x], "exp %x", torch.from_numpy(np.exp(x.double().numpy())).float(), "numpy float64", 1)
+    x = normal((48,), "f32", 3)
+    simple("silu", "x", [x], "silu %x", torch.nn.functional.silu(x), "torch.nn.functional.silu", 3)
+    simple("gelu_tanh", "x", [x], "gelu_tanh %x", torch.nn.functional.gelu(x, approximate="tanh"),
+           "torch.nn.functional.gelu", 4, 6e-7)
+    simple("sigmoid", "x", [x], "sigmoid %x", torch.sigmoid(x), "torch.sigmoid", 3)
+
+
+def cast():
+    seed("cast")
+    x = spread(32, "f32", -30, 8)
+    for dtype in ("bf16", "f16", "f8e4m3", "f8e5m2", "f64"):
+        simple("cast", "x", [x], "cast %%x {to = %s}" % dtype, x.to(TYPES[dtype]), "torch.Tensor.to")
+    ties = torch.tensor([1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 65504.0, 3.4e38, 1e-40, float("nan"), float("inf")])
+    simple("cast", "x", [ties], "cast %x {to = bf16}", ties.bfloat16(), "torch.Tensor.to")
+    bits = torch.arange(256, dtype=torch.int64).to(torch.uint8)
+    for dtype in ("f8e4m3", "f8e5m2"):
+        codes = bits.view(TYPES[dtype])
+        simple("cast", "x", [codes], "cast %x {to = f32}", codes.float(), "torch.Tensor.to")
+    ints = torch.tensor([-128, -1, 0, 5, 127], dtype=torch.int8)
+    simple("cast", "x", [ints], "cast %x {to = bf16}", ints.bfloat16(), "torch.Tensor.to")
+    simple("cast", "x", [ints], "cast %x {to = i64}", ints.long(), "torch.Tensor.to")
+
+
+# ---- shape ---------------------------------------------------------------------------------------------------
+
+def shape():
+    seed("shape")
+    x = normal((2, 3, 4))
+    simple("reshape", "x", [x], "reshape %x : bf16[6, 4]", x.reshape(6, 4), "torch.reshape")
+    simple("reshape", "x", [x], "reshape %x : bf16[2, 2, 6]", x.reshape(2, 2, 6), "torch.reshape")
+    ids = torch.arange(12).reshape(3, 4)
+    for perm in ([1, 0, 2], [2, 1, 0], [0, 2, 1]):
+        simple("transpose", "x", [x], "transpose %%x {perm = %s}" % perm, x.permute(perm).contiguous(), "torch.permute")
+    simple("transpose", "x", [ids], "transpose %x {perm = [1, 0]}", ids.T.contiguous(), "torch.permute")
+    for axis, start, stop in ((0, 1, 2), (1, 0, 2), (2, 1, 4), (-1, 3, 4)):
+        y = x.narrow(axis, start, stop - start).contiguous()
+        simple("slice", "x", [x], "slice %%x {axis = %d, start = %d, stop = %d}" % (axis, start, stop), y, "torch.narrow")
+    for axis in (0, 1, -1):
+        shapes = [[2, 3, 4], [2, 3, 4], [2, 3, 4]]
+        shapes[1][axis] = 1
+        parts = [normal(s) for s in shapes]
+        simple("concat", ["a", "b", "c"], parts, "concat %%a, %%b, %%c {axis = %d}" % axis, torch.cat(parts, axis),
+               "torch.cat")
+    x = normal((2, 3, 12))
+    for heads in (1, 3, 4):
+        y = x.view(2, 3, heads, 12 // heads).transpose(1, 2).contiguous()
+        simple("split_heads", "x", [x], "split_heads %%x {heads = %d}" % heads, y, "torch.view, torch.transpose")
+        simple("merge_heads", "x", [y], "merge_heads %x", x, "torch.view, torch.transpose")
+    x = normal((2, 3, 2, 4))
+    for times in (1, 2, 4):
+        simple("repeat_heads", "x", [x], "repeat_heads %%x {times = %d}" % times, repeat_kv(x, times).contiguous(),
+               "transformers repeat_kv")
+    for dtype, size in (("bf16", (2, 1, 3, 8)), ("f32", (5, 2)), ("f16", (3, 6))):
+        x = normal(size, dtype)
+        simple("rotate_half", "x", [x], "rotate_half %x", rotate_half(x), "transformers rotate_half")
+
+
+# ---- products and reductions ---------------------------------------------------------------------------------
+
+def products():
+    seed("products")
+    for dtype, ulp in (("bf16", 1), ("f32", 2), ("f16", 1)):
+        x, w, b = normal((2, 3, 16), dtype), normal((5, 16), dtype), normal((5,), dtype)
+        exact = (x.double() @ w.double().T)
+        abs_ = 1e-5 if dtype == "f32" else 1e-4
+        simple("linear", "xw", [x, w], "linear %x, %w", exact.float().to(x.dtype), "torch.matmul in float64", ulp, 1e-6)
+        simple("linear", "xwb", [x, w, b], "linear %x, %w, bias=%b", torch.nn.functional.linear(x, w, b),
+               "torch.nn.functional.linear", ulp, abs_)
+        simple("linear", "xw", [x, w], "linear %x, %w", torch.nn.functional.linear(x, w), "torch.nn.functional.linear",
+               ulp, abs_)
+    a, z = normal((2, 3, 4, 8)), normal((2, 3, 5, 8))
+    for to in ("bf16", "f32"):
+        y = (a.double() @ z.double().transpose(2, 3)).float().to(TYPES[to])
+        simple("matmul", "xz", [a, z], "matmul %%x, %%z {to = %s, transpose_z}" % to, y, "torch.matmul in float64", 1, 1e-7)
+    v = normal((2, 3, 8, 6))
+    simple("matmul", "xz", [a, v], "matmul %x, %z {to = bf16}", torch.matmul(a, v), "torch.matmul", 1, 1e-4)
+    a, z = normal((4, 8), "f32"), normal((8, 3), "f32")
+    simple("matmul", "xz", [a, z], "matmul %x, %z {to = f32}", (a.double() @ z.double()).float(), "torch.matmul in float64",
+           0, 1e-6)
+    w = normal((10, 6))
+    for ids in (torch.tensor([[0, 9, 3]]), torch.tensor([[1, 1], [2, 8], [5, 0]])):
+        simple("embedding", ["ids", "w"], [ids, w], "embedding %ids, %w", torch.nn.functional.embedding(ids, w),
+               "torch.nn.functional.embedding")
+    f8 = w.to(torch.float8_e4m3fn)
+    ids = torch.tensor([[7, 2]], dtype=torch.int32)
+    y = f8.view(torch.uint8)[ids.long()].view(torch.float8_e4m3fn)
+    simple("embedding", ["ids", "w"], [ids, f8], "embedding %ids, %w", y, "torch indexing")
+    for dtype in ("f32", "bf16", "f16"):
+        x = normal((3, 2, 33), dtype)
+        total = x.double().sum(-1, keepdim=True)
+        simple("reduce_sum", "x", [x], "reduce_sum %x", total.float().to(x.dtype), "torch.sum in float64", 0, 1e-7)
+        simple("reduce_mean", "x", [x], "reduce_mean %x", (total / 33).float().to(x.dtype), "torch.mean in float64", 1, 1e-7)
+        simple("reduce_max", "x", [x], "reduce_max %x", torch.amax(x, -1, keepdim=True), "torch.amax")
+    simple("reduce_sum", "x", [x], "reduce_sum %x", torch.sum(x, -1, keepdim=True), "torch.sum", 1, 1e-2)
+    x = torch.tensor([[1.0, float("nan"), 3.0], [float("-inf"), float("-inf"), float("-inf")]])
+    simple("reduce_max", "x", [x], "reduce_max %x", torch.amax(x, -1, keepdim=True), "torch.amax")
+
+
+def mask(queries, keys, dtype, causal, window):
+    """What Transformers adds to the scores: 0 where a key is seen, the lowest finite number elsewhere."""
+    i = torch.arange(queries)[:, None] + keys - queries
+    j = torch.arange(keys)[None, :]
+    seen = torch.ones(queries, keys, dtype=torch.bool)
+    if causal:
+        seen &= j <= i
+    if window:
+        seen &= j > i - window
+    return torch.zeros(queries, keys, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+
+
+def attention_parts():
+    seed("attention_mask")
+    for dtype, queries, keys, causal, window in (("bf16", 4, 4, True, 0), ("f32", 2, 6, True, 3), ("bf16", 5, 5, True, 2),
+                                                 ("f16", 3, 5, False, 2), ("bf16", 2, 3, False, 0)):
+        x = normal((1, 2, queries, keys), dtype, 4)
+        y = x + mask(queries, keys, x.dtype, causal, window)
+        items = ([] if not causal else ["causal"]) + ([] if not window else ["window = %d" % window])
+        simple("attention_mask", "x", [x], "attention_mask %x" + (" {%s}" % ", ".join(items) if items else ""), y,
+               "torch.add of a mask as Transformers makes it")
+    seed("softmax")
+    for count in (5, 40):
+        x = normal((2, 3, count), "f32", 4)
+        e = torch.exp((x - torch.amax(x, -1, keepdim=True)).double()).float()
+        y = e / e.double().sum(-1, keepdim=True).float()
+        simple("softmax", "x", [x], "softmax %x", y, "torch step by step, exp in float64", 3)
+    # the rounding of x - max alone moves small probabilities by up to 2^-20
+    simple("softmax", "x", [x], "softmax %x", torch.softmax(x, -1), "torch.softmax", 16)
+    x = normal((4, 9), "bf16", 2)
+    d = x - torch.amax(x, -1, keepdim=True)
+    e = torch.exp(d.double()).float().bfloat16()
+    y = e / e.double().sum(-1, keepdim=True).float().bfloat16()
+    simple("softmax", "x", [x], "softmax %x", y, "torch in bfloat16 step by step", 1)
+    x = torch.full((1, 4), torch.finfo(torch.float32).min)
+    x[0, 1] = 2.0
+    simple("softmax", "x", [x], "softmax %x", torch.softmax(x, -1), "torch.softmax")
+    seed("rmsnorm")
+    for dtype, size, eps in (("bf16", 64, 1e-5), ("f32", 32, 1e-6), ("f16", 48, 1e-5)):
+        norm = LlamaRMSNorm(size, eps).to(TYPES[dtype])
+        norm.weight.data = normal((size,), dtype) * 0.1 + 1
+        x = normal((2, 3, size), dtype, 3)
+        simple("rmsnorm", "xw", [x, norm.weight.data], "rmsnorm %%x, %%w {eps = %r}" % eps, norm(x).detach(),
+               "transformers LlamaRMSNorm", 1 if dtype != "f32" else 4)
+
+
+# ---- rotary position embeddings --------------------------------------------------------------------------------
+
+ROPES = [
+    ("default", 10000.0, 8, 2048, {}),
+    ("default", 500000.0, 128, 8192, {}),
+    ("linear", 10000.0, 16, 2048, {"factor": 4.0}),
+    ("llama3", 500000.0, 64, 131072, {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                      "original_max_position_embeddings": 8192}),
+    ("yarn", 1000000.0, 64, 131072, {"factor": 4.0, "original_max_position_embeddings": 32768}),
+    ("yarn", 150000.0, 64, 131072, {"factor": 32.0, "original_max_position_embeddings": 4096, "beta_fast": 32.0,
+                                    "beta_slow": 1.0, "truncate": False}),
+    ("yarn", 10000.0, 32, 163840, {"factor": 40.0, "original_max_position_embeddings": 4096, "mscale": 1.0,
+                                   "mscale_all_dim": 0.5}),
+    ("yarn", 10000.0, 32, 4096, {"factor": 2.0, "original_max_position_embeddings": 2048, "attention_factor": 1.5}),
+    ("dynamic", 10000.0, 16, 64, {"factor": 2.0}),
+    ("dynamic", 10000.0, 32, 256, {"factor": 4.0}),
+]
+
+
+def literal(value):
+    return "true" if value is True else "false" if value is False else repr(value)
+
+
+def rope_attrs(kind, theta, parameters, limit):
+    if kind == "default":
+        return "theta = %r" % theta
+    items = dict(parameters, type=kind)
+    if kind == "dynamic":
+        items["max_position_embeddings"] = limit
+    text = ", ".join("%s = %s" % (k, v if k == "type" else literal(v)) for k, v in sorted(items.items()))
+    return "scaling = {%s}, theta = %r" % (text, theta)
+
+
+def rotary(kind, theta, dims, limit, parameters):
+    config = LlamaConfig(hidden_size=4 * dims, num_attention_heads=4, head_dim=dims, max_position_embeddings=limit,
+                         rope_parameters=dict(parameters, rope_type=kind, rope_theta=theta))
+    return LlamaRotaryEmbedding(config)
+
+
+def rope():
+    for index, (kind, theta, dims, limit, parameters) in enumerate(ROPES):
+        seed("rope%d" % index)
+        spans = [9, 5 * limit // 2] if kind == "dynamic" else [min(limit, 4096)]
+        for span in spans:
+            positions = torch.from_numpy(np.sort(rng.choice(span, 3, replace=False)))[None]
+            positions[0, -1] = span - 1
+            cos, sin = rotary(kind, theta, dims, limit, parameters)(torch.zeros(1), positions)
+            attrs = rope_attrs(kind, theta, parameters, limit)
+            # an inverse frequency one unit off (PyTorch's power) moves an angle of thousands by as much
+            error = 2.5e-7 * max(2.0, span / 2)
+            for op, table in (("rope_cos", cos), ("rope_sin", sin)):
+                simple(op, ["pos"], [positions], "%s %%pos {dims = %d, %s}" % (op, dims, attrs), table[:, None].contiguous(),
+                       "transformers LlamaRotaryEmbedding, " + kind, 2, error)
+            x = normal((1, 2, 3, dims))
+            y, _ = apply_rotary_pos_emb(x, x, cos.bfloat16(), sin.bfloat16())
+            if index in (0, 3, 4, 8):
+                simple("rope", ["x", "pos"], [x, positions], "rope %%x, %%pos {%s, tables = bf16}" % attrs, y.contiguous(),
+                       "transformers apply_rotary_pos_emb, " + kind, 0 if index < 4 else 1, 0.02 if index == 3 else 0.0)
+    seed("rope")
+    positions = torch.arange(6).reshape(2, 3) * 7
+    cos, sin = rotary("default", 10000.0, 8, 2048, {})(torch.zeros(1), positions)
+    x = normal((2, 3, 3, 8), "f32")
+    y, _ = apply_rotary_pos_emb(x, x, cos, sin)
+    simple("rope", ["x", "pos"], [x, positions], "rope %x, %pos {tables = f32, theta = 10000.0}", y.contiguous(),
+           "transformers apply_rotary_pos_emb", 2, 1e-6)
+
+
+# ---- attention -------------------------------------------------------------------------------------------------
+
+def eager(q, k, v, scale, causal=True, window=0):
+    class Module:
+        num_key_value_groups = q.shape[1] // k.shape[1]
+        training = False
+    m = mask(q.shape[2], k.shape[2], q.dtype, causal, window)[None, None] if causal or window else None
+    out, _ = eager_attention_forward(Module, q, k, v, m, scale)
+    return out.transpose(1, 2).contiguous()
+
+
+def attention():
+    seed("attention")
+    for dtype, heads, groups, queries, keys, size, window in (
+            ("bf16", 4, 4, 5, 5, 8, 0), ("bf16", 4, 2, 6, 6, 16, 0), ("bf16", 2, 1, 2, 7, 8, 0), ("bf16", 2, 1, 6, 6, 8, 3),
+            ("f32", 2, 2, 4, 4, 8, 0), ("f16", 2, 1, 4, 4, 8, 0)):
+        q, k, v = (normal((2, n, s, size), dtype) for n, s in ((heads, queries), (groups, keys), (groups, keys)))
+        scale = size ** -0.5
+        attrs = "causal, probs = %s, scale = %r, scores = %s, softmax = f32" % (dtype, scale, dtype)
+        attrs += ", window = %d" % window if window else ""
+        simple("attention", "qkv", [q, k, v], "attention %%q, %%k, %%v {%s}" % attrs, eager(q, k, v, scale, True, window),
+               "transformers eager_attention_forward", 2 if dtype != "f32" else 8, 4e-3 if dtype != "f32" else 1e-6)
+    q, k, v = (normal((1, n, 4, 8)) for n in (2, 1, 1))
+    simple("attention", "qkv", [q, k, v], "attention %q, %k, %v {probs = bf16, scale = 0.25, scores = bf16, softmax = f32}",
+           eager(q, k, v, 0.25, False), "transformers eager_attention_forward", 2, 4e-3)
+    # codes: dequantized by compressed-tensors first
+    sq, sk, sv = ((normal((n, 1, 1)).abs() * 0.01 + 0.01) for n in (2, 1, 1))
+    codes = [(x.float() / s.float()).clamp(-448, 448).to(torch.float8_e4m3fn) for x, s in ((q, sq), (k, sk), (v, sv))]
+    real = [c.bfloat16() * s for c, s in zip(codes, (sq, sk, sv))]
+    attrs = "causal, probs = bf16, scale = 0.25, scores = bf16, softmax = f32"
+    simple("attention", ["q", "k", "v", "a", "b", "c"], codes + [sq, sk, sv],
+           "attention %%q, %%k, %%v, q_scale=%%a, k_scale=%%b, v_scale=%%c {%s}" % attrs, eager(*real, 0.25),
+           "transformers eager_attention_forward over codes * scale in bfloat16", 2, 4e-3)
+    simple("attention", ["q", "k", "v", "b"], [q, codes[1], v, sk],
+           "attention %%q, %%k, %%v, k_scale=%%b {%s}" % attrs, eager(q, real[1], v, 0.25),
+           "transformers eager_attention_forward over codes * scale in bfloat16", 2, 4e-3)
+
+
+def hadamard():
+    seed("hadamard")
+    for dtype, count, size in (("bf16", 64, 64), ("f32", 24, 8), ("bf16", 32, 2), ("f16", 16, 16), ("f32", 3, 1)):
+        h = torch.ones(1, 1, dtype=torch.float64)
+        while h.shape[0] < size:
+            h = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64), h)
+        x = normal((3, count), dtype)
+        y = (x.double().reshape(3, -1, size) @ h / size ** 0.5).reshape(3, count)
+        simple("hadamard", "x", [x], "hadamard %%x {size = %d}" % size, y.float().to(x.dtype), "torch.kron, float64", 1, 1e-7)
+
+
+# ---- quantization ------------------------------------------------------------------------------------------------
+
+def scheme(part, type_, granularity, dynamic=False):
+    return ("scheme @s {arith = ct_cpu, %s = {%sgranularity = %s, symmetric, type = %s}, targets = [\"Linear\"]}\n"
+            % (part, "dynamic, " if dynamic else "", granularity, type_))
+
+
+def args_of(type_, strategy):
+    kind = "float" if type_.startswith("f8") else "int"
+    return QuantizationArgs(num_bits=8, type=kind, symmetric=True, strategy=strategy, dynamic=strategy == "token",
+                            observer=None)
+
+
+def quantization():
+    seed("observe")
+    for observer in ("static_minmax", "memoryless_minmax", "minmax"):
+        for granularity, strategy in (("head", "attn_head"), ("tensor", "tensor")):
+            x = normal((3, 2, 5, 4))
+            observed = Observer.load_from_registry(observer, base_name="q", args=args_of("f8e4m3", strategy))
+            for sequence in x:
+                observed(sequence[None])
+            stat = torch.stack([observed.min_vals.reshape(-1), observed.max_vals.reshape(-1)])
+            simple("observe", "x", [x], 'observe %%x {granularity = %s, observer = %s, tap = "q"}' % (granularity, observer),
+                   stat, "llmcompressor Observer " + observer)
+    seed("qparams")
+    for type_ in ("f8e4m3", "i8"):
+        for granularity, strategy, x in (("tensor", "tensor", normal((2, 3, 8))), ("head", "attn_head", normal((2, 3, 4, 8))),
+                                         ("channel", "channel", normal((5, 16))), ("token", "token", normal((2, 3, 8)))):
+            part = "weights" if granularity == "channel" else "input"
+            if granularity == "tensor":
+                low, high, shape_ = torch.amin(x), torch.amax(x), [1]
+            elif granularity == "head":
+                low, high, shape_ = torch.amin(x, (0, 2, 3)), torch.amax(x, (0, 2, 3)), [3, 1, 1]
+            else:
+                low, high = torch.amin(x, -1), torch.amax(x, -1)
+                shape_ = list(x.shape[:-1]) + [1]
+            scale, _ = calculate_qparams(low, high, args_of(type_, strategy))
+            head = scheme(part, type_, granularity, granularity == "token")
+            simple("qparams", "x", [x], "qparams %%x {arg = %s, scheme = @s}" % part, scale.reshape(shape_),
+                   "compressed_tensors calculate_qparams", head=head)
+            zero = torch.zeros_like(scale)
+            codes = quantize(x, scale.reshape(shape_ if granularity != "tensor" else [1]), zero.reshape(shape_),
+                             args_of(type_, strategy), dtype=TYPES[type_])
+            simple("quantize", ["x", "s"], [x, scale.reshape(shape_)], "quantize %%x, %%s {arg = %s, scheme = @s}" % part, codes,
+                   "compressed_tensors quantize", head=head)
+            real = dequantize(codes, scale.reshape(shape_), zero.reshape(shape_), args_of(type_, strategy), torch.bfloat16)
+            simple("dequantize", ["x", "s"], [codes, scale.reshape(shape_)], "dequantize %x, %s {to = bf16}", real,
+                   "compressed_tensors dequantize")
+    stat = torch.tensor([[-1.5, 0.0, -3.0], [1.25, 2.0, 0.0]], dtype=torch.bfloat16)
+    scale, _ = calculate_qparams(stat[0], stat[1], args_of("f8e4m3", "attn_head"))
+    simple("qparams", "x", [stat], "qparams %x {arg = input, from = stat, scheme = @s}", scale.reshape(3, 1, 1),
+           "compressed_tensors calculate_qparams", head=scheme("input", "f8e4m3", "head"))
+    zeros = torch.zeros(2, 1, dtype=torch.bfloat16)
+    scale, _ = calculate_qparams(zeros[0], zeros[1], args_of("f8e4m3", "tensor"))
+    simple("qparams", "x", [zeros], "qparams %x {arg = input, from = stat, scheme = @s}", scale.reshape(1),
+           "compressed_tensors calculate_qparams", head=scheme("input", "f8e4m3", "tensor"))
+    # far beyond the scale: codes saturate
+    x = torch.tensor([[1000.0, -1000.0, 0.0, -0.0, 3.0]], dtype=torch.bfloat16)
+    scale = torch.tensor([0.5], dtype=torch.bfloat16)
+    for type_ in ("f8e4m3", "i8"):
+        codes = quantize(x, scale, torch.zeros(1, dtype=torch.bfloat16), args_of(type_, "tensor"), dtype=TYPES[type_])
+        simple("quantize", ["x", "s"], [x, scale], "quantize %x, %s {arg = input, scheme = @s}", codes,
+               "compressed_tensors quantize", head=scheme("input", type_, "tensor"))
+
+
+def main():
+    directory = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
+    for part in (sources, elementwise, cast, shape, products, attention_parts, rope, attention, hadamard, quantization):
+        part()
+    for op, cases in sorted(FILES.items()):
+        with open(os.path.join(directory, op + ".json"), "w", encoding="utf-8") as file:
+            file.write('{"op": %s, "cases": [\n' % json.dumps(op))
+            file.write(",\n".join(json.dumps(c) for c in cases))
+            file.write("\n]}\n")
+
+
+main()
