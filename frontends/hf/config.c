@@ -17,18 +17,24 @@ typedef struct reader {
     qc_hf_config *config;
 } reader;
 
-const qc_json *qc_hf_read_json_object(qc_diag *diag, qc_arena *arena, const char *path)
+static const qc_json *parse_object(
+    qc_diag *diag, qc_arena *arena, const char *path, const char *text, size_t length)
 {
-    char *text;
-    size_t length;
-    if (qc_read_file(diag, arena, path, CONFIG_BYTES_MAX, &text, &length))
-        return NULL;
     qc_json *root = qc_json_parse(diag, arena, path, text, length);
     if (root && root->kind != QC_JSON_OBJECT) {
         qc_error(diag, path, "must hold a JSON object");
         return NULL;
     }
     return root;
+}
+
+const qc_json *qc_hf_read_json_object(qc_diag *diag, qc_arena *arena, const char *path)
+{
+    char *text;
+    size_t length;
+    if (qc_read_file(diag, arena, path, CONFIG_BYTES_MAX, &text, &length))
+        return NULL;
+    return parse_object(diag, arena, path, text, length);
 }
 
 static bool is_null(const qc_json *root, const char *key)
@@ -228,13 +234,12 @@ static qc_status read_rest(const reader *r)
     return QC_OK;
 }
 
-qc_status qc_hf_config_read(qc_diag *diag, qc_arena *arena, const char *directory, qc_hf_config *config)
+static qc_status read_all(
+    qc_diag *diag, qc_arena *arena, const char *path, const qc_json *root, qc_hf_config *config)
 {
-    *config = (qc_hf_config){.path = qc_path_join(arena, directory, "config.json")};
-    if (!qc_is_directory(directory))
-        return qc_error(diag, directory, "is not a directory");
-    reader r = {diag, arena, qc_hf_read_json_object(diag, arena, config->path), config};
-    if (!r.root || read_arch(&r))
+    *config = (qc_hf_config){.path = path};
+    reader r = {diag, arena, root, config};
+    if (!root || read_arch(&r))
         return QC_ERROR;
     const qc_hf_arch *arch = config->arch;
     config->vocabulary = arch->vocabulary;
@@ -254,4 +259,18 @@ qc_status qc_hf_config_read(qc_diag *diag, qc_arena *arena, const char *director
         qc_hf_config_rope(diag, r.root, config))
         return QC_ERROR;
     return qc_hf_config_check_keys(diag, r.root, config);
+}
+
+qc_status qc_hf_config_read(qc_diag *diag, qc_arena *arena, const char *directory, qc_hf_config *config)
+{
+    const char *path = qc_path_join(arena, directory, "config.json");
+    if (!qc_is_directory(directory))
+        return qc_error(diag, directory, "is not a directory");
+    return read_all(diag, arena, path, qc_hf_read_json_object(diag, arena, path), config);
+}
+
+qc_status qc_hf_config_parse(
+    qc_diag *diag, qc_arena *arena, const char *path, const char *text, size_t length, qc_hf_config *config)
+{
+    return read_all(diag, arena, path, parse_object(diag, arena, path, text, length), config);
 }

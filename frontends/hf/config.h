@@ -45,6 +45,10 @@ typedef struct qc_hf_config {
 /* Reads and checks DIRECTORY/config.json. */
 qc_status qc_hf_config_read(qc_diag *diag, qc_arena *arena, const char *directory, qc_hf_config *config);
 
+/* The same from text, which errors call `path`. */
+qc_status qc_hf_config_parse(
+    qc_diag *diag, qc_arena *arena, const char *path, const char *text, size_t length, qc_hf_config *config);
+
 /* The root object of a JSON file of at most 16 MiB; NULL after an error. */
 const qc_json *qc_hf_read_json_object(qc_diag *diag, qc_arena *arena, const char *path);
 
