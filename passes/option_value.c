@@ -116,7 +116,7 @@ static const char *parse_quoted(qc_option_parser *p)
             } else if (strchr("\"\\ntr", c)) {
                 c = c == 'n' ? '\n' : c == 't' ? '\t' : c == 'r' ? '\r' : c;
             } else {
-                return qc_option_parser_error(p, "unknown escape '\\%c' in a quoted value", c);
+                text[length++] = '\\'; /* of a pattern */
             }
         }
         text[length++] = c;

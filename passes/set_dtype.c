@@ -69,6 +69,20 @@ static bool is_variadic(const qc_op *op, size_t slot)
     return strcmp(qc_op_operand_name(op, slot), "xs") == 0;
 }
 
+/* A weight that is only read to be quantized keeps its type: another one would give other codes. */
+static bool is_for_codes(const qc_op *op)
+{
+    const qc_value *value = qc_op_result(op, 0);
+    size_t slot, uses = qc_value_use_count(value);
+    for (size_t i = 0; i < uses; i++) {
+        const qc_op *user = qc_value_use(value, i, &slot);
+        const qc_attr *arg = qc_op_attr(user, "arg");
+        if (!arg || strcmp(qc_attr_as_text(arg), "weights") != 0)
+            return false;
+    }
+    return qc_op_is(op, "weight") && uses > 0;
+}
+
 /* A weight whose type cannot hold the old values in the new one. */
 static bool narrows(const retype *r, const qc_op *op)
 {
@@ -99,10 +113,10 @@ static bool rebuild(const retype *r, qc_op *op)
         if (qc_op_attr_given(op, name))
             qc_make_attr(b, name, map_attr(r, name, qc_op_attr(op, name)));
     }
-    bool cast_behind = narrows(r, op);
+    bool for_codes = is_for_codes(op), cast_behind = !for_codes && narrows(r, op);
     for (size_t i = 0; qc_op_is_typed(op) && i < qc_op_result_count(op); i++) {
         const qc_type *type = qc_value_type(qc_op_result(op, i));
-        qc_make_type(b, cast_behind ? type : map_type(r, type));
+        qc_make_type(b, cast_behind || for_codes ? type : map_type(r, type));
     }
     const char *hint = qc_op_result_count(op) > 0 ? qc_value_hint(qc_op_result(op, 0)) : NULL;
     qc_value *first = qc_make_end(b, hint);
@@ -174,6 +188,7 @@ void qc_pass_set_dtype(qc_registry *registry)
     qc_pass_set_licence(pass, QC_LICENCE_LOSSY);
     qc_pass_set_description(pass, "Retypes values, constants and element types in attributes. Codes keep "
                                   "their type, and so does a softmax in f32. "
-                                  "Weights are\nread in the new type when that is exact, else cast.");
+                                  "Weights are\nread in the new type when that is exact, else cast; what "
+                                  "becomes codes is read as before.");
     qc_pass_add_option(pass, "dtype", QC_OPTION_WORD, "f32", "f32|bf16|f16", "the element type");
 }
