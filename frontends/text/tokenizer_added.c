@@ -22,7 +22,7 @@ static int32_t *find_link(qc_text_trie *trie, int32_t *link, unsigned char byte)
     return link;
 }
 
-/* The first of equal patterns stays. */
+/* The last of equal patterns stays. */
 static void trie_add(qc_arena *arena, qc_text_trie *trie, const char *text, size_t length, int32_t token)
 {
     int32_t node = -1;
@@ -38,7 +38,7 @@ static void trie_add(qc_arena *arena, qc_text_trie *trie, const char *text, size
         node = *link;
         QC_PUSH(arena, &trie->nodes, (qc_text_trie_node){-1, -1, -1, byte});
     }
-    if (node >= 0 && trie->nodes.items[node].token < 0)
+    if (node >= 0)
         trie->nodes.items[node].token = token;
     trie->empty = trie->nodes.count == 0;
 }
@@ -111,6 +111,7 @@ static qc_status load_token(qc_diag *diag, qc_tokenizer *tokenizer, const qc_jso
         return qc_error(diag, tokenizer->path, "added_tokens: a token of %zu bytes", token.length);
     if (!token.length)
         return QC_OK;
+    token.respelled = token.normalized;
     token.id = assign_id(tokenizer, &token);
     if ((uint64_t)token.id != expected)
         qc_warning(diag, tokenizer->path, "added token \"%s\" has id %d, not %llu as the file says",
@@ -121,6 +122,7 @@ static qc_status load_token(qc_diag *diag, qc_tokenizer *tokenizer, const qc_jso
     int32_t *index = &tokenizer->tokens[token.id].added_index;
     if (*index) { /* listed again: the last flags count, but a special token stays special */
         token.special |= tokenizer->added.items[*index - 1].special;
+        token.respelled |= tokenizer->added.items[*index - 1].respelled;
         tokenizer->added.items[*index - 1] = token;
         return QC_OK;
     }
@@ -137,8 +139,8 @@ static void trie_init(qc_text_trie *trie)
         trie->roots[i] = -1;
 }
 
-/* Special tokens come first, which matters where two normalize to the same spelling. A normalized token is
- * from here on spelled as it is searched. */
+/* Other tokens come after special ones, which matters where two normalize to the same spelling. A normalized
+ * token is from here on spelled as it is searched. */
 static qc_status build_tries(qc_diag *diag, qc_tokenizer *tokenizer)
 {
     qc_arena *arena = tokenizer->arena;
@@ -151,12 +153,17 @@ static qc_status build_tries(qc_diag *diag, qc_tokenizer *tokenizer)
             qc_text_trie *trie = token->normalized ? &tokenizer->normalized_trie : &tokenizer->raw_trie;
             if (token->special != (special == 1))
                 continue;
-            if (token->normalized)
+            if (token->respelled)
                 status = qc_text_normalize(tokenizer, scratch, diag, piece, &piece);
-            if (status == QC_OK && token->normalized) {
+            if (status == QC_OK && token->respelled) {
                 tokenizer->tokens[token->id].text = qc_arena_strndup(arena, piece.text, piece.length);
                 tokenizer->tokens[token->id].length = (uint32_t)piece.length;
             }
+            if (!token->normalized)
+                piece = (qc_text_piece){.text = token->content, .length = token->length};
+            if (status == QC_OK && !piece.length)
+                status = qc_error(
+                    diag, tokenizer->path, "added token \"%s\" normalizes to nothing", token->content);
             if (status == QC_OK)
                 trie_add(arena, trie, piece.text, piece.length, (int32_t)i);
         }
@@ -256,7 +263,8 @@ void qc_text_added_find(const qc_tokenizer *tokenizer, const qc_text_trie *trie,
             end = skip_space(text, length, end);
         if (done < start)
             QC_PUSH(arena, segments, (qc_text_segment){done, start, -1});
-        QC_PUSH(arena, segments, (qc_text_segment){start, end, token->id});
+        if (start < end) /* else the token before has taken all of it */
+            QC_PUSH(arena, segments, (qc_text_segment){start, end, token->id});
         done = end;
     }
     if (done != length)

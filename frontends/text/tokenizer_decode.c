@@ -60,7 +60,7 @@ static qc_status load_options(
         if (qc_text_json_string(diag, tokenizer, json, what, "content", true, &decoder->content,
                 &decoder->content_length) != QC_OK)
             return QC_ERROR;
-        return qc_text_pattern_load(diag, tokenizer, qc_json_get(json, "pattern"), what, &decoder->pattern);
+        return qc_text_replace_load(diag, tokenizer, qc_json_get(json, "pattern"), what, &decoder->pattern);
     case QC_DECODE_METASPACE:
         if (load_char(diag, tokenizer, json, what, "replacement", decoder) ||
             qc_text_json_string(diag, tokenizer, json, what, "prepend_scheme", false, &scheme, &length))

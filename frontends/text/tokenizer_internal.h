@@ -63,6 +63,13 @@ const qc_text_property_range *qc_text_property_ranges(size_t *count);
 
 /* ---- tokenizer_regex.c ---- */
 
+/* Appends what PCRE2 shall compile for an Oniguruma pattern; false, with what is wrong, when the two are not
+ * known to mean the same. */
+bool qc_text_regex_translate(
+    qc_arena *arena, const char *pattern, size_t length, qc_str *out, const char **what_is_wrong);
+
+/* ---- tokenizer_match.c ---- */
+
 typedef struct qc_text_regex qc_text_regex;
 typedef struct qc_text_matcher qc_text_matcher; /* one per thread */
 /* Compiles an Oniguruma pattern; NULL after an error. */
@@ -83,6 +90,10 @@ typedef struct qc_text_pattern {
 } qc_text_pattern;
 /* Reads {"String": ...} or {"Regex": ...}. */
 qc_status qc_text_pattern_load(qc_diag *diag, qc_tokenizer *tokenizer, const qc_json *object,
+    const char *what, qc_text_pattern *pattern);
+/* qc_text_pattern_load for Replace, whose pattern must not match nothing: what the reference library then
+ * does to positions later in the chain is not defined. */
+qc_status qc_text_replace_load(qc_diag *diag, qc_tokenizer *tokenizer, const qc_json *object,
     const char *what, qc_text_pattern *pattern);
 /* Successive matches. An empty match directly after a match does not count. */
 typedef struct qc_text_search {
@@ -203,6 +214,7 @@ typedef struct qc_text_added {
     size_t length;
     int32_t id;
     bool single_word, lstrip, rstrip, normalized, special;
+    bool respelled; /* decoded in its normalized spelling: it was normalized in one of its listings */
 } qc_text_added;
 
 typedef struct qc_text_trie_node {

@@ -55,7 +55,7 @@ static qc_status load_one(qc_diag *diag, qc_tokenizer *tokenizer, const qc_json 
         status = qc_text_json_string(diag, tokenizer, json, "normalizer Replace", "content", true,
             &normalizer.content, &normalizer.content_length);
         if (status == QC_OK)
-            status = qc_text_pattern_load(
+            status = qc_text_replace_load(
                 diag, tokenizer, qc_json_get(json, "pattern"), "normalizer Replace", &normalizer.pattern);
     } else if (normalizer.kind == QC_NORMALIZE_STRIP) {
         status = qc_text_json_bool(
