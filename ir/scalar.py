@@ -407,7 +407,10 @@ class EmitterC(Emitter):
             return "INT32_MIN" if value == -2**31 else "(%d)" % value if value < 0 else "%d" % value
         if not math.isfinite(value):
             raise ScalarError("the number %r is not finite" % value)
-        text = "%.9g" % value if type_ == "f32" else repr(value)
+        text = repr(value)
+        if type_ == "f32":  # the first decimal that is well inside the interval that rounds to this number
+            text = next((t for t in ("%.*g" % (n, value) for n in range(1, 9))
+                         if abs(float(t) - value) <= abs(value) * 2**-26), "%.9g" % value)
         if not re.search(r"[.e]", text):
             text += ".0"
         text += "f" if type_ == "f32" else ""
