@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * eval_stats.c - see eval_stats.h.
+ */
+#include "runtime/eval_stats.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+void qc_mean_add(qc_mean *mean, double value)
+{
+    double before = value - mean->mean;
+    mean->count++;
+    mean->mean += before / (double)mean->count;
+    mean->squares += before * (value - mean->mean);
+}
+
+double qc_mean_error(const qc_mean *mean)
+{
+    if (mean->count < 2)
+        return NAN;
+    return sqrt(mean->squares / (double)(mean->count - 1) / (double)mean->count);
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double qc_quantile(double *values, size_t count, double q)
+{
+    if (count == 0)
+        return NAN;
+    qsort(values, count, sizeof *values, compare);
+    double at = q * (double)(count - 1), low = floor(at);
+    size_t i = (size_t)low;
+    if (i + 1 >= count)
+        return values[count - 1];
+    return values[i] + (at - low) * (values[i + 1] - values[i]);
+}

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * qc_run.c - qc-run: executes a model. The work is done in runtime/; here the command line becomes its
+ * options, and results go to standard output.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ir/ctx.h"
+#include "runtime/bench.h"
+#include "runtime/eval.h"
+#include "runtime/generate.h"
+#include "runtime/logits.h"
+#include "runtime/token_lines.h"
+#include "tools/cli.h"
+
+#define RUNNING "generate perplexity logits bench"
+
+static const qc_cli_option options[] = {
+    {"prompt", 0, "TEXT", "the text to continue, encoded with the special tokens that the tokenizer adds",
+        "generate"},
+    {"max-tokens", 0, "N",
+        "generate at most N tokens (256, or as many as the model has positions left); bench: tokens "
+        "decoded one by one (64)",
+        "generate bench"},
+    {"temperature", 0, "T",
+        "draw tokens from the probabilities at temperature T; 0, the default, takes the likeliest",
+        "generate"},
+    {"top-p", 0, "P", "draw from the likeliest tokens that together have probability P, in (0, 1]",
+        "generate"},
+    {"top-k", 0, "K", "draw from the K likeliest tokens", "generate"},
+    {"seed", 0, "N", "of the generator that draws (0); equal seeds give equal texts", "generate"},
+    {"kv-cache-dtype", 0, "auto|bf16|fp8|fp8_e4m3|fp8_e5m2",
+        "element type of the KV cache: auto is what the model says; fp8 is fp8_e4m3", RUNNING},
+    {"kv-scales", 0, "checkpoint|one",
+        "scales of FP8 codes in the KV cache: the model's own or 1; by default its own if it has some, else "
+        "1",
+        RUNNING},
+    {"data", 0, "FILE",
+        "NAME.jsonl: a sequence a line, from `text` (special tokens added) or `input_ids`; else plain "
+        "text, encoded whole and cut into windows, each behind the tokens (BOS) that the tokenizer puts "
+        "in front of a text",
+        "perplexity"},
+    {"context", 0, "N",
+        "tokens of a window, BOS included (512, or the model's positions if fewer); JSONL: lines are cut "
+        "to N tokens (not at all); bench: tokens of the prompt",
+        "perplexity bench"},
+    {"baseline", 0, "MODEL0",
+        "compare with this model on the same tokens: its perplexity, the divergence KL(MODEL0 || "
+        "MODEL) in nats, how often both have the same likeliest token",
+        "perplexity"},
+    {"input", 0, "FILE", "safetensors with `input_ids`, I64 [batch, sequence]", "logits"},
+    {"output", 'o', "FILE", "safetensors to write `logits` to, F32 [batch, sequence, vocabulary]", "logits"},
+    {"jsonl", 0, NULL, "texts are JSON strings, one a line", "tokenize"},
+    {"decode", 0, NULL,
+        "the other way: a JSON array of ids a line in, a text a line out, special tokens kept", "tokenize"},
+    {"json", 0, NULL, "one JSON object instead of lines for people", "perplexity bench"},
+    {"dtype", 0, "bf16|f16|f32", "compute in this type instead of the model's own (and the baseline's)",
+        RUNNING},
+    {"source", 0, "DIR", "where weights and tokenizer of an IR file lie, if not where it says", NULL},
+    {"threads", 0, "N", "processors to use (all); results do not depend on it", NULL},
+    {"backend", 0, "host|reference",
+        "what computes: kernels for this processor, or the definitions of the operations, "
+        "slowly",
+        RUNNING},
+    {"progress", 0, "auto|never|always", "a progress line on standard error; auto: on a terminal",
+        "perplexity logits"},
+};
+
+static const qc_cli_command commands[] = {
+    {"generate", "MODEL --prompt=TEXT [--max-tokens=N] [--temperature=T --top-p=P --top-k=K --seed=N]",
+        "continue a text; what is generated goes to standard output as it comes, up to an end token of the "
+        "model"},
+    {"perplexity", "MODEL --data=FILE [--context=N] [--baseline=MODEL0] [--dtype=f32] [--json]",
+        "the perplexity of a text, with its standard error, and how far a model is from another"},
+    {"logits", "MODEL --input=FILE.safetensors -o FILE.safetensors [--dtype=f32]",
+        "the logits of token sequences, each row by itself from position 0"},
+    {"tokenize", "MODEL [--jsonl] [--decode]",
+        "each line of standard input, without its newline, is a text and becomes a JSON array of token ids "
+        "on a line"},
+    {"bench", "MODEL [--json] [--context=N] [--max-tokens=N]",
+        "tokens a second of a prompt run at once and of decoding behind it, beside the memory copy rate "
+        "measured in the "
+        "same run"},
+};
+
+static const qc_cli_tool tool = {
+    .name = "qc-run",
+    .usage = "COMMAND MODEL [options]",
+    .summary =
+        "Executes a model, original or quantized (then with its quantize operations). MODEL is a checkpoint "
+        "directory\nor an IR file NAME.qc.",
+    .options = options,
+    .option_count = sizeof options / sizeof *options,
+    .commands = commands,
+    .command_count = sizeof commands / sizeof *commands,
+    .footer =
+        "examples:\n"
+        "  qc-run generate models/stories260k --prompt='Once upon a time' --max-tokens=100\n"
+        "  qc-run generate models/stories260k --prompt='Once' --temperature=0.8 --top-p=0.95 --seed=7\n"
+        "  qc-run generate models/stories260k --prompt='Once' --kv-cache-dtype=fp8\n"
+        "  qc-run perplexity quantized --data=eval.txt --context=256 --baseline=models/stories260k --json\n"
+        "  qc-run logits models/stories260k --input=ids.safetensors -o logits.safetensors --dtype=f32\n"
+        "  echo 'Once upon a time' | qc-run tokenize models/stories260k\n"
+        "  echo '[1, 403, 407]' | qc-run tokenize models/stories260k --decode\n"
+        "  qc-run bench models/stories260k --json",
+};
+
+typedef struct job {
+    qc_cli cli;
+    qc_ctx *ctx;
+    const char *path; /* MODEL */
+    qc_model_options options;
+    qc_model model, baseline;
+} job;
+
+/* ---- what the commands share -----------------------------------------------------------------------------
+ */
+
+static qc_status write_out(void *user, const char *text, size_t length)
+{
+    job *j = user;
+    errno = 0;
+    if (fwrite(text, 1, length, stdout) == length && fflush(stdout) == 0)
+        return QC_OK;
+    clearerr(stdout); /* it is said here, so qc_cli_fini need not */
+    return qc_ctx_error(j->ctx, "standard output", "%s", errno ? strerror(errno) : "cannot be written");
+}
+
+/* False after a usage error. */
+static bool read_common(job *j)
+{
+    qc_cli *cli = &j->cli;
+    static const char *const progress[] = {"never", "auto", "always"};
+    static const struct {
+        const char *name;
+        qc_dtype dtype;
+    } caches[] = {{"auto", QC_DTYPE_NONE}, {"bf16", QC_BF16}, {"fp8", QC_F8E4M3}, {"fp8_e4m3", QC_F8E4M3},
+        {"fp8_e5m2", QC_F8E5M2}};
+    if (cli->positionals.count != 1)
+        return qc_cli_usage_error(cli,
+                   cli->positionals.count ? "%s takes one model, not %zu" : "%s needs a model",
+                   cli->command->name, cli->positionals.count),
+               false;
+    j->path = cli->positionals.items[0];
+    qc_model_options *o = &j->options;
+    int64_t threads = 0;
+    const char *dtype = qc_cli_text(cli, "dtype", NULL), *cache = qc_cli_text(cli, "kv-cache-dtype", "auto");
+    if (!qc_cli_int(cli, "threads", 1, 4096, &threads))
+        return false;
+    o->threads = (int)threads;
+    o->dtype = dtype ? qc_dtype_from_name(dtype, strlen(dtype)) : QC_DTYPE_NONE;
+    o->source = qc_cli_text(cli, "source", NULL);
+    if (strcmp(qc_cli_text(cli, "backend", "host"), "reference") == 0)
+        o->backend = QC_BACKEND_REFERENCE;
+    for (size_t i = 0; i < sizeof caches / sizeof *caches; i++)
+        if (strcmp(caches[i].name, cache) == 0)
+            o->cache.dtype = caches[i].dtype;
+    const char *scales = qc_cli_text(cli, "kv-scales", NULL);
+    if (scales)
+        o->cache.scales = strcmp(scales, "one") == 0 ? QC_KV_SCALES_ONE : QC_KV_SCALES_CHECKPOINT;
+    for (int i = 0; i < 3; i++)
+        if (strcmp(progress[i], qc_cli_text(cli, "progress", "auto")) == 0)
+            cli->progress = i == 1 ? -1 : i / 2;
+    return true;
+}
+
+/* The value of an option that the command cannot do without; NULL after a usage error. */
+static const char *require(job *j, const char *name)
+{
+    const char *text = qc_cli_text(&j->cli, name, NULL);
+    if (!text)
+        qc_cli_usage_error(&j->cli, "%s needs --%s", j->cli.command->name, name);
+    return text;
+}
+
+static int exit_status(qc_status status)
+{
+    return status == QC_OK ? QC_EXIT_OK : QC_EXIT_FAILED;
+}
+
+/* "41.3 KiB". */
+static const char *size_text(job *j, uint64_t bytes)
+{
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    size_t i = 0;
+    for (; i < 4 && value >= 1024; i++)
+        value /= 1024;
+    return qc_arena_printf(&j->cli.arena, i ? "%.1f %s" : "%.0f %s", value, units[i]);
+}
+
+/* ---- commands --------------------------------------------------------------------------------------------
+ */
+
+static bool read_sampling(qc_cli *cli, qc_sampler_options *sampling)
+{
+    static const char *const needing[] = {"top-p", "top-k", "seed"};
+    int64_t seed = 0;
+    *sampling = (qc_sampler_options){.top_p = 1};
+    if (!qc_cli_float(cli, "temperature", 0, 1e6, &sampling->temperature) ||
+        !qc_cli_float(cli, "top-p", 1e-9, 1, &sampling->top_p) ||
+        !qc_cli_int(cli, "top-k", 1, INT32_MAX, &sampling->top_k) ||
+        !qc_cli_int(cli, "seed", 0, INT64_MAX, &seed))
+        return false;
+    sampling->seed = (uint64_t)seed;
+    for (size_t i = 0; i < sizeof needing / sizeof *needing; i++)
+        if (qc_cli_has(cli, needing[i]) && !(sampling->temperature > 0)) {
+            qc_cli_usage_error(cli, "--%s does nothing without a --temperature above 0", needing[i]);
+            return false;
+        }
+    return true;
+}
+
+static int run_generate(job *j)
+{
+    qc_sampler_options sampling;
+    qc_generate_plan plan;
+    qc_generate_report report;
+    int64_t max_tokens = 0;
+    const char *prompt = require(j, "prompt");
+    if (!prompt || !qc_cli_int(&j->cli, "max-tokens", 1, INT32_MAX, &max_tokens) ||
+        !read_sampling(&j->cli, &sampling))
+        return QC_EXIT_USAGE;
+    if (qc_model_open(j->ctx, j->path, &j->options, &j->model) ||
+        qc_model_load_tokenizer(&j->model, &j->options) || qc_model_load_weights(&j->model, &j->options) ||
+        qc_generate_prepare(&j->model, &j->cli.arena, prompt, (size_t)max_tokens, &plan))
+        return QC_EXIT_FAILED;
+    qc_cli_say(&j->cli, "KV cache: %s of %s for %zu tokens", size_text(j, plan.cache_bytes),
+        qc_kv_cache_type(j->model.module), plan.prompt_count + plan.max_tokens);
+    if (qc_generate_run(&j->model, &plan, &sampling, write_out, j, &report) || write_out(j, "\n", 1))
+        return QC_EXIT_FAILED;
+    qc_cli_say(&j->cli, "prompt: %zu tokens in %.2f s; generated: %zu tokens in %.2f s, %s",
+        plan.prompt_count, report.prompt_seconds, report.tokens, report.seconds,
+        report.ended ? "up to an end token" : "as many as asked for");
+    return QC_EXIT_OK;
+}
+
+static int run_perplexity(job *j)
+{
+    qc_cli *cli = &j->cli;
+    qc_eval_windows windows;
+    qc_eval_result result;
+    int64_t context = 0;
+    const char *data = require(j, "data"), *baseline = qc_cli_text(cli, "baseline", NULL);
+    if (!data || !qc_cli_int(cli, "context", 2, INT32_MAX, &context))
+        return QC_EXIT_USAGE;
+    qc_model_options plain = j->options; /* --kv-cache-dtype is the model's alone */
+    plain.cache = (qc_kv_cache_request){0};
+    if (qc_model_open(j->ctx, j->path, &j->options, &j->model) ||
+        (baseline && qc_model_open(j->ctx, baseline, &plain, &j->baseline)) ||
+        qc_eval_read(&j->model, &j->options, &cli->arena, data, context, &windows) ||
+        qc_model_load_weights(&j->model, &j->options) ||
+        (baseline && qc_model_load_weights(&j->baseline, &plain)))
+        return QC_EXIT_FAILED;
+    qc_eval_options options_of_run = {
+        .threads = j->options.threads, .progress = qc_cli_progress, .progress_user = cli};
+    if (qc_eval_run(&j->model, baseline ? &j->baseline : NULL, &windows, &options_of_run, &result))
+        return QC_EXIT_FAILED;
+    qc_str out;
+    qc_str_init(&out, &cli->arena);
+    if (qc_cli_has(cli, "json"))
+        qc_eval_print_json(j->path, baseline, data, &windows, &result, &cli->arena, &out);
+    else
+        qc_eval_print_text(&windows, &result, &out);
+    qc_status status = write_out(j, out.data, out.length);
+    qc_str_fini(&out);
+    return exit_status(status);
+}
+
+static int run_logits(job *j)
+{
+    const char *input = require(j, "input"), *output = input ? require(j, "output") : NULL;
+    if (!output)
+        return QC_EXIT_USAGE;
+    if (qc_model_open(j->ctx, j->path, &j->options, &j->model) ||
+        qc_model_load_weights(&j->model, &j->options))
+        return QC_EXIT_FAILED;
+    return exit_status(qc_logits_run(&j->model, input, output, qc_cli_progress, &j->cli));
+}
+
+static int run_tokenize(job *j)
+{
+    j->options.truncate = true;
+    j->options.tokenizer_only = true;
+    if (qc_model_open(j->ctx, j->path, &j->options, &j->model) ||
+        qc_model_load_tokenizer(&j->model, &j->options))
+        return QC_EXIT_FAILED;
+    qc_token_lines lines = {.tokenizer = j->model.tokenizer,
+        .json = qc_cli_has(&j->cli, "jsonl"),
+        .decode = qc_cli_has(&j->cli, "decode"),
+        .where = "standard input",
+        .emit = write_out,
+        .user = j};
+    return exit_status(qc_token_lines_run(&lines, qc_ctx_diag(j->ctx), stdin));
+}
+
+static int run_bench(job *j)
+{
+    qc_bench_report report;
+    int64_t prefill = 0, decode = 64;
+    if (!qc_cli_int(&j->cli, "context", 1, 1 << 24, &prefill) ||
+        !qc_cli_int(&j->cli, "max-tokens", 1, 1 << 24, &decode))
+        return QC_EXIT_USAGE;
+    if (qc_model_open(j->ctx, j->path, &j->options, &j->model) ||
+        qc_model_load_weights(&j->model, &j->options))
+        return QC_EXIT_FAILED;
+    if (prefill == 0) {
+        prefill = 512;
+        if (j->model.positions > decode && j->model.positions - decode < prefill)
+            prefill = j->model.positions - decode;
+    }
+    if (qc_bench_run(&j->model, (size_t)prefill, (size_t)decode, j->options.threads, &report))
+        return QC_EXIT_FAILED;
+    qc_str out;
+    qc_str_init(&out, &j->cli.arena);
+    if (qc_cli_has(&j->cli, "json"))
+        qc_bench_print_json(j->path, &report, &j->cli.arena, &out);
+    else
+        qc_bench_print_text(&report, &out);
+    qc_status status = write_out(j, out.data, out.length);
+    qc_str_fini(&out);
+    return exit_status(status);
+}
+
+static int run(job *j)
+{
+    static int (*const runs[])(job *) = {run_generate, run_perplexity, run_logits, run_tokenize, run_bench};
+    _Static_assert(sizeof runs / sizeof *runs == sizeof commands / sizeof *commands, "a function a command");
+    if (!read_common(j))
+        return QC_EXIT_USAGE;
+    j->ctx = qc_ctx_create(qc_cli_out_of_memory, qc_cli_diagnostic, &j->cli);
+    int status = runs[j->cli.command - commands](j);
+    qc_model_close(&j->model);
+    qc_model_close(&j->baseline);
+    qc_ctx_destroy(j->ctx);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    job j = {0};
+    int status = qc_cli_parse(&j.cli, &tool, argc, argv);
+    if (status < 0)
+        status = run(&j);
+    return qc_cli_fini(&j.cli, status);
+}
