@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_export.c - compressed-tensors checkpoints against what llm-compressor 0.14.0.1 wrote for the same
+ * model and recipe (tests/data/goldens, made with the scripts of llm-compressor's own entry point; QC_DATA
+ * adds more models), and every refusal by its words.
+ */
+#include "tests/unit/export_job.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+static const char model_path[] = "tests/data/stories260k";
+
+/* Exports with the golden's scales and compares every file that the golden describes. */
+static void check_golden(
+    job *j, const char *model, const char *golden, const char *pipeline, uint64_t max_shard)
+{
+    const char *small = qc_path_join(&j->arena, golden, "small.golden");
+    const char *whole = qc_path_join(&j->arena, golden, "model.safetensors");
+    if (!job_make(j, model, pipeline))
+        return;
+    job_settle_all(j, qc_is_file(small) ? small : whole);
+    CHECK_INT(job_export(j, j->out, false, max_shard), QC_OK);
+    if (!qc_is_directory(j->out)) {
+        printf("# %s", j->said_text);
+        return;
+    }
+    CHECK_STR(job_text(j, j->out, "config.json"), job_text(j, golden, "config.json"));
+    CHECK_STR(job_text(j, j->out, "recipe.yaml"), job_text(j, golden, "recipe.yaml"));
+    const char *index = qc_path_join(&j->arena, golden, "model.safetensors.index.json");
+    CHECK_INT(qc_is_file(qc_path_join(&j->arena, j->out, "model.safetensors.index.json")), qc_is_file(index));
+    if (qc_is_file(index))
+        CHECK_STR(job_text(j, j->out, "model.safetensors.index.json"),
+            job_text(j, golden, "model.safetensors.index.json"));
+    if (qc_is_file(whole)) {
+        CHECK_STR(job_sha256(j, qc_path_join(&j->arena, j->out, "model.safetensors")), job_sha256(j, whole));
+        return;
+    }
+    const char *text = job_text(j, golden, "golden.json");
+    qc_json *json = qc_json_parse(&j->diag, &j->arena, "golden.json", text, strlen(text));
+    const qc_json *files = qc_json_get(json, "files");
+    CHECK(files && files->first);
+    for (const qc_json *f = files ? files->first : NULL; f; f = f->next)
+        CHECK_STR(job_sha256(j, qc_path_join(&j->arena, j->out, f->key)), qc_json_get(f, "sha256")->text);
+}
+
+static void in_tree(const char *name, const char *pipeline, uint64_t max_shard, const char *serve_tail)
+{
+    job *j = job_begin();
+    if (!j)
+        SKIP("no directory can be made here");
+    const char *golden = qc_path_join(&j->arena, job_path(j, "tests/data/goldens"), name);
+    check_golden(j, job_path(j, model_path), golden, pipeline, max_shard);
+    char expected[256];
+    snprintf(expected, sizeof expected, "vllm serve %s%s", j->out, serve_tail);
+    CHECK_STR(j->serve, expected);
+    CHECK(!qc_is_directory(qc_arena_printf(&j->arena, "%s.partial", j->out)));
+    job_end(j);
+}
+
+static void test_fp8_dynamic(void)
+{
+    in_tree("fp8_dynamic", "quant-linear{scheme=FP8_DYNAMIC, ignore=[lm_head]}", 0, "");
+}
+
+static void test_fp8_static_in_shards(void)
+{
+    in_tree("fp8_static", "quant-linear{scheme=FP8, ignore=[lm_head]}", 100000, "");
+}
+
+static void test_attention_per_head(void)
+{
+    in_tree("attn_fp8_head_static", "quant-fp8-attn{granularity=head}", 0, " --kv-cache-dtype fp8");
+}
+
+static void test_kv_cache(void)
+{
+    in_tree("kv_fp8_tensor", "quant-kv{granularity=tensor, observer=unset}", 0, " --kv-cache-dtype fp8");
+}
+
+/* The goldens on another model, with planted edge cases. */
+static void test_more_goldens(void)
+{
+    static const struct {
+        const char *name, *pipeline;
+    } rows[] = {
+        {"fp8_dynamic", "quant-linear{scheme=FP8_DYNAMIC, ignore=[lm_head]}"},
+        {"fp8_dynamic_lm_head", "quant-linear{scheme=FP8_DYNAMIC}"},
+        {"fp8_static", "quant-linear{scheme=FP8, ignore=[lm_head]}"},
+        {"attn_fp8_head_static", "quant-fp8-attn{granularity=head}"},
+        {"attn_fp8_tensor", "quant-fp8-attn{granularity=tensor, observer=minmax}"},
+        {"kv_fp8_tensor", "quant-kv{granularity=tensor, observer=unset}"},
+        {"kv_fp8_head_static", "quant-kv{granularity=head}"},
+        {"fp8_static_kv", "quant-linear{scheme=FP8, ignore=[lm_head]}, quant-kv{observer=unset}"},
+        {"fp8_static_kv_static", "quant-linear{scheme=FP8, ignore=[lm_head]}, quant-kv"},
+    };
+    const char *data = getenv("QC_DATA");
+    if (!data)
+        SKIP("QC_DATA is not set");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        job *j = job_begin();
+        if (!j)
+            SKIP("no directory can be made here");
+        int before = check_case_failures;
+        check_golden(j, qc_path_join(&j->arena, data, "models/grid_llama"),
+            qc_arena_printf(&j->arena, "%s/goldens/%s", data, rows[i].name), rows[i].pipeline, 0);
+        if (check_case_failures != before)
+            printf("# in %s\n", rows[i].name);
+        job_end(j);
+    }
+}
+
+int main(void)
+{
+    signal(SIGXFSZ, SIG_IGN);
+    RUN(test_fp8_dynamic);
+    RUN(test_fp8_static_in_shards);
+    RUN(test_attention_per_head);
+    RUN(test_kv_cache);
+    RUN(test_more_goldens);
+    return check_done();
+}
