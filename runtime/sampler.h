@@ -4,24 +4,15 @@
  *
  * Greedy without a temperature. With one: logits are divided by it, the top_k largest are kept, of those the
  * smallest set of likeliest whose probability reaches top_p, and one is drawn. Equal seeds give equal tokens
- * on every machine, from equal logits: the generator is xoshiro256** (Blackman and Vigna, "Scrambled linear
- * pseudorandom number generators", 2021) seeded by splitmix64 (Steele, Lea and Flood, 2014), the exponential
- * is the IR's own, sums are f64 from the likeliest token down (from the first id up where nothing is sorted),
+ * on every machine, from equal logits: the generator is that of ir/support/random.h, the exponential is the
+ * IR's own, sums are f64 from the likeliest token down (from the first id up where nothing is sorted),
  * ties go to the smaller id.
  */
 #ifndef QC_RUNTIME_SAMPLER_H
 #define QC_RUNTIME_SAMPLER_H
 
 #include "ir/support/diag.h"
-
-typedef struct qc_random {
-    uint64_t state[4];
-} qc_random;
-
-void qc_random_seed(qc_random *random, uint64_t seed);
-uint64_t qc_random_next(qc_random *random);
-/* In [0, 1): the upper 53 bits. */
-double qc_random_unit(qc_random *random);
+#include "ir/support/random.h"
 
 typedef struct qc_sampler_options {
     double temperature; /* 0: greedy */

@@ -19,7 +19,7 @@ static const qc_cli_option options[] = {
     {"targets", 0, "PATTERN", "what --scheme applies to: a class, a module path or re:REGEX; repeatable", NULL},
     {"ignore", 0, "PATTERN", "what --scheme leaves alone; repeatable", NULL},
     {"disable", 0, "PATTERN", "modules left unquantized, whatever asks for them; repeatable", NULL},
-    {"calib", 0, "FILE.jsonl|FILE.txt|random|none", "calibration data; none: scales of 1.0", NULL},
+    {"calib", 0, "DATA", "calibration data: FILE.jsonl, FILE.txt, random, or none (scales of 1.0)", NULL},
     {"calib-samples", 0, "N", "first N sequences of the data (default 512)", NULL},
     {"calib-seqlen", 0, "N", "cut sequences on the right to N tokens (random: their length, default 512)", NULL},
     {"calib-field", 0, "NAME", "field of JSONL lines (default: input_ids, else text)", NULL},

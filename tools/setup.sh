@@ -41,7 +41,11 @@ setup_build() {
     dir=$1
     shift
     # shellcheck disable=SC2086
-    [ -f "$dir/build.ninja" ] || meson setup "$dir" "$@" >"$dir.log" 2>&1 || {
+    if [ -f "$dir/build.ninja" ]; then
+        [ $# -eq 0 ] || meson configure "$dir" "$@" >"$dir.log" 2>&1
+    else
+        meson setup "$dir" "$@" >"$dir.log" 2>&1
+    fi || {
         cat "$dir.log" >&2
         say "error: could not configure $dir"
         exit 1

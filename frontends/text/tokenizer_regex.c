@@ -5,7 +5,7 @@
  * The reference library runs them with Oniguruma 6.9 (Unicode 16). The dialects are near but not equal, so a
  * pattern is parsed here and written anew for PCRE2, with what differs made explicit (source: Oniguruma's
  * doc/RE and doc/UNICODE_PROPERTIES, pcre2pattern(3)):
- *   \s        White_Space (PCRE2 adds U+180E), \h is a hexadecimal digit, \w counts marks
+ *   \s        White_Space (PCRE2 adds U+180E), \h is a hexadecimal digit, \w counts marks (and more)
  *   \p{..}    plus the characters that Unicode 15 and 16 added; scripts without script extensions
  *   [a[bc]]   sets nest, and && intersects them
  *   ^ $       match at lines; {,n} is {0,n}; X{n,m}+ repeats X{n,m}
@@ -121,10 +121,13 @@ static const char space_members[] =
     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}"
     "\\x{202f}\\x{205f}\\x{3000}";
 
-static void add_word_members(qc_str *out)
+/* Oniguruma's \w counts some digits and fractions of Latin-1 too, but not within a set. */
+static void add_word_members(qc_str *out, bool in_set)
 {
     qc_str_add(out, "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}");
     add_newer(out, "word");
+    if (!in_set)
+        add_newer(out, "superscript");
 }
 
 /* After "\p" or "\P". */
@@ -143,7 +146,7 @@ static bool parse_property(translator *t, bool fold_case, qc_str *members, bool 
 }
 
 /* A class escape (t->at is behind the backslash): 1 taken, 0 not one, -1 wrong. */
-static int parse_class_escape(translator *t, bool fold_case, qc_str *members, bool *complement)
+static int parse_class_escape(translator *t, bool fold_case, bool in_set, qc_str *members, bool *complement)
 {
     if (t->at == t->end)
         return 0;
@@ -161,7 +164,7 @@ static int parse_class_escape(translator *t, bool fold_case, qc_str *members, bo
         break;
     case 'w':
     case 'W':
-        add_word_members(members);
+        add_word_members(members, in_set);
         break;
     case 'h':
     case 'H':
@@ -346,12 +349,14 @@ static bool parse_set_item(translator *t, bool fold_case, char_set *set)
         bool complement, good = true;
         qc_str members;
         qc_str_init(&members, t->arena);
-        int taken = parse_class_escape(t, fold_case, &members, &complement);
+        int taken = parse_class_escape(t, fold_case, true, &members, &complement);
         if (taken > 0 && complement)
             good = add_complement(t, set, qc_arena_strndup(t->arena, members.data, members.length));
         else if (taken > 0)
             qc_str_add_bytes(&set->members, members.data, members.length);
         qc_str_fini(&members);
+        if (taken > 0 && looking_at(t, "-") && !looking_at(t, "-]"))
+            return problem(t, "a range that does not start with a character");
         if (taken)
             return taken > 0 && good;
         t->at--; /* a character escape: the backslash again */
@@ -446,13 +451,13 @@ static bool translate_escape(translator *t, bool fold_case, bool *repeats, uint3
     bool complement;
     char_set set;
     set_init(&set, t->arena);
-    int taken = parse_class_escape(t, fold_case, &set.members, &complement);
+    int taken = parse_class_escape(t, fold_case, false, &set.members, &complement);
     if (taken > 0)
         write_set(&t->out, &set, complement);
     if (taken == 0 && (looking_at(t, "b") || looking_at(t, "B"))) {
         qc_str word;
         qc_str_init(&word, t->arena);
-        add_word_members(&word);
+        add_word_members(&word, false);
         bool boundary = *t->at++ == 'b';
         qc_str_addf(&t->out, "(?:(?<=[%s])(?%c[%s])|(?<![%s])(?%c[%s]))", word.data, boundary ? '!' : '=',
             word.data, word.data, boundary ? '=' : '!', word.data);

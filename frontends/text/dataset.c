@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * dataset.c - token sequences for calibration and evaluation: see dataset.h.
+ */
+#include "frontends/text/dataset.h"
+
+#include "ir/support/io.h"
+#include "ir/support/json.h"
+#include "ir/support/random.h"
+
+static const size_t max_file_bytes = (size_t)4 << 30;
+
+typedef struct reader {
+    qc_diag *diag;
+    qc_arena *arena;
+    const char *path;
+    qc_tokenizer *tokenizer;
+    qc_tokenizer_scratch *scratch;
+    const qc_dataset_options *options;
+} reader;
+
+typedef struct text_line {
+    const char *text;
+    size_t length;
+    size_t number; /* from 1 */
+} text_line;
+
+typedef QC_VEC(text_line) text_lines;
+
+static const char *place(const reader *r, size_t line)
+{
+    return qc_arena_printf(r->arena, "%s:%zu", r->path, line);
+}
+
+static qc_status check_ids(const reader *r, const char *where, const qc_token_ids *ids)
+{
+    int64_t vocabulary = r->options->vocabulary;
+    for (size_t i = 0; i < ids->count; i++)
+        if (ids->items[i] < 0 || (vocabulary > 0 && ids->items[i] >= vocabulary))
+            return qc_error(r->diag, where, "token id %ld is not in the vocabulary of %lld tokens",
+                (long)ids->items[i], (long long)vocabulary);
+    if (ids->count == 0)
+        return qc_error(r->diag, where, "the sequence is empty");
+    return QC_OK;
+}
+
+static qc_status ids_from_array(const reader *r, const char *where, const qc_json *array, qc_token_ids *ids)
+{
+    for (const qc_json *item = array->first; item; item = item->next) {
+        if (item->kind != QC_JSON_NUMBER || !item->is_integer || item->integer < INT32_MIN ||
+            item->integer > INT32_MAX)
+            return qc_error(r->diag, where, "%s must hold integers", array->key ? array->key : "input_ids");
+        QC_PUSH(r->arena, ids, (int32_t)item->integer);
+    }
+    return QC_OK;
+}
+
+static qc_status ids_from_text(
+    const reader *r, const char *where, const char *text, size_t length, qc_token_ids *ids)
+{
+    if (!r->tokenizer)
+        return qc_error(r->diag, where, "text needs a tokenizer.json beside the model; input_ids need none");
+    size_t errors = r->diag->error_count;
+    if (qc_tokenizer_encode(r->tokenizer, r->scratch, r->diag, text, length, true, r->arena, ids) == QC_OK)
+        return QC_OK;
+    if (r->diag->error_count == errors)
+        qc_error(r->diag, where, "the text cannot be encoded");
+    return QC_ERROR;
+}
+
+/* The member that holds the data: the named field, else input_ids, else text. */
+static const qc_json *data_member(const reader *r, const qc_json *line)
+{
+    if (r->options->field)
+        return qc_json_get(line, r->options->field);
+    const qc_json *ids = qc_json_get(line, "input_ids");
+    return ids ? ids : qc_json_get(line, "text");
+}
+
+static qc_status read_line(const reader *r, const text_line *line, qc_token_ids *ids)
+{
+    qc_arena scratch; /* the parsed line */
+    qc_arena_init(&scratch, r->arena->oom);
+    const char *where = place(r, line->number);
+    /* The parser says `file:line:column`; the line here is the line of the file, not of the JSON value. */
+    qc_json *json = qc_json_parse(r->diag, &scratch, where, line->text, line->length);
+    const qc_json *data = json ? data_member(r, json) : NULL;
+    qc_status status = QC_ERROR;
+    if (!json)
+        ; /* reported */
+    else if (json->kind != QC_JSON_OBJECT)
+        qc_error(r->diag, where, "each line must be a JSON object");
+    else if (!data)
+        qc_error(r->diag, where,
+            r->options->field ? "the line has no %s" : "the line has no input_ids and no text%s",
+            r->options->field ? r->options->field : "");
+    else if (data->kind == QC_JSON_ARRAY)
+        status = ids_from_array(r, where, data, ids);
+    else if (data->kind == QC_JSON_STRING)
+        status = ids_from_text(r, where, data->text, data->length, ids);
+    else
+        qc_error(r->diag, where, "%s must be a string or a list of token ids", data->key);
+    qc_arena_fini(&scratch);
+    return status == QC_OK ? check_ids(r, where, ids) : QC_ERROR;
+}
+
+static bool is_blank(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (text[i] != ' ' && text[i] != '\t' && text[i] != '\r')
+            return false;
+    return true;
+}
+
+static text_lines split_lines(qc_arena *arena, const char *text, size_t length)
+{
+    text_lines lines = {0};
+    size_t number = 0;
+    for (const char *at = text, *end = text + length; at < end;) {
+        const char *newline = memchr(at, '\n', (size_t)(end - at));
+        size_t size = (size_t)((newline ? newline : end) - at);
+        text_line line = {at, size, ++number};
+        if (!is_blank(at, size))
+            QC_PUSH(arena, &lines, line);
+        at += size + 1;
+    }
+    return lines;
+}
+
+/* Fisher and Yates, from the end. */
+static void shuffle(text_lines *lines, uint64_t seed)
+{
+    qc_random random;
+    qc_random_seed(&random, seed);
+    for (size_t i = lines->count; i > 1; i--) {
+        size_t j = (size_t)qc_random_below(&random, i);
+        text_line t = lines->items[i - 1];
+        lines->items[i - 1] = lines->items[j];
+        lines->items[j] = t;
+    }
+}
+
+static void dataset_add(const reader *r, qc_dataset *dataset, const qc_token_ids *ids, size_t line)
+{
+    size_t limit = r->options->max_tokens, count = limit && ids->count > limit ? limit : ids->count;
+    dataset->sequences[dataset->count++] = (qc_token_sequence){ids->items, count, line};
+    dataset->token_count += count;
+}
+
+static qc_status read_jsonl(const reader *r, const char *text, size_t length, qc_dataset *dataset)
+{
+    text_lines lines = split_lines(r->arena, text, length);
+    if (r->options->shuffle)
+        shuffle(&lines, r->options->seed);
+    if (r->options->max_samples && lines.count > r->options->max_samples)
+        lines.count = r->options->max_samples;
+    dataset->sequences = QC_NEW_ARRAY(r->arena, qc_token_sequence, lines.count + 1);
+    for (size_t i = 0; i < lines.count; i++) {
+        qc_token_ids ids = {0};
+        if (read_line(r, &lines.items[i], &ids) != QC_OK)
+            return QC_ERROR;
+        dataset_add(r, dataset, &ids, lines.items[i].number);
+    }
+    return QC_OK;
+}
+
+static qc_status read_plain(const reader *r, const char *text, size_t length, qc_dataset *dataset)
+{
+    qc_token_ids ids = {0};
+    if (length == 0)
+        return QC_OK;
+    if (ids_from_text(r, r->path, text, length, &ids) != QC_OK || check_ids(r, r->path, &ids) != QC_OK)
+        return QC_ERROR;
+    dataset->sequences = QC_NEW_ARRAY(r->arena, qc_token_sequence, 1);
+    dataset_add(r, dataset, &ids, 1);
+    return QC_OK;
+}
+
+qc_status qc_dataset_read(qc_diag *diag, qc_arena *arena, const char *path, qc_tokenizer *tokenizer,
+    const qc_dataset_options *options, qc_dataset *dataset)
+{
+    reader r = {.diag = diag, .arena = arena, .path = path, .tokenizer = tokenizer, .options = options};
+    qc_arena file; /* the text of the file */
+    char *text;
+    size_t length;
+    *dataset = (qc_dataset){0};
+    qc_arena_init(&file, arena->oom);
+    qc_status status = qc_read_file(diag, &file, path, max_file_bytes, &text, &length);
+    if (status == QC_OK && tokenizer)
+        r.scratch = qc_tokenizer_scratch_create(tokenizer, arena->oom);
+    if (status == QC_OK)
+        status = qc_ends_with(path, ".jsonl") ? read_jsonl(&r, text, length, dataset)
+                                              : read_plain(&r, text, length, dataset);
+    if (status == QC_OK && dataset->count == 0)
+        status = qc_error(diag, path, "there is no sequence in it");
+    qc_tokenizer_scratch_destroy(r.scratch);
+    qc_arena_fini(&file);
+    return status;
+}
+
+qc_status qc_dataset_random(
+    qc_diag *diag, qc_arena *arena, const qc_dataset_options *options, qc_dataset *dataset)
+{
+    size_t count = options->max_samples, tokens = options->max_tokens;
+    *dataset = (qc_dataset){0};
+    if (count == 0 || tokens == 0 || options->vocabulary <= 0)
+        return qc_error(
+            diag, "random tokens", "a number of sequences, their length and a vocabulary are needed");
+    qc_random random;
+    qc_random_seed(&random, options->seed);
+    dataset->sequences = QC_NEW_ARRAY(arena, qc_token_sequence, count);
+    for (size_t i = 0; i < count; i++) {
+        int32_t *ids = QC_NEW_ARRAY(arena, int32_t, tokens);
+        for (size_t j = 0; j < tokens; j++)
+            ids[j] = (int32_t)qc_random_below(&random, (uint64_t)options->vocabulary);
+        dataset->sequences[i] = (qc_token_sequence){ids, tokens, i + 1};
+        dataset->token_count += tokens;
+    }
+    dataset->count = count;
+    return QC_OK;
+}

@@ -1,0 +1,39 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# All set-up (packages, build), then the main job on the model in the tree: FP8 attention with one scale a head,
+# calibrated, exported, executed and compared with the original. Everything shown is computed here and now.
+. "$(dirname -- "$0")/setup.sh"
+
+# shellcheck disable=SC2086
+setup_packages $BUILD_PACKAGES
+say "building"
+setup_build build
+
+model=tests/data/stories260k
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+out=$work/stories260k-fp8-attn
+pass='quant-fp8-attn{granularity=head}'
+
+title() { printf '\n== %s\n\n' "$*"; }
+show() { printf '$ %s\n' "$*"; }
+
+title "Quantize: attention of a Llama in FP8, a scale for every head"
+show "qc-opt --pass='$pass' $model --calib=$model/calib.jsonl -o OUT"
+build/tools/qc-opt --pass="$pass" "$model" --calib="$model/calib.jsonl" -o "$out" 2>&1 | sed "s|$out|OUT|g"
+
+title "The scales of layer 0, as they stand in the checkpoint's IR"
+show "qc-opt OUT | grep -A 40 'at \"model.layers.0.self_attn\"' | grep _scale"
+build/tools/qc-opt "$out" | grep -A 40 'at "model.layers.0.self_attn" {' | grep -E '^ *%[qkv]_scale(\.[0-9]+)? = ' | head -n 3
+
+title "Perplexity on text that calibration did not see, before and after"
+show "qc-run perplexity OUT --baseline=$model --data=$model/eval.txt --context=256"
+build/tools/qc-run perplexity "$out" --baseline="$model" --data="$model/eval.txt" --context=256
+
+title "A story by both models"
+prompt='Once upon a time'
+show "qc-run generate $model --prompt='$prompt' --max-tokens=120"
+build/tools/qc-run generate "$model" --prompt="$prompt" --max-tokens=120
+echo
+show "qc-run generate OUT --prompt='$prompt' --max-tokens=120"
+build/tools/qc-run generate "$out" --prompt="$prompt" --max-tokens=120
