@@ -82,8 +82,8 @@ static qc_status read_line(const reader *r, const text_line *line, qc_token_ids 
     qc_arena scratch; /* the parsed line */
     qc_arena_init(&scratch, r->arena->oom);
     const char *where = place(r, line->number);
-    /* The parser says `file:line:column`; the line here is the line of the file, not of the JSON value. */
-    qc_json *json = qc_json_parse(r->diag, &scratch, where, line->text, line->length);
+    qc_json *json =
+        qc_json_parse_line(r->diag, &scratch, r->path, (uint32_t)line->number, line->text, line->length);
     const qc_json *data = json ? data_member(r, json) : NULL;
     qc_status status = QC_ERROR;
     if (!json)

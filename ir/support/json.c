@@ -370,7 +370,13 @@ static bool read_value(parser *p, qc_json *value, int depth)
 
 qc_json *qc_json_parse(qc_diag *diag, qc_arena *arena, const char *where, const char *text, size_t length)
 {
-    parser p = {.diag = diag, .arena = arena, .where = where, .line = 1};
+    return qc_json_parse_line(diag, arena, where, 1, text, length);
+}
+
+qc_json *qc_json_parse_line(
+    qc_diag *diag, qc_arena *arena, const char *where, uint32_t line, const char *text, size_t length)
+{
+    parser p = {.diag = diag, .arena = arena, .where = where, .line = line};
     p.at = p.line_start = text;
     p.end = text + length;
     qc_str_init(&p.scratch, arena);

@@ -43,6 +43,9 @@ struct qc_json {
  * (`where:line:col: ...`). NULL on error. Nesting is bounded by 256; a number that is no finite double is an
  * error. */
 qc_json *qc_json_parse(qc_diag *diag, qc_arena *arena, const char *where, const char *text, size_t length);
+/* The same for a value that starts on line `line` of its file (JSONL). */
+qc_json *qc_json_parse_line(
+    qc_diag *diag, qc_arena *arena, const char *where, uint32_t line, const char *text, size_t length);
 /* Member of an object, NULL when absent or not an object. */
 const qc_json *qc_json_get(const qc_json *object, const char *key);
 /* Child number `index`, NULL when there is none. Walks the chain: a loop over all goes by first and next. */
