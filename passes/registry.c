@@ -9,9 +9,9 @@
 
 #include "passes/internal.h"
 
-#define X(symbol) void qc_pass_##symbol(qc_registry *registry);
+#define QC_PASS(symbol) void qc_pass_##symbol(qc_registry *registry);
 #include "passes/passes.def"
-#undef X
+#undef QC_PASS
 
 qc_registry *qc_registry_create(qc_ctx *ctx, qc_oom_fn oom)
 {
@@ -23,9 +23,9 @@ qc_registry *qc_registry_create(qc_ctx *ctx, qc_oom_fn oom)
     registry->origin = "built-in";
     qc_map_init(&registry->by_name, &registry->arena);
     qc_registry_add_built_in_analyses(registry);
-#define X(symbol) qc_pass_##symbol(registry);
+#define QC_PASS(symbol) qc_pass_##symbol(registry);
 #include "passes/passes.def"
-#undef X
+#undef QC_PASS
     return registry;
 }
 
