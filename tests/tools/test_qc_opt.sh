@@ -1,0 +1,87 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# qc-opt as a user meets it: the main job, text in and out, and what it says of bad input.
+. "$(dirname "$0")/tap.sh"
+opt=$QC_BIN/qc-opt
+
+# ---- text ------------------------------------------------------------------------------------------------------------
+passes "the IR of a model goes to stdout" "$opt" "$model"
+cp "$work/out" "$work/model.qc"
+"$opt" - <"$work/model.qc" >"$work/again.qc" 2>/dev/null
+check "IR text read from stdin prints the same bytes" cmp "$work/model.qc" "$work/again.qc"
+passes "IR text in a file" "$opt" "$work/model.qc" -o "$work/copy.qc"
+check "and into one" cmp "$work/model.qc" "$work/copy.qc"
+fails "an existing file is not overwritten" 1 "--force" "$opt" "$work/model.qc" -o "$work/copy.qc"
+passes "but with --force" "$opt" --force "$work/model.qc" -o "$work/copy.qc"
+passes "a pass without data prints IR" "$opt" --pass=quant-fp8-attn "$model"
+check "with quantize ops in it" grep -q 'quantize %q' "$work/out"
+
+# ---- the main job ----------------------------------------------------------------------------------------------------
+pass='quant-fp8-attn{granularity=head}'
+passes "FP8 attention, calibrated and exported" "$opt" --pass="$pass" "$model" --calib="$model/calib.jsonl" -o "$work/a"
+passes "the same from IR text" "$opt" --pass="$pass" "$work/model.qc" --calib="$model/calib.jsonl" -o "$work/b"
+check "gives the same checkpoint" diff -r "$work/a" "$work/b"
+for threads in 1 2 3 7; do
+    passes "with --threads=$threads" "$opt" --threads=$threads --pass="$pass" "$model" --calib="$model/calib.jsonl" -o "$work/t$threads"
+    check "gives the same bytes" diff -r "$work/a" "$work/t$threads"
+done
+passes "the pipeline can be dumped" "$opt" --dump-pipeline --pass="$pass" "$model" --calib="$model/calib.jsonl"
+"$opt" --dump-pipeline --pass="$pass" "$model" --calib="$model/calib.jsonl" -o "$work/dumped" >"$work/pipeline" 2>/dev/null
+pipeline=$(cat "$work/pipeline")
+passes "and given back" "$opt" --pipeline="$pipeline" "$model" --calib="$model/calib.jsonl" -o "$work/c"
+check "with the same result" diff -r "$work/a" "$work/c"
+passes "statistics can be kept" "$opt" --pass="$pass" "$model" --calib="$model/calib.jsonl" --save-stats="$work/stats.safetensors" -o "$work/d"
+passes "and used again" "$opt" --pass="$pass" "$model" --stats="$work/stats.safetensors" -o "$work/e"
+check "with the same result" diff -r "$work/a" "$work/e"
+passes "for another scheme too" "$opt" --pass=quant-kv "$model" --stats="$work/stats.safetensors" -o "$work/f"
+passes "random tokens" "$opt" --pass=quant-kv "$model" --calib=random --calib-samples=3 --calib-seqlen=40 -o "$work/g"
+passes "no data: scales of 1.0" "$opt" --pass=quant-kv "$model" --calib=none -o "$work/h"
+passes "whose IR" "$opt" "$work/h"
+check "says so" grep -q 'k_scale = const \[1.0\]' "$work/out"
+passes "a dry run writes nothing" "$opt" --dry-run --pass="$pass" "$model" --calib="$model/calib.jsonl" -o "$work/dry"
+check "indeed" test ! -e "$work/dry"
+passes "FP8 linears need no data" "$opt" --scheme=FP8_DYNAMIC --ignore=lm_head "$model" -o "$work/fp8"
+passes "and are read back" "$opt" "$work/fp8"
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+fails "no model" 2 "which MODEL" "$opt"
+fails "unknown option" 2 "--pass" "$opt" --pas=x "$model"
+fails "missing directory" 1 "no-such-model" "$opt" no-such-model
+fails "unknown pass" 1 "quant-fp8-attn" "$opt" --pass=quant-fp8-atn "$model"
+fails "unknown option of a pass" 1 "granularity" "$opt" --pass='quant-kv{granularty=head}' "$model"
+fails "unknown value of an option" 1 "head" "$opt" --pass='quant-kv{granularity=heads}' "$model"
+fails "unknown scheme" 1 "FP8_DYNAMIC" "$opt" --scheme=FP8_DYNAMC "$model"
+fails "statistics are missing" 1 "calib" "$opt" --pass=quant-kv "$model" -o "$work/x"
+fails "missing data" 1 "no-such.jsonl" "$opt" --pass=quant-kv "$model" --calib=no-such.jsonl -o "$work/x"
+printf '{"text": "a"}\n{"text": 3}\n' >"$work/bad.jsonl"
+fails "bad line of data" 1 "bad.jsonl:2: " "$opt" --pass=quant-kv "$model" --calib="$work/bad.jsonl" -o "$work/x"
+: >"$work/empty.jsonl"
+fails "empty data" 1 "no sequence" "$opt" --pass=quant-kv "$model" --calib="$work/empty.jsonl" -o "$work/x"
+echo '{"input_ids": [1, 512]}' >"$work/ids.jsonl"
+fails "an id beyond the vocabulary" 1 "512" "$opt" --pass=quant-kv "$model" --calib="$work/ids.jsonl" -o "$work/x"
+fails "statistics of another kind" 1 "statistic" "$opt" --pass=quant-kv "$model" --stats="$model/model.safetensors" -o "$work/x"
+fails "the output exists" 1 "exists" "$opt" --scheme=FP8_DYNAMIC "$model" -o "$work/fp8"
+passes "and is replaced by --force" "$opt" --force --scheme=FP8_DYNAMIC --ignore=lm_head "$model" -o "$work/fp8"
+fails "not writable" 1 "/proc/nothing" "$opt" --scheme=FP8_DYNAMIC "$model" -o /proc/nothing
+fails "ONNX is not read" 1 "ONNX" "$opt" model.onnx
+echo 'hello' >"$work/hello.qc"
+fails "not IR text" 1 "hello.qc:1:1" "$opt" "$work/hello.qc"
+fails "missing plug-in" 1 "no-such.so" "$opt" --load=./no-such.so "$model"
+fails "stdout is full" 1 "No space left" sh -c "'$opt' '$model' >/dev/full"
+check "nothing half-written is left" test ! -e "$work/x" -a ! -e "$work/x.partial"
+
+# ---- a checkpoint that is broken --------------------------------------------------------------------------------------
+broken() { rm -rf "$work/m"; cp -r "$model" "$work/m"; chmod -R u+w "$work/m"; }
+broken; rm "$work/m/model.safetensors"
+fails "no weights" 1 "model.safetensors" "$opt" "$work/m"
+broken; head -c 400000 "$model/model.safetensors" >"$work/m/model.safetensors"
+fails "truncated weights" 1 "model.safetensors" "$opt" "$work/m"
+broken; sed -i 's/"num_hidden_layers": 5/"num_hidden_layers": 6/' "$work/m/config.json"
+fails "a tensor is missing" 1 "model.layers.5." "$opt" "$work/m"
+broken; sed -i 's/"hidden_size": 64/"hidden_size": 32/' "$work/m/config.json"
+fails "a shape contradicts config.json" 1 "config.json" "$opt" "$work/m"
+broken; sed -i 's/LlamaForCausalLM/WombatForCausalLM/' "$work/m/config.json"
+fails "unknown architecture" 1 "Qwen3ForCausalLM" "$opt" "$work/m"
+broken; echo '{' >"$work/m/config.json"
+fails "bad JSON" 1 "config.json:" "$opt" "$work/m"
+finish

@@ -1,0 +1,324 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# usage: test_qc_run.sh QC-RUN SOURCE-ROOT
+# Every command of qc-run on the model in the tree, and every kind of bad input. TAP on standard output.
+# Expected figures: perplexities, golden logits and the greedy text are Transformers' (tests/data/README.md), token
+# ids those of the Python package tokenizers.
+run=$1
+model=$2/tests/data/stories260k
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+export LC_ALL=C
+count=0
+failed=0
+
+# ok NAME STATUS: one case; STATUS 0 is good. What the command wrote is shown otherwise.
+ok()
+{
+    count=$((count + 1))
+    if [ "$2" -eq 0 ]; then
+        echo "ok $count - $1"
+    else
+        echo "not ok $count - $1"
+        failed=$((failed + 1))
+        head -c 600 "$work/out" | sed 's/^/# out: /'
+        head -c 600 "$work/err" | sed 's/^/# err: /'
+    fi
+}
+
+# qc ARGS...: runs it; $status, $work/out and $work/err are what came of it.
+qc()
+{
+    "$run" "$@" >"$work/out" 2>"$work/err" </dev/null
+    status=$?
+}
+
+# fails NAME STATUS TEXT ARGS...: exit status STATUS, nothing on standard output, and a first line that holds TEXT.
+fails()
+{
+    name=$1 want=$2 text=$3
+    shift 3
+    qc "$@"
+    [ "$status" -eq "$want" ] && [ ! -s "$work/out" ] && head -n 1 "$work/err" | grep -qF -- "qc-run: error: " &&
+        head -n 1 "$work/err" | grep -qF -- "$text"
+    good=$?
+    # A diagnosed failure is one line; what belongs to it is a note or a warning.
+    [ "$(grep -c '^qc-run: error: ' "$work/err")" -eq 1 ] || good=1
+    [ "$(grep -cv '^qc-run: ' "$work/err")" -eq 0 ] || good=1
+    ok "$name" $good
+}
+
+# number KEY: its value in the JSON object on standard output.
+number()
+{
+    sed -n "s/.*\"$1\": \\([^,}]*\\).*/\\1/p" "$work/out"
+}
+
+# near VALUE EXPECTED TOLERANCE
+near()
+{
+    awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { d = a - b; exit !(a != "" && d <= t && -d <= t) }'
+}
+
+# ---- tokenize
+
+printf 'Once upon a time\n\n  two  spaces \nna\303\257ve \346\227\245\346\234\254 "q"' >"$work/texts"
+"$run" tokenize "$model" <"$work/texts" >"$work/out" 2>"$work/err"
+status=$?
+cat >"$work/want" <<'IDS'
+[1, 403, 407, 261, 378]
+[1]
+[1, 410, 410, 259, 424, 414, 410, 262, 427, 412, 331, 419, 410]
+[1, 297, 412, 198, 178, 360, 410, 233, 154, 168, 233, 159, 175, 313, 456, 436]
+IDS
+[ $status -eq 0 ] && cmp -s "$work/out" "$work/want"
+ok "tokenize gives the ids of the tokenizers package, the last line without newline too" $?
+
+"$run" tokenize "$model" --decode <"$work/want" >"$work/out" 2>"$work/err"
+printf '<s> Once upon a time\n<s>\n<s>   two  spaces \n<s> na\303\257ve \346\227\245\346\234\254 "q"\n' >"$work/want"
+cmp -s "$work/out" "$work/want"
+ok "tokenize --decode keeps special tokens" $?
+
+printf '"a\\nb"\n"\\u65e5"\n' | "$run" tokenize "$model" --jsonl >"$work/out" 2>"$work/err"
+[ $? -eq 0 ] && [ "$(head -n 1 "$work/out")" = "[1, 261, 13, 430]" ]
+ok "tokenize --jsonl reads JSON strings" $?
+"$run" tokenize "$model" --jsonl --decode <"$work/out" >"$work/back" 2>"$work/err"
+[ "$(head -n 1 "$work/back")" = '"<s> a\nb"' ] && [ "$(sed -n 2p "$work/back")" = '"<s> \u65e5"' ]
+ok "tokenize --jsonl --decode writes them" $?
+
+printf 'good\nbad \377 byte\n' | "$run" tokenize "$model" >"$work/out" 2>"$work/err"
+[ $? -eq 1 ] && grep -q '^qc-run: error: standard input:2: .*UTF-8 at byte 4' "$work/err"
+ok "tokenize names the line that is not UTF-8" $?
+printf '{"a": 1}\n' | "$run" tokenize "$model" --jsonl >"$work/out" 2>"$work/err"
+[ $? -eq 1 ] && grep -q '^qc-run: error: standard input:1: ' "$work/err"
+ok "tokenize --jsonl refuses what is no string" $?
+printf '[1, 512]\n' | "$run" tokenize "$model" --decode >"$work/out" 2>"$work/err"
+[ $? -eq 1 ] && grep -q '^qc-run: error: standard input:1: no token has the id 512' "$work/err"
+ok "tokenize --decode refuses an id that no token has" $?
+printf '[1, "x"]\n' | "$run" tokenize "$model" --decode >"$work/out" 2>"$work/err"
+[ $? -eq 1 ] && grep -q 'item 2 is no token id' "$work/err"
+ok "tokenize --decode refuses what is no id" $?
+"$run" tokenize "$model" </dev/null >"$work/out" 2>"$work/err"
+[ $? -eq 0 ] && [ ! -s "$work/out" ]
+ok "tokenize of nothing is nothing" $?
+
+# ---- generate
+
+story=', there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball.'
+qc generate "$model" --prompt='Once upon a time' --max-tokens=60
+[ $status -eq 0 ] && head -n 1 "$work/out" | grep -qF -- "$story" && grep -q 'KV cache: .* of bf16 for 65 tokens' "$work/err"
+ok "generate: greedy text as Transformers has it, the size of the KV cache said" $?
+case $(cat "$work/out") in ", there"*) true ;; *) false ;; esac
+ok "generate: the text begins where the prompt ends" $?
+cp "$work/out" "$work/greedy"
+qc generate "$model" --prompt='Once upon a time' --max-tokens=60 --threads=1
+cmp -s "$work/out" "$work/greedy"
+ok "generate: the same text by one thread" $?
+qc generate "$model" --prompt='Once upon a time' --max-tokens=60 --temperature=0
+cmp -s "$work/out" "$work/greedy"
+ok "generate: temperature 0 is greedy" $?
+qc generate "$model" --prompt='Once upon a time' --max-tokens=40 --temperature=1 --seed=5
+cp "$work/out" "$work/drawn"
+qc generate "$model" --prompt='Once upon a time' --max-tokens=40 --temperature=1 --seed=5
+[ $status -eq 0 ] && cmp -s "$work/out" "$work/drawn"
+ok "generate: equal seeds draw equal texts" $?
+qc generate "$model" --prompt='Once upon a time' --max-tokens=40 --temperature=1 --seed=6
+[ $status -eq 0 ] && ! cmp -s "$work/out" "$work/drawn"
+ok "generate: other seeds draw other texts" $?
+qc generate "$model" --prompt='Once upon a time' --max-tokens=60 --temperature=1 --top-k=1
+cmp -s "$work/out" "$work/greedy"
+ok "generate: the likeliest one token is the greedy one" $?
+qc generate "$model" --prompt='Once upon a time' --max-tokens=60 --temperature=1 --top-p=0.000001
+cmp -s "$work/out" "$work/greedy"
+ok "generate: so is the smallest nucleus" $?
+qc generate "$model" --prompt='Once upon a time' --max-tokens=60 --kv-cache-dtype=fp8
+[ $status -eq 0 ] && grep -q 'KV cache: .* of f8e4m3 for 65 tokens' "$work/err" && [ -s "$work/out" ]
+ok "generate: an FP8 KV cache at scale 1" $?
+qc generate "$model" --prompt='Once upon a time' --max-tokens=8 --kv-cache-dtype=fp8_e5m2 --kv-scales=one
+[ $status -eq 0 ] && grep -q 'of f8e5m2 for 13 tokens' "$work/err"
+ok "generate: e5m2 in the KV cache" $?
+qc generate "$model" --prompt='Once upon a time' --max-tokens=60 --kv-cache-dtype=bf16
+cmp -s "$work/out" "$work/greedy"
+ok "generate: a bf16 cache of a bf16 model changes nothing" $?
+qc generate "$model" --prompt='Once' --max-tokens=4 --dtype=f32 --kv-cache-dtype=bf16
+[ $status -eq 0 ] && grep -q 'of bf16 for' "$work/err"
+ok "generate: a bf16 cache under an f32 model" $?
+qc generate "$model" --prompt='Once upon a time' --max-tokens=20 --backend=reference
+[ $status -eq 0 ] && [ "$(head -c 40 "$work/out")" = "$(head -c 40 "$work/greedy")" ]
+ok "generate: the reference backend agrees" $?
+
+# An end token: a copy of the model whose generation_config.json ends at token 426 (a full stop, in a list).
+mkdir "$work/ends" && cp "$model"/*.json "$model"/model.safetensors "$work/ends/" && chmod -R u+w "$work/ends"
+stop=$(printf 'x.' | "$run" tokenize "$model" | sed 's/.*, \([0-9]*\)\]/\1/')
+echo "{\"bos_token_id\": 1, \"eos_token_id\": [2, $stop]}" >"$work/ends/generation_config.json"
+qc generate "$work/ends" --prompt='Once upon a time' --max-tokens=60
+[ $status -eq 0 ] && [ "$(cat "$work/out")" = ", there was a little girl named Lily" ] && grep -q 'up to an end token' "$work/err"
+ok "generate: ends at any of the end tokens, which give no text" $?
+
+fails "generate: scales of a checkpoint that has none" 1 "--kv-scales=one" \
+    generate "$model" --prompt=x --kv-cache-dtype=fp8 --kv-scales=checkpoint
+fails "generate: scales without codes" 1 "--kv-scales" generate "$model" --prompt=x --kv-scales=one
+fails "generate: a prompt is needed" 2 "generate needs --prompt" generate "$model"
+fails "generate: --top-p without a temperature" 2 "--temperature" generate "$model" --prompt=x --top-p=0.5
+fails "generate: --top-p out of range" 2 "--top-p must be between" generate "$model" --prompt=x --temperature=1 --top-p=1.5
+fails "generate: --max-tokens out of range" 2 "--max-tokens must be" generate "$model" --prompt=x --max-tokens=0
+fails "generate: a prompt that is not UTF-8" 1 "--prompt: the text is not UTF-8" generate "$model" --prompt="$(printf '\377')"
+if [ -w /dev/full ]; then
+    "$run" generate "$model" --prompt=Once --max-tokens=5 >/dev/full 2>"$work/err"
+    [ $? -eq 1 ] && grep -q '^qc-run: error: standard output: No space' "$work/err"
+    ok "generate: a full disk is an error" $?
+fi
+
+# ---- perplexity
+
+qc perplexity "$model" --data="$model/eval.txt" --context=256 --json
+[ $status -eq 0 ] && near "$(number perplexity)" 7.226 0.0015 && [ "$(number tokens)" = 55135 ] && [ ! -s "$work/err" ]
+ok "perplexity: Transformers' in bf16" $?
+cp "$work/out" "$work/json"
+qc perplexity "$model" --data="$model/eval.txt" --context=256 --json --threads=1
+cmp -s "$work/out" "$work/json"
+ok "perplexity: the same bits by one thread" $?
+qc perplexity "$model" --data="$model/eval.txt" --context=256 --json --dtype=f32
+[ $status -eq 0 ] && near "$(number perplexity)" 7.223 0.0006
+ok "perplexity: Transformers' in f32" $?
+head -c 4000 "$model/eval.txt" >"$work/short.txt"
+qc perplexity "$model" --data="$work/short.txt" --baseline="$model" --json
+[ $status -eq 0 ] && [ "$(number kl_divergence)" = 0.0 ] && [ "$(number top1_agreement)" = 1.0 ] &&
+    [ "$(number perplexity)" = "$(number baseline_perplexity)" ] && [ "$(number context)" = 512 ]
+ok "perplexity: a model is no distance from itself; the context is the model's" $?
+qc perplexity "$model" --data="$work/short.txt" --baseline="$model" --kv-cache-dtype=fp8 --json
+[ $status -eq 0 ] && awk -v k="$(number kl_divergence)" -v q="$(number kl_divergence_q999)" \
+    'BEGIN { exit !(k > 1e-5 && k < 0.05 && q > k) }'
+ok "perplexity: an FP8 KV cache has a small distance" $?
+qc perplexity "$model" --data="$work/short.txt" --baseline="$model"
+[ $status -eq 0 ] && grep -q '^perplexity  *[0-9.]* +- [0-9.]*$' "$work/out" && grep -q '^top-1 agreement' "$work/out"
+ok "perplexity: lines for people" $?
+head -n 3 "$model/calib.jsonl" >"$work/three.jsonl"
+qc perplexity "$model" --data="$work/three.jsonl" --json
+[ $status -eq 0 ] && [ "$(number sequences)" = 3 ] && [ "$(number context)" = null ]
+ok "perplexity: a sequence a line" $?
+echo '{"input_ids": [1, 403, 407, 261, 378]}' >"$work/ids.jsonl"
+qc perplexity "$model" --data="$work/ids.jsonl" --json
+a=$(number perplexity)
+printf 'Once upon a time' >"$work/once.txt"
+qc perplexity "$model" --data="$work/once.txt" --json
+[ $status -eq 0 ] && [ "$(number tokens)" = 4 ] && [ -n "$a" ] && [ "$a" = "$(number perplexity)" ]
+ok "perplexity: ids and the text they stand for score the same" $?
+
+printf '{"text": "good"}\n{"text": \n' >"$work/bad.jsonl"
+fails "perplexity: a bad JSONL line" 1 "bad.jsonl:2" perplexity "$model" --data="$work/bad.jsonl"
+echo '{"input_ids": [1, 600]}' >"$work/beyond.jsonl"
+fails "perplexity: an id beyond the vocabulary" 1 "600" perplexity "$model" --data="$work/beyond.jsonl"
+: >"$work/empty.txt"
+fails "perplexity: an empty file" 1 "empty.txt: the file is empty" perplexity "$model" --data="$work/empty.txt"
+: >"$work/empty.jsonl"
+fails "perplexity: an empty JSONL file" 1 "empty.jsonl" perplexity "$model" --data="$work/empty.jsonl"
+printf 'ab\377' >"$work/binary.txt"
+fails "perplexity: a file that is not UTF-8" 1 "binary.txt: the text is not UTF-8 at byte 2" \
+    perplexity "$model" --data="$work/binary.txt"
+fails "perplexity: no such data" 1 "nothing.txt" perplexity "$model" --data="$work/nothing.txt"
+fails "perplexity: data is needed" 2 "perplexity needs --data" perplexity "$model"
+fails "perplexity: no such baseline" 1 "nowhere" perplexity "$model" --data="$work/short.txt" --baseline="$work/nowhere"
+
+# ---- logits
+
+# compare NAME TOLERANCE: largest difference of $work/logits.safetensors to the tensor NAME of the golden file.
+cat >"$work/compare.py" <<'PYTHON'
+import array, json, struct, sys
+def read(path, name):
+    data = open(path, "rb").read()
+    size = struct.unpack("<Q", data[:8])[0]
+    entry = json.loads(data[8:8 + size])[name]
+    start, stop = entry["data_offsets"]
+    raw = data[8 + size + start:8 + size + stop]
+    if entry["dtype"] == "BF16":
+        raw = b"".join(b"\0\0" + raw[i:i + 2] for i in range(0, len(raw), 2))
+    return entry["shape"], array.array("f", raw)
+shape, got = read(sys.argv[1], "logits")
+wanted_shape, want = read(sys.argv[2], sys.argv[3])
+worst = max(abs(a - b) for a, b in zip(got, want))
+print("largest difference to", sys.argv[3], worst)
+sys.exit(not (shape == wanted_shape and worst <= float(sys.argv[4])))
+PYTHON
+golden=$model/golden.safetensors
+qc logits "$model" --input="$golden" -o "$work/logits.safetensors" --dtype=f32
+[ $status -eq 0 ] && [ ! -s "$work/out" ] &&
+    python3 "$work/compare.py" "$work/logits.safetensors" "$golden" logits 0.001 >"$work/out" 2>"$work/err"
+ok "logits: Transformers' in f32" $?
+qc logits "$model" --input="$golden" -o "$work/logits.safetensors"
+[ $status -eq 0 ] && python3 "$work/compare.py" "$work/logits.safetensors" "$golden" logits_bf16 0.26 >"$work/out" 2>"$work/err"
+ok "logits: Transformers' in bf16" $?
+
+# tensor DTYPE SHAPE BYTES DATA: a safetensors file $work/in.safetensors with input_ids.
+tensor()
+{
+    header="{\"$5\":{\"dtype\":\"$1\",\"shape\":$2,\"data_offsets\":[0,$3]}}"
+    printf "\\$(printf %o ${#header})\\0\\0\\0\\0\\0\\0\\0%s$4" "$header" >"$work/in.safetensors"
+}
+tensor I64 '[1,2]' 16 '\1\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0' input_ids
+qc logits "$model" --input="$work/in.safetensors" -o "$work/two.safetensors"
+[ $status -eq 0 ] && grep -aq '"shape":\[1,2,512\]' "$work/two.safetensors"
+ok "logits: of a file made by hand" $?
+cp "$work/two.safetensors" "$work/before"
+bad="-o $work/two.safetensors"
+tensor I64 '[1,2]' 16 '\1\0\0\0\0\0\0\0\0\2\0\0\0\0\0\0' input_ids
+fails "logits: an id beyond the vocabulary" 1 "input_ids[0, 1] is 512" logits "$model" --input="$work/in.safetensors" $bad
+tensor I64 '[1,1]' 8 '\377\377\377\377\377\377\377\377' input_ids
+fails "logits: a negative id" 1 "input_ids[0, 0] is -1" logits "$model" --input="$work/in.safetensors" $bad
+tensor I32 '[1,2]' 8 '\1\0\0\0\2\0\0\0' input_ids
+fails "logits: ids of another type" 1 "input_ids must be I64" logits "$model" --input="$work/in.safetensors" $bad
+tensor I64 '[2]' 16 '\1\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0' input_ids
+fails "logits: ids of another rank" 1 "rank 1" logits "$model" --input="$work/in.safetensors" $bad
+tensor I64 '[0,2]' 0 '' input_ids
+fails "logits: no ids" 1 "input_ids is empty" logits "$model" --input="$work/in.safetensors" $bad
+tensor I64 '[1,1]' 8 '\1\0\0\0\0\0\0\0' ids
+fails "logits: no tensor input_ids" 1 "no tensor input_ids" logits "$model" --input="$work/in.safetensors" $bad
+fails "logits: no safetensors file" 1 "eval.txt" logits "$model" --input="$model/eval.txt" $bad
+cmp -s "$work/two.safetensors" "$work/before" && [ "$(ls "$work" | grep -c tmp)" -eq 0 ]
+ok "logits: failures leave the old output alone, and nothing beside it" $?
+tensor I64 '[1,1]' 8 '\1\0\0\0\0\0\0\0' input_ids
+fails "logits: an output that cannot be written" 1 "nowhere/x.safetensors: cannot write" \
+    logits "$model" --input="$work/in.safetensors" -o "$work/nowhere/x.safetensors"
+fails "logits: a directory for output" 1 "is a directory" logits "$model" --input="$work/in.safetensors" -o "$work"
+if [ -w /dev/full ]; then
+    fails "logits: a full disk" 1 "No space left" logits "$model" --input="$work/in.safetensors" -o /dev/full
+fi
+fails "logits: an output is needed" 2 "logits needs --output" logits "$model" --input="$work/in.safetensors"
+
+# ---- bench
+
+qc bench "$model" --json --context=64 --max-tokens=8
+[ $status -eq 0 ] && [ "$(number prefill_tokens)" = 64 ] && [ "$(number decode_tokens)" = 8 ] &&
+    awk -v a="$(number prefill_tokens_per_second)" -v b="$(number decode_tokens_per_second)" \
+        -v c="$(number memory_copy_gb_per_second)" -v d="$(number decode_weight_bytes)" \
+        'BEGIN { exit !(a > 0 && b > 0 && c > 0 && d > 400000 && d < 600000) }'
+ok "bench: rates, and the bytes of the model's weights" $?
+qc bench "$model" --context=16 --max-tokens=2
+[ $status -eq 0 ] && grep -q '^decode .* tokens/s (2 tokens)$' "$work/out"
+ok "bench: lines for people" $?
+
+# ---- the command line and the model
+
+qc --help
+[ $status -eq 0 ] && grep -q -- '--kv-cache-dtype' "$work/out" && grep -q 'examples:' "$work/out" && ! grep -q -- '--chat' "$work/out"
+ok "--help" $?
+fails "no command" 2 "a command is missing"
+fails "an unknown command" 2 "did you mean generate" generat "$model"
+fails "a command of later" 2 "unknown command 'eval'" eval "$model"
+fails "an unknown option" 2 "did you mean --prompt?" generate "$model" --promt=x
+fails "an option of another command" 2 "tokenize takes no option --prompt" tokenize "$model" --prompt=x
+fails "no model" 2 "generate needs a model" generate --prompt=x
+fails "two models" 2 "takes one model" generate "$model" "$model" --prompt=x
+fails "a word that is none of the choices" 2 "--backend must be one of" generate "$model" --prompt=x --backend=cuda
+fails "no such model" 1 "nowhere: there is no such model" generate "$work/nowhere" --prompt=x
+fails "a file that is no model" 1 "eval.txt" generate "$model/eval.txt" --prompt=x
+mkdir "$work/hollow"
+fails "a directory without a model" 1 "hollow" generate "$work/hollow" --prompt=x
+printf 'nonsense' >"$work/bad.qc"
+fails "an IR file that is none" 1 "bad.qc:1" generate "$work/bad.qc" --prompt=x
+cp "$work/ends/config.json" "$work/ends/tokenizer.json" "$work/hollow/"
+head -c 1000 "$model/model.safetensors" >"$work/hollow/model.safetensors"
+fails "a shard that is cut off" 1 "model.safetensors" generate "$work/hollow" --prompt=x
+
+echo "1..$count"
+[ $failed -eq 0 ]
