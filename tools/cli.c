@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -341,6 +342,7 @@ int qc_cli_parse(qc_cli *cli, const qc_cli_tool *tool, int argc, char **argv)
 {
     *cli = (qc_cli){.tool = tool, .progress = -1};
     qc_arena_init(&cli->arena, qc_cli_out_of_memory);
+    signal(SIGXFSZ, SIG_IGN); /* a file that grows too large is then an error of write */
     bool options_ended = false;
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i];

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * check.h - what qc-check says of a checkpoint: what it holds, what is wrong with its quantization, and where two
+ * checkpoints differ.
+ */
+#ifndef QC_RUNTIME_CHECK_H
+#define QC_RUNTIME_CHECK_H
+
+#include "ir/support/diag.h"
+#include "ir/support/str.h"
+#include "runtime/progress.h"
+
+/* Lists the tensors of the checkpoint in `directory` (or of one .safetensors file), how it is quantized, and what
+ * contradicts that: codes without scales, scales without codes, scales that are not positive and finite, attention
+ * modules that a kv_cache_scheme speaks of but that have no scales. Text or one JSON object goes to `out`;
+ * *problem_count says how many contradictions it names. */
+qc_status qc_check_list(
+    qc_diag *diag, qc_arena *arena, const char *directory, bool json, qc_str *out, size_t *problem_count);
+
+typedef struct qc_check_diff_options {
+    bool tensors; /* names, types, shapes, elements */
+    bool config;  /* the values of config.json */
+    bool files;   /* everything else that lies there, byte for byte; headers and names of weight files */
+    bool json;
+    qc_progress_fn progress; /* may be NULL */
+    void *progress_user;
+} qc_check_diff_options;
+
+/* Compares two checkpoints. `b` may be a golden: golden.json (SHA-256 of files, headers and tensors) and small.golden
+ * (a safetensors file with some of the tensors) in place of the weights. One line a difference, or one JSON object, goes
+ * to `out`. */
+qc_status qc_check_diff(qc_diag *diag, qc_arena *arena, const char *a, const char *b,
+    const qc_check_diff_options *options, qc_str *out, size_t *difference_count);
+
+#endif

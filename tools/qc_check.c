@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * qc_check.c - reads checkpoints: lists one, compares two.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/check.h"
+#include "tools/cli.h"
+
+static const qc_cli_option options[] = {
+    {"diff", 0, NULL, "compare two checkpoints: exit status 1 where they differ, each difference named",
+        NULL},
+    {"only", 0, "PARTS", "what --diff compares: some of tensors,config,files (default: all)", NULL},
+    {"json", 0, NULL, "print one JSON object", NULL},
+    {"progress", 0, "auto|never|always", "a progress line on stderr (auto: on a terminal)", NULL},
+};
+
+static const qc_cli_tool tool = {
+    .name = "qc-check",
+    .usage = "[options] DIR | --diff A B",
+    .summary = "Reads checkpoints. With one directory (or one .safetensors file): lists its tensors, says "
+               "how they are\n"
+               "quantized and what contradicts that. With --diff: compares two.",
+    .options = options,
+    .option_count = sizeof options / sizeof *options,
+    .footer = "tensors: names, element types, shapes, elements (how many differ, and by how much)\n"
+              "config:  the values of config.json, by path\n"
+              "files:   everything else byte for byte; names, sizes and headers of weight files\n"
+              "B may be a golden: golden.json with digests, and small.golden, in place of the weights.",
+};
+
+/* False after a usage error. */
+static bool read_parts(qc_cli *cli, qc_check_diff_options *parts)
+{
+    const char *text = qc_cli_text(cli, "only", NULL);
+    parts->tensors = parts->config = parts->files = !text;
+    while (text && *text) {
+        size_t length = strcspn(text, ",");
+        if (length == 7 && strncmp(text, "tensors", 7) == 0)
+            parts->tensors = true;
+        else if (length == 6 && strncmp(text, "config", 6) == 0)
+            parts->config = true;
+        else if (length == 5 && strncmp(text, "files", 5) == 0)
+            parts->files = true;
+        else
+            break;
+        text += length + (text[length] == ',');
+    }
+    if (!text || (!*text && (parts->tensors || parts->config || parts->files)))
+        return true;
+    qc_cli_usage_error(
+        cli, "--only takes some of tensors,config,files, not '%s'", qc_cli_text(cli, "only", ""));
+    return false;
+}
+
+/* Prints what there is to say; the exit status. */
+static int check(qc_cli *cli, bool diff, const qc_check_diff_options *parts)
+{
+    qc_diag diag;
+    qc_diag_init(&diag, &cli->arena, qc_cli_diagnostic, cli);
+    qc_str out;
+    qc_str_init(&out, &cli->arena);
+    size_t count = 0;
+    const char *const *names = cli->positionals.items;
+    qc_status status =
+        diff ? qc_check_diff(&diag, &cli->arena, names[0], names[1], parts, &out, &count)
+             : qc_check_list(&diag, &cli->arena, names[0], qc_cli_has(cli, "json"), &out, &count);
+    fwrite(out.data, 1, out.length, stdout);
+    qc_str_fini(&out);
+    return status == QC_OK && count == 0 ? QC_EXIT_OK : QC_EXIT_FAILED;
+}
+
+static int run(qc_cli *cli)
+{
+    bool diff = qc_cli_has(cli, "diff");
+    qc_check_diff_options parts = {
+        .json = qc_cli_has(cli, "json"), .progress = qc_cli_progress, .progress_user = cli};
+    const char *progress = qc_cli_text(cli, "progress", "auto");
+    cli->progress = strcmp(progress, "auto") == 0 ? -1 : strcmp(progress, "always") == 0;
+    if (!read_parts(cli, &parts))
+        return QC_EXIT_USAGE;
+    if (!diff && qc_cli_has(cli, "only"))
+        return qc_cli_usage_error(cli, "--only goes with --diff");
+    if (cli->positionals.count != (diff ? 2 : 1))
+        return qc_cli_usage_error(cli,
+            diff ? "--diff takes two directories, not %zu" : "one checkpoint is expected, not %zu",
+            cli->positionals.count);
+    return check(cli, diff, &parts);
+}
+
+int main(int argc, char **argv)
+{
+    qc_cli cli;
+    int status = qc_cli_parse(&cli, &tool, argc, argv);
+    return qc_cli_fini(&cli, status >= 0 ? status : run(&cli));
+}
