@@ -23,10 +23,8 @@ typedef enum qc_backend {
 
 typedef struct qc_executor_options {
     qc_backend backend;
-    int threads;               /* 0: all processors */
-    const char *source;        /* where the weights lie; NULL: the module's source */
-    bool cast_cache;           /* --kv-cache-dtype was given: see cache_dtype */
-    qc_dtype cache_dtype;      /* element type k and v are cast to in the cache */
+    int threads;        /* 0: all processors */
+    const char *source; /* where the weights lie; NULL: the module's source */
 } qc_executor_options;
 
 /* Loads all weights. NULL after a diagnostic. The module must stay alive and unchanged. */
@@ -43,16 +41,18 @@ size_t qc_session_length(const qc_session *session);
 void qc_session_clear(qc_session *session);
 /* Appends `count` tokens and computes their logits, f32: [count, vocabulary], or with last_only those of the last token
  * alone [1, vocabulary]. A token id outside the vocabulary, or more tokens than there is room for, is an error. */
-qc_status qc_session_run(qc_session *session, const int32_t *ids, size_t count, bool last_only, float *logits);
+qc_status qc_session_run(
+    qc_session *session, const int32_t *ids, size_t count, bool last_only, float *logits);
 
 /* Logits of many independent sequences, past 0. `emit` gets each sequence's [count, vocabulary] logits, called in
- * order of the sequences, one at a time; a non-OK answer stops the run. */
+ * order of the sequences, one at a time, from any thread; a non-OK answer stops the run. Calls of `progress` come as
+ * those of `emit` do. */
 typedef struct qc_sequence {
     const int32_t *ids;
     size_t count;
 } qc_sequence;
 typedef qc_status (*qc_emit_fn)(void *user, size_t index, const float *logits);
-qc_status qc_executor_run_many(qc_executor *executor, const qc_sequence *sequences, size_t count, qc_emit_fn emit,
-    void *user, qc_progress_fn progress, void *progress_user);
+qc_status qc_executor_run_many(qc_executor *executor, const qc_sequence *sequences, size_t count,
+    qc_emit_fn emit, void *user, qc_progress_fn progress, void *progress_user);
 
 #endif

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * bank.c - see bank.h. Entries are found by what they are made of: the tensor's name for a plain weight, else
+ * the value; for a product also its bias and element types.
+ */
+#include "runtime/bank.h"
+
+#include <stdlib.h>
+
+#include "ir/ctx.h"
+#include "ir/dtype/codec.h"
+#include "runtime/value_kinds.h"
+
+typedef struct entry {
+    void *data;
+    size_t bytes;
+    bool keep; /* somebody holds a pointer to the elements */
+    qc_host_linear *linear;
+    size_t rows;
+} entry;
+
+struct qc_bank {
+    qc_bank_options options;
+    qc_arena arena;
+    qc_map entries; /* key -> entry * */
+    size_t bytes, peak_bytes;
+};
+
+qc_bank *qc_bank_create(const qc_bank_options *options)
+{
+    qc_bank *bank = calloc(1, sizeof *bank);
+    if (!bank) {
+        qc_ctx_error(options->ctx, "", "out of memory");
+        return NULL;
+    }
+    bank->options = *options;
+    qc_arena_init(&bank->arena, qc_ctx_arena(options->ctx)->oom);
+    qc_map_init(&bank->entries, &bank->arena);
+    return bank;
+}
+
+void qc_bank_destroy(qc_bank *bank)
+{
+    if (!bank)
+        return;
+    for (size_t i = 0; i < bank->entries.count; i++) {
+        entry *e = bank->entries.entries[i].value;
+        if (!bank->options.dry)
+            free(e->data);
+        qc_host_linear_destroy(e->linear);
+    }
+    qc_arena_fini(&bank->arena);
+    free(bank);
+}
+
+size_t qc_bank_bytes(const qc_bank *bank)
+{
+    return bank->bytes;
+}
+
+size_t qc_bank_peak_bytes(const qc_bank *bank)
+{
+    return bank->peak_bytes;
+}
+
+static void count_bytes(qc_bank *bank, size_t bytes)
+{
+    bank->bytes += bytes;
+    bank->peak_bytes = bank->bytes > bank->peak_bytes ? bank->bytes : bank->peak_bytes;
+}
+
+/* Something of a dry bank to point at. */
+static const char nothing;
+
+static const char *key_of(qc_bank *bank, const char *kind, const qc_value *value)
+{
+    const qc_op *op = qc_value_op(value);
+    if (op && qc_op_is(op, "weight"))
+        return qc_arena_printf(&bank->arena, "%s %s %s", kind, qc_attr_as_text(qc_op_attr(op, "tensor")),
+            qc_type_text(bank->options.ctx, qc_value_type(value)));
+    return qc_arena_printf(&bank->arena, "%s %p", kind, (const void *)value);
+}
+
+/* The entry of that key, new ones empty. */
+static entry *entry_of(qc_bank *bank, const char *key)
+{
+    entry *e = qc_map_get(&bank->entries, key);
+    if (!e) {
+        e = QC_NEW(&bank->arena, entry);
+        qc_map_set(&bank->entries, key, e);
+    }
+    return e;
+}
+
+static const qc_value *plain(const qc_bank *bank, const qc_value *value)
+{
+    return bank->options.without_codes ? qc_value_without_codes(value) : value;
+}
+
+static qc_status allocate(qc_bank *bank, entry *e, size_t bytes)
+{
+    e->bytes = bytes;
+    e->data = bank->options.dry ? (void *)(uintptr_t)&nothing : malloc(bytes ? bytes : 1);
+    if (!e->data)
+        return qc_ctx_error(bank->options.ctx, "", "out of memory for %zu bytes of weights", bytes);
+    count_bytes(bank, bytes);
+    return QC_OK;
+}
+
+static void release(qc_bank *bank, entry *e)
+{
+    if (!bank->options.dry)
+        free(e->data);
+    e->data = NULL;
+    bank->bytes -= e->bytes;
+}
+
+static qc_status evaluate(qc_bank *bank, const qc_value *value, void *data)
+{
+    const qc_op *op = qc_value_op(value);
+    size_t bytes;
+    if (bank->options.dry)
+        return QC_OK;
+    if (op && qc_op_is(op, "const")) {
+        const qc_attr *constant = qc_op_attr(op, "value");
+        if (!qc_value_size_bytes(bank->options.ctx, value, &bytes))
+            return QC_ERROR;
+        memcpy(data, qc_attr_data_bytes(constant), bytes);
+        return QC_OK;
+    }
+    if (!bank->options.weights)
+        return qc_ctx_error(bank->options.ctx, "", "the module has weights, but no source to read them from");
+    return qc_weights_evaluate(bank->options.weights, value, data);
+}
+
+static entry *elements_of(qc_bank *bank, const qc_value *value)
+{
+    entry *e = entry_of(bank, key_of(bank, "elements", value));
+    size_t bytes;
+    if (e->data)
+        return e;
+    if (!qc_value_size_bytes(bank->options.ctx, value, &bytes) || allocate(bank, e, bytes) != QC_OK)
+        return NULL;
+    if (evaluate(bank, value, e->data) == QC_OK)
+        return e;
+    release(bank, e);
+    return NULL;
+}
+
+const void *qc_bank_elements(qc_bank *bank, const qc_value *value)
+{
+    entry *e = elements_of(bank, plain(bank, value));
+    if (!e)
+        return NULL;
+    e->keep = true;
+    return e->data;
+}
+
+const float *qc_bank_floats(qc_bank *bank, const qc_value *value)
+{
+    value = plain(bank, value);
+    const entry *elements = elements_of(bank, value);
+    entry *e = entry_of(bank, key_of(bank, "floats", value));
+    int64_t count;
+    if (!elements || e->data)
+        return elements ? e->data : NULL;
+    if (!qc_type_static_count(qc_value_type(value), &count) ||
+        allocate(bank, e, (size_t)count * sizeof(float)) != QC_OK)
+        return NULL;
+    e->keep = true;
+    if (!bank->options.dry)
+        qc_decode_f32(qc_type_dtype(qc_value_type(value)), elements->data, e->data, (size_t)count);
+    return e->data;
+}
+
+static bool static_dim(const qc_value *value, int index, size_t *size)
+{
+    const qc_dim *dim = qc_type_dim(qc_value_type(value), index);
+    int64_t n;
+    if (!dim || !qc_dim_as_int(dim, &n) || n < 1)
+        return false;
+    *size = (size_t)n;
+    return true;
+}
+
+const qc_host_linear *qc_bank_linear(qc_bank *bank, const char *where, const qc_value *w,
+    const qc_value *bias, qc_dtype input, qc_dtype output)
+{
+    qc_ctx *ctx = bank->options.ctx;
+    w = plain(bank, w);
+    bias = bias ? plain(bank, bias) : NULL;
+    const char *key = qc_arena_printf(&bank->arena, "%s %s %d %d", key_of(bank, "linear", w),
+        bias ? key_of(bank, "", bias) : "", (int)input, (int)output);
+    entry *e = entry_of(bank, key);
+    if (e->linear || (bank->options.dry && e->bytes))
+        return bank->options.dry ? (const void *)&nothing : e->linear;
+    qc_host_linear_spec spec = {.weight_dtype = qc_type_dtype(qc_value_type(w)),
+        .bias_dtype = bias ? qc_type_dtype(qc_value_type(bias)) : QC_DTYPE_NONE,
+        .input_dtype = input,
+        .output_dtype = output};
+    if (!static_dim(w, 0, &spec.out_features) || !static_dim(w, 1, &spec.in_features)) {
+        qc_ctx_error(ctx, where, "the weight of a linear must have a static shape with elements");
+        return NULL;
+    }
+    entry *elements = elements_of(bank, w), *bias_elements = bias ? elements_of(bank, bias) : NULL;
+    if (!elements || (bias && !bias_elements))
+        return NULL;
+    spec.weight = elements->data;
+    spec.bias = bias ? bias_elements->data : NULL;
+    e->bytes = qc_host_linear_bytes(bank->options.engine, &spec);
+    count_bytes(bank, e->bytes);
+    if (!bank->options.dry)
+        e->linear = qc_host_linear_create(bank->options.engine, qc_ctx_diag(ctx), where, &spec);
+    if (!elements->keep)
+        release(bank, elements);
+    return bank->options.dry ? (const void *)&nothing : e->linear;
+}
+
+/* The rows of options.rows alone, read one by one where they stand apart. */
+static qc_status read_rows(qc_bank *bank, const qc_value *value, size_t row_bytes, char *data)
+{
+    const qc_bank_rows *rows = bank->options.rows;
+    if (!bank->options.weights)
+        return qc_ctx_error(bank->options.ctx, "", "the module has weights, but no source to read them from");
+    qc_weight_stream *stream = qc_weight_stream_open(bank->options.weights, value);
+    qc_status status = stream ? QC_OK : QC_ERROR;
+    for (size_t i = 0, run; status == QC_OK && i < rows->count; i += run) {
+        for (run = 1; i + run < rows->count && rows->ids[i + run] == rows->ids[i] + (int32_t)run;)
+            run++;
+        status = qc_weight_stream_read(stream, rows->ids[i], (int64_t)run, data + i * row_bytes, NULL);
+    }
+    qc_weight_stream_close(stream);
+    return status;
+}
+
+const void *qc_bank_table(qc_bank *bank, const qc_value *value, size_t *row_count)
+{
+    const qc_bank_rows *rows = bank->options.rows;
+    size_t bytes, vocabulary;
+    value = plain(bank, value);
+    if (!static_dim(value, 0, &vocabulary)) {
+        qc_ctx_error(bank->options.ctx, "", "an embedding table must have a static shape with elements");
+        return NULL;
+    }
+    *row_count = rows ? rows->count : vocabulary;
+    if (!rows)
+        return qc_bank_elements(bank, value);
+    entry *e = entry_of(bank, key_of(bank, "rows", value));
+    if (e->data)
+        return e->data;
+    if (!qc_value_size_bytes(bank->options.ctx, value, &bytes))
+        return NULL;
+    size_t row_bytes = bytes / vocabulary;
+    if (allocate(bank, e, row_bytes * rows->count) != QC_OK)
+        return NULL;
+    e->keep = true;
+    if (!bank->options.dry && read_rows(bank, value, row_bytes, e->data) != QC_OK) {
+        release(bank, e);
+        return NULL;
+    }
+    return e->data;
+}
+
+void qc_bank_trim(qc_bank *bank)
+{
+    for (size_t i = 0; i < bank->entries.count; i++) {
+        entry *e = bank->entries.entries[i].value;
+        if (e->data && !e->keep)
+            release(bank, e);
+    }
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * value_kinds.c - see value_kinds.h. A value is of the most dependent kind of its op's operands; an op that
+ * keeps state, observes, or is neither cheap nor elementwise makes data of what depends on ids.
+ */
+#include "runtime/value_kinds.h"
+
+static void set_kind(qc_value_kinds *kinds, const qc_value *value, qc_value_kind kind)
+{
+    qc_map_set_n(&kinds->kinds, (const char *)&value, sizeof value, (void *)(uintptr_t)kind);
+}
+
+qc_value_kind qc_value_kind_of(const qc_value_kinds *kinds, const qc_value *value)
+{
+    void *kind = qc_map_get_n(&kinds->kinds, (const char *)&value, sizeof value);
+    return kind ? (qc_value_kind)(uintptr_t)kind : QC_VALUE_DATA;
+}
+
+void qc_value_kinds_init(qc_value_kinds *kinds, qc_arena *arena)
+{
+    qc_map_init(&kinds->kinds, arena);
+}
+
+void qc_value_kinds_add(qc_value_kinds *kinds, const qc_func *func)
+{
+    for (size_t i = 0; i < qc_func_argument_count(func); i++)
+        set_kind(kinds, qc_func_argument(func, i), QC_VALUE_INDEPENDENT);
+    for (const qc_op *op = qc_func_first_op(func); op; op = qc_op_next(op)) {
+        qc_value_kind kind = QC_VALUE_WEIGHT;
+        for (size_t i = 0; i < qc_op_operand_count(op); i++) {
+            qc_value *operand = qc_op_operand(op, i);
+            qc_value_kind of = operand ? qc_value_kind_of(kinds, operand) : QC_VALUE_WEIGHT;
+            kind = of > kind ? of : kind;
+        }
+        bool cheap = qc_op_is_independent(op) || qc_op_is_elementwise(op);
+        if (qc_op_has_effect(op) || qc_op_is(op, "observe") || (kind == QC_VALUE_INDEPENDENT && !cheap))
+            kind = QC_VALUE_DATA;
+        for (size_t i = 0; i < qc_op_result_count(op); i++)
+            set_kind(kinds, qc_op_result(op, i), kind);
+    }
+}
+
+const qc_value *qc_value_without_codes(const qc_value *value)
+{
+    for (;;) {
+        const qc_op *outer = qc_value_op(value);
+        if (!outer || !qc_op_is(outer, "dequantize"))
+            return value;
+        const qc_value *codes = qc_op_operand(outer, 0);
+        const qc_op *inner = qc_value_op(codes);
+        if (!inner || !qc_op_is(inner, "quantize"))
+            return value;
+        value = qc_op_operand(inner, 0);
+    }
+}

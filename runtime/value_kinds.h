@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * value_kinds.h - what each value of a function depends on: nothing but weights, ids and positions in a cheap
+ * way, or data.
+ */
+#ifndef QC_RUNTIME_VALUE_KINDS_H
+#define QC_RUNTIME_VALUE_KINDS_H
+
+#include "ir/support/map.h"
+#include "qc/ir.h"
+
+typedef enum qc_value_kind {
+    QC_VALUE_WEIGHT = 1,  /* an expression over weights and constants */
+    QC_VALUE_INDEPENDENT, /* arguments, ops with the trait `independent`, elementwise ops over such values */
+    QC_VALUE_DATA,
+} qc_value_kind;
+
+typedef struct qc_value_kinds {
+    qc_map kinds; /* address of the value -> qc_value_kind */
+} qc_value_kinds;
+
+/* One walk over the function; the map lives in `arena`. May be called for several functions. */
+void qc_value_kinds_init(qc_value_kinds *kinds, qc_arena *arena);
+void qc_value_kinds_add(qc_value_kinds *kinds, const qc_func *func);
+qc_value_kind qc_value_kind_of(const qc_value_kinds *kinds, const qc_value *value);
+/* `w` of `dequantize (quantize w)`, any number of times: what a weight is when nothing is quantized. */
+const qc_value *qc_value_without_codes(const qc_value *value);
+
+#endif

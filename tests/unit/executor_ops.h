@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * executor_ops.h - part of test_executor.c: functions as IR text over a checkpoint that the test writes,
+ * on the host against the reference semantics.
+ */
+
+/* A checkpoint of one tensor `table` [rows, columns] bf16 of random values, in a directory of its own. */
+static bool write_table(model *m, const char *name, size_t rows, size_t columns)
+{
+    qc_arena *arena = qc_ctx_arena(m->ctx);
+    qc_diag *diag = qc_ctx_diag(m->ctx);
+    int64_t shape[2] = {(int64_t)rows, (int64_t)columns};
+    qc_st_out out = {.name = name, .dtype = "BF16", .rank = 2, .shape = shape};
+    char *header;
+    size_t header_bytes;
+    snprintf(m->directory, sizeof m->directory, "qc-test-executor-XXXXXX");
+    if (!mkdtemp(m->directory) || qc_st_layout(diag, arena, &out, 1, true, &header, &header_bytes) != QC_OK) {
+        m->directory[0] = 0;
+        return false;
+    }
+    qc_str file;
+    qc_str_init(&file, arena);
+    qc_str_add_bytes(&file, header, header_bytes);
+    void *values = random_values(7, rows * columns, QC_BF16, 0.5);
+    qc_str_add_bytes(&file, values, rows * columns * 2);
+    free(values);
+    bool ok = qc_write_file(diag, qc_path_join(arena, m->directory, "model.safetensors"), file.data,
+                  file.length) == QC_OK;
+    qc_str_fini(&file);
+    return ok;
+}
+
+static bool parse(model *m, const char *text)
+{
+    m->module = qc_module_parse(m->ctx, "test", text, strlen(text));
+    if (!m->module || qc_module_verify(m->module, NULL) != QC_OK) {
+        CHECK_FAIL("%s", m->said.last);
+        return false;
+    }
+    if (m->directory[0])
+        qc_module_set_source(m->module, m->directory);
+    return true;
+}
+
+static void take_ids(model *m, size_t rows, size_t columns, int32_t vocabulary)
+{
+    m->rows = rows;
+    m->columns = columns;
+    m->ids = malloc(rows * columns * sizeof *m->ids);
+    for (size_t i = 0; i < rows * columns; i++)
+        m->ids[i] = (int32_t)(i * 7 % (size_t)vocabulary);
+}
+
+/* Long sums and few columns: a product of K = 4608 with N = 24, on any number of threads, alone and many. */
+static void test_shapes(void)
+{
+    static const char text[] = "qc 1\n"
+                               "dim B, S, P\n"
+                               "func @main(%ids: i64[B, S]) -> bf16[B, S, 24] {\n"
+                               "  %w = weight \"table\" : bf16[24, 4608]\n"
+                               "  %h = embedding %ids, %w : bf16[B, S, 4608]\n"
+                               "  %y = linear %h, %w : bf16[B, S, 24]\n"
+                               "  return %y\n"
+                               "}\n";
+    static const int threads[] = {1, 2, 3, 7};
+    model m;
+    float *first = NULL;
+    begin(&m);
+    if (!write_table(&m, "table", 24, 4608))
+        SKIP("no directory can be made here");
+    if (!parse(&m, text))
+        return;
+    take_ids(&m, 3, 70, 24);
+    for (size_t t = 0; t < 4; t++)
+        for (size_t repeat = 1; repeat <= 5; repeat += 4) {
+            if (!load(&m, threads[t], QC_BACKEND_HOST))
+                return;
+            float *logits = run_all(&m, repeat);
+            for (size_t i = 0; first && i < repeat; i++)
+                CHECK(memcmp(logits + i * 3 * 70 * 24, first, 3 * 70 * 24 * sizeof *first) == 0);
+            if (first)
+                free(logits);
+            else
+                first = logits;
+        }
+    if (!load(&m, 1, QC_BACKEND_REFERENCE))
+        return;
+    float *reference = run_all(&m, 1);
+    difference d = compare(first, reference, 3 * 70 * 24);
+    CHECK(d.max <= 0.004 * d.range); /* a unit of bf16 */
+    free(reference);
+    free(first);
+    end(&m);
+}
+
+/* Ops that have kernels, have none, and change layouts, in one function; %x is [B, S, 32]. */
+static const char *const bodies[] = {
+    "%y = gelu_tanh %x : TYPE",
+    "%a = sigmoid %x : TYPE\n  %b = tanh %a : TYPE\n  %y = div %b, %a : TYPE",
+    "%a = silu %x : TYPE\n  %y = mul %x, %a : TYPE",
+    "%a = silu %x : TYPE\n  %b = mul %a, %x : TYPE\n  %y = add %b, %a : TYPE",
+    "%c = const [0.5] : D[1]\n  %a = add %c, %x : TYPE\n  %y = sub %a, %c : TYPE",
+    "%c = const [2.0] : D[1]\n  %a = sub %c, %x : TYPE\n  %y = maximum %a, %x : TYPE",
+    "%a = cast %x {to = f32} : f32[B, S, 32]\n  %b = reduce_mean %a : f32[B, S, 1]\n"
+    "  %c = sub %a, %b : f32[B, S, 32]\n  %y = cast %c {to = D} : TYPE",
+    "%a = reshape %x : D[B, S, 4, 8]\n  %b = transpose %a {perm = [0, 2, 1, 3]} : D[B, 4, S, 8]\n"
+    "  %c = hadamard %b {size = 8} : D[B, 4, S, 8]\n  %y = merge_heads %c : TYPE",
+    "%a = split_heads %x {heads = 4} : D[B, 4, S, 8]\n  %b = rotate_half %a : D[B, 4, S, 8]\n"
+    "  %c = add %a, %b : D[B, 4, S, 8]\n  %y = merge_heads %c : TYPE",
+    "%a = slice %x {axis = 2, start = 0, stop = 16} : D[B, S, 16]\n"
+    "  %b = slice %x {axis = 2, start = 16, stop = 32} : D[B, S, 16]\n"
+    "  %y = concat %b, %a {axis = 2} : TYPE",
+    "%a = split_heads %x {heads = 4} : D[B, 4, S, 8]\n  %p = positions %ids : i64[B, S]\n"
+    "  %r = rope %a, %p {scaling = {factor = 2.0, max_position_embeddings = 8, type = dynamic}, tables = D, "
+    "theta = 10000.0} : D[B, 4, S, 8]\n"
+    "  %k = cache_append %r {slot = k} : D[B, 4, P + S, 8]\n  %v = cache_append %a {slot = v} : D[B, 4, P + "
+    "S, 8]\n"
+    "  %o = attention %r, %k, %v {causal, probs = D, scale = 0.35, scores = D, softmax = f32, window = 5} : "
+    "D[B, 4, S, 8]\n"
+    "  %y = merge_heads %o : TYPE",
+    "%a = split_heads %x {heads = 4} : D[B, 4, S, 8]\n  %k = cache_append %a {slot = k} : D[B, 4, P + S, 8]\n"
+    "  %o = attention %a, %k, %k {causal, probs = D, scale = 0.35, scores = D, softmax = D} : D[B, 4, S, 8]\n"
+    "  %y = merge_heads %o : TYPE",
+    "%s = qparams %x {arg = input, scheme = @d} : D[B, S, 1]\n"
+    "  %c = quantize %x, %s {arg = input, scheme = @d} : f8e4m3[B, S, 32]\n  %y = dequantize %c, %s {to = D} "
+    ": TYPE",
+    "%a = split_heads %x {heads = 4} : D[B, 4, S, 8]\n"
+    "  %s = qparams %a {arg = input, scheme = @d} : D[B, 4, S, 1]\n"
+    "  %c = quantize %a, %s {arg = input, scheme = @d} : f8e4m3[B, 4, S, 8]\n"
+    "  %d = dequantize %c, %s {to = D} : D[B, 4, S, 8]\n  %y = merge_heads %d : TYPE",
+    "%s = qparams %x {arg = input, scheme = @t} : D[1]\n"
+    "  %c = quantize %x, %s {arg = input, scheme = @t} : i8[B, S, 32]\n  %y = dequantize %c, %s {to = D} : "
+    "TYPE",
+    "%a = split_heads %x {heads = 4} : D[B, 4, S, 8]\n  %s = const [0.5, 0.25, 1.0, 0.125] : D[4, 1, 1]\n"
+    "  %c = quantize %a, %s {arg = input, scheme = @d} : f8e4m3[B, 4, S, 8]\n"
+    "  %d = dequantize %c, %s {to = D} : D[B, 4, S, 8]\n  %y = merge_heads %d : TYPE",
+    "%a = linear %x, %w : D[B, S, 40]\n  %b = slice %a {axis = 2, start = 4, stop = 36} : TYPE\n"
+    "  %y = softmax %b : TYPE",
+};
+
+static char *fill_in(model *m, const char *body, const char *dtype)
+{
+    qc_str s;
+    qc_str_init(&s, qc_ctx_arena(m->ctx));
+    qc_str_addf(&s,
+        "qc 1\ndim B, S, P\nmodule \"\" Root\n"
+        "scheme @d {arith = ct_cpu, input = {dynamic, granularity = token, symmetric, type = f8e4m3}, "
+        "targets = [\"a\"]}\n"
+        "scheme @t {arith = ct_cpu, input = {dynamic, granularity = tensor, symmetric, type = i8}, targets = "
+        "[\"a\"]}\n"
+        "func @main(%%ids: i64[B, S]) -> %s[B, S, 32] {\n"
+        "  at \"\" {\n  %%w0 = weight \"table\" : bf16[40, 32]\n  %%w = cast %%w0 {to = %s} : %s[40, 32]\n"
+        "  %%x = embedding %%ids, %%w : %s[B, S, 32]\n  ",
+        dtype, dtype, dtype, dtype);
+    for (const char *at = body; *at;) {
+        if (strncmp(at, "TYPE", 4) == 0) {
+            qc_str_addf(&s, "%s[B, S, 32]", dtype);
+            at += 4;
+        } else if (*at == 'D' && (at[1] == '[' || at[1] == ',' || at[1] == '}')) {
+            qc_str_add(&s, dtype);
+            at++;
+        } else {
+            qc_str_add_char(&s, *at++);
+        }
+    }
+    qc_str_add(&s, "\n  }\n  return %y\n}\n");
+    char *text = qc_arena_strdup(qc_ctx_arena(m->ctx), s.data);
+    qc_str_fini(&s);
+    return text;
+}
+
+static void check_body(const char *body, const char *dtype, double tolerance)
+{
+    model m;
+    begin(&m);
+    if (!write_table(&m, "table", 40, 32))
+        SKIP("no directory can be made here");
+    if (parse(&m, fill_in(&m, body, dtype))) {
+        take_ids(&m, 2, 21, 32);
+        if (load(&m, 3, QC_BACKEND_HOST)) {
+            float *host = run_all(&m, 3);
+            if (load(&m, 3, QC_BACKEND_REFERENCE)) {
+                float *reference = run_all(&m, 1);
+                difference d = compare(host, reference, 2 * 21 * 32);
+                if (!(d.max <= tolerance * d.range) || !(d.range > 0))
+                    CHECK_FAIL("%s in %s: max %.3g of range %.3g", body, dtype, d.max, d.range);
+                free(reference);
+            }
+            free(host);
+        }
+    }
+    end(&m);
+}
+
+static void test_every_op(void)
+{
+    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+        check_body(bodies[i], "f32", 1e-6);
+        check_body(bodies[i], "bf16", 0.004);
+        check_body(bodies[i], "f16", 0.0005);
+    }
+}
