@@ -41,8 +41,12 @@ static qc_status open_text(qc_model *model, const qc_model_options *options)
     if (!model->module || qc_module_verify(model->module, NULL))
         return QC_ERROR;
     const char *source = options->source ? options->source : qc_module_source(model->module);
-    if (source)
+    if (source) {
+        if (!qc_is_directory(source))
+            return qc_ctx_error(ctx, model->path,
+                "its source '%s' is no directory here; --source=DIR says where the weights lie", source);
         model->directory = qc_arena_strdup(qc_ctx_arena(ctx), source);
+    }
     return options->dtype == QC_DTYPE_NONE ? QC_OK : set_dtype(model, options->dtype);
 }
 
@@ -107,8 +111,9 @@ qc_status qc_model_load_tokenizer(qc_model *model, const qc_model_options *optio
 
 qc_status qc_model_load_weights(qc_model *model, const qc_model_options *options)
 {
-    qc_executor_options executor = {
-        .backend = options->backend, .threads = options->threads, .source = options->source};
+    qc_executor_options executor = {.backend = options->backend,
+        .threads = options->threads,
+        .source = qc_is_directory(model->path) ? NULL : options->source};
     model->executor = qc_executor_create(model->ctx, model->module, &executor);
     return model->executor ? QC_OK : QC_ERROR;
 }

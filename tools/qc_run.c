@@ -154,6 +154,8 @@ static bool read_common(job *j)
     o->threads = (int)threads;
     o->dtype = dtype ? qc_dtype_from_name(dtype, strlen(dtype)) : QC_DTYPE_NONE;
     o->source = qc_cli_text(cli, "source", NULL);
+    if (o->source && !qc_ends_with(j->path, ".qc") && !qc_ends_with(qc_cli_text(cli, "baseline", ""), ".qc"))
+        return qc_cli_usage_error(cli, "--source is for an IR file, NAME.qc"), false;
     if (strcmp(qc_cli_text(cli, "backend", "host"), "reference") == 0)
         o->backend = QC_BACKEND_REFERENCE;
     for (size_t i = 0; i < sizeof caches / sizeof *caches; i++)

@@ -312,6 +312,15 @@ fails "an option of another command" 2 "tokenize takes no option --prompt" token
 fails "no model" 2 "generate needs a model" generate --prompt=x
 fails "two models" 2 "takes one model" generate "$model" "$model" --prompt=x
 fails "a word that is none of the choices" 2 "--backend must be one of" generate "$model" --prompt=x --backend=cuda
+text=$2/tests/unit/data/stories260k.qc
+qc generate "$text" --source="$model" --prompt='Once upon a time' --max-tokens=60
+[ $status -eq 0 ] && cmp -s "$work/out" "$work/greedy"
+ok "an IR file runs as the directory it came from" $?
+qc perplexity "$text" --source="$model" --dtype=f32 --baseline="$model" --data="$work/short.txt" --json
+[ $status -eq 0 ] && [ "$(number kl_divergence)" = 0.0 ] && [ "$(number top1_agreement)" = 1.0 ]
+ok "an IR file in another element type computes what the directory does in it" $?
+fails "an IR file whose source is elsewhere" 1 "--source=DIR" generate "$text" --prompt=x
+fails "--source with a directory" 2 "--source is for an IR file" generate "$model" --source="$model" --prompt=x
 fails "no such model" 1 "nowhere: there is no such model" generate "$work/nowhere" --prompt=x
 fails "a file that is no model" 1 "eval.txt" generate "$model/eval.txt" --prompt=x
 mkdir "$work/hollow"
