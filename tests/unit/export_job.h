@@ -8,6 +8,7 @@
 
 #include "tests/unit/check.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "frontends/hf/hf.h"
@@ -87,6 +88,98 @@ static const char *job_path(job *j, const char *relative)
     const char *root = getenv("QC_SOURCE_ROOT");
     return qc_path_join(&j->arena, root ? root : ".", relative);
 }
+
+/* ---- models to spoil ---- */
+
+/* Copies the model in the tree to directory/name. */
+static const char *job_copy_model(job *j, const char *name)
+{
+    static const char *const files[] = {"config.json", "model.safetensors", "generation_config.json",
+        "tokenizer.json", "tokenizer_config.json", "LICENSE"};
+    const char *to = qc_path_join(&j->arena, j->directory, name),
+               *from = job_path(j, "tests/data/stories260k");
+    CHECK_INT(mkdir(to, 0777), 0);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        CHECK_INT(qc_copy_file(&j->diag, qc_path_join(&j->arena, from, files[i]),
+                      qc_path_join(&j->arena, to, files[i])),
+            QC_OK);
+    return to;
+}
+
+static void job_write(job *j, const char *directory, const char *name, const char *text)
+{
+    CHECK_INT(qc_write_file(&j->diag, qc_path_join(&j->arena, directory, name), text, strlen(text)), QC_OK);
+}
+
+static void job_change_config(job *j, const char *model, const char *key, qc_json *value)
+{
+    char *data;
+    size_t length;
+    const char *path = qc_path_join(&j->arena, model, "config.json");
+    CHECK_INT(qc_read_file(&j->diag, &j->arena, path, 1 << 20, &data, &length), QC_OK);
+    qc_json *config = qc_json_parse(&j->diag, &j->arena, path, data, length);
+    qc_json_set(&j->arena, config, key, value);
+    qc_str text;
+    qc_str_init(&text, &j->arena);
+    qc_json_write(&text, config, 2, false);
+    CHECK_INT(qc_write_file(&j->diag, path, text.data, text.length), QC_OK);
+    qc_str_fini(&text);
+}
+
+/* Overwrites bytes of a tensor. */
+static void job_poke(
+    job *j, const char *model, const char *tensor, size_t offset, const void *bytes, size_t count)
+{
+    qc_st_set set;
+    CHECK_INT(qc_st_open_directory(&j->diag, &j->arena, model, &set), QC_OK);
+    const qc_st_tensor *t = qc_st_find(&set, tensor);
+    FILE *f = fopen(qc_path_join(&j->arena, model, "model.safetensors"), "r+b");
+    CHECK(t && f);
+    if (t && f) {
+        CHECK_INT(fseek(f, (long)(t->offset_bytes + offset), SEEK_SET), 0);
+        CHECK_INT(fwrite(bytes, 1, count, f), count);
+    }
+    if (f)
+        fclose(f);
+    qc_st_close(&set);
+}
+
+/* Stores lm_head.weight, the embedding's table with its first byte changed by `change`. */
+static void job_add_head(job *j, const char *model, unsigned char change)
+{
+    qc_st_set set;
+    CHECK_INT(qc_st_open_directory(&j->diag, &j->arena, model, &set), QC_OK);
+    qc_st_out *outs = QC_NEW_ARRAY(&j->arena, qc_st_out, set.tensor_count + 1);
+    const qc_st_tensor *table = qc_st_find(&set, "model.embed_tokens.weight");
+    for (size_t i = 0; i <= set.tensor_count; i++) {
+        const qc_st_tensor *t = i < set.tensor_count ? &set.tensors[i] : table;
+        outs[i] = (qc_st_out){.name = i < set.tensor_count ? t->name : "lm_head.weight",
+            .dtype = t->dtype,
+            .rank = t->rank,
+            .shape = t->shape,
+            .user = (void *)(uintptr_t)t};
+    }
+    char *header;
+    size_t header_bytes;
+    CHECK_INT(
+        qc_st_layout(&j->diag, &j->arena, outs, set.tensor_count + 1, true, &header, &header_bytes), QC_OK);
+    qc_str file;
+    qc_str_init(&file, &j->arena);
+    qc_str_add_bytes(&file, header, header_bytes);
+    for (size_t i = 0; i <= set.tensor_count; i++) {
+        const qc_st_tensor *t = outs[i].user;
+        char *bytes = qc_arena_alloc(&j->arena, (size_t)t->size_bytes);
+        CHECK_INT(qc_st_read(&j->diag, &set, t, bytes), QC_OK);
+        bytes[0] = (char)(bytes[0] ^ (strcmp(outs[i].name, "lm_head.weight") == 0 ? change : 0));
+        qc_str_add_bytes(&file, bytes, (size_t)t->size_bytes);
+    }
+    qc_st_close(&set);
+    const char *path = qc_path_join(&j->arena, model, "model.safetensors");
+    CHECK_INT(qc_write_file(&j->diag, path, file.data, file.length), QC_OK);
+    qc_str_fini(&file);
+}
+
+/* ---- the work ---- */
 
 /* Imports a model and runs the pipeline. */
 static bool job_make(job *j, const char *model, const char *pipeline_text)

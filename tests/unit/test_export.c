@@ -6,11 +6,6 @@
  */
 #include "tests/unit/export_job.h"
 
-#include <dirent.h>
-#include <signal.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-
 static const char model_path[] = "tests/data/stories260k";
 
 /* Exports with the golden's scales and compares every file that the golden describes. */
@@ -80,6 +75,45 @@ static void test_kv_cache(void)
     in_tree("kv_fp8_tensor", "quant-kv{granularity=tensor, observer=unset}", 0, " --kv-cache-dtype fp8");
 }
 
+static void test_tied_head_gets_its_own_tensor(void)
+{
+    in_tree("fp8_dynamic_lm_head", "quant-linear{scheme=FP8_DYNAMIC}", 0, "");
+}
+
+/* A head that is stored although it equals the embedding is written once, and the config says so. */
+static void test_equal_head_is_tied(void)
+{
+    job *j = job_begin();
+    if (!j)
+        SKIP("no directory can be made here");
+    const char *model = job_copy_model(j, "model");
+    job_add_head(j, model, 0);
+    job_change_config(j, model, "tie_word_embeddings", qc_json_new_bool(&j->arena, false));
+    check_golden(j, model, job_path(j, "tests/data/goldens/fp8_dynamic"),
+        "quant-linear{scheme=FP8_DYNAMIC, ignore=[lm_head]}", 0);
+    job_end(j);
+}
+
+/* One element makes it another tensor. */
+static void test_other_head_is_kept(void)
+{
+    job *j = job_begin();
+    if (!j)
+        SKIP("no directory can be made here");
+    const char *model = job_copy_model(j, "model");
+    job_add_head(j, model, 1);
+    job_change_config(j, model, "tie_word_embeddings", qc_json_new_bool(&j->arena, false));
+    if (job_make(j, model, "quant-linear{scheme=FP8_DYNAMIC, ignore=[lm_head]}")) {
+        CHECK_INT(job_export(j, j->out, false, 0), QC_OK);
+        qc_st_set set;
+        CHECK_INT(qc_st_open_directory(&j->diag, &j->arena, j->out, &set), QC_OK);
+        CHECK(qc_st_find(&set, "lm_head.weight") != NULL);
+        qc_st_close(&set);
+        CHECK(strstr(job_text(j, j->out, "config.json"), "\"tie_word_embeddings\": false") != NULL);
+    }
+    job_end(j);
+}
+
 /* The goldens on another model, with planted edge cases. */
 static void test_more_goldens(void)
 {
@@ -114,11 +148,13 @@ static void test_more_goldens(void)
 
 int main(void)
 {
-    signal(SIGXFSZ, SIG_IGN);
     RUN(test_fp8_dynamic);
     RUN(test_fp8_static_in_shards);
     RUN(test_attention_per_head);
     RUN(test_kv_cache);
+    RUN(test_tied_head_gets_its_own_tensor);
+    RUN(test_equal_head_is_tied);
+    RUN(test_other_head_is_kept);
     RUN(test_more_goldens);
     return check_done();
 }

@@ -69,10 +69,24 @@ static qc_status check_replaceable(qc_diag *diag, qc_arena *arena, const char *o
     return QC_OK;
 }
 
-static qc_status choose_places(ct_plan *plan, const char *out, bool force, places *p)
+/* The directory that will hold `out` must be there and writable, before hours of work. */
+static qc_status check_parent(qc_diag *diag, qc_arena *arena, const char *out)
 {
-    qc_diag *diag = qc_ctx_diag(plan->ctx);
-    qc_arena *arena = &plan->arena;
+    const char *slash = strrchr(out, '/');
+    const char *parent = !slash         ? "."
+                         : slash == out ? "/"
+                                        : qc_arena_strndup(arena, out, (size_t)(slash - out));
+    if (!qc_is_directory(parent))
+        return qc_error(diag, parent, "is no directory; %s cannot be made in it", qc_path_base(out));
+    if (access(parent, W_OK | X_OK) != 0)
+        return qc_error(diag, parent, "%s cannot be made in it: %s", qc_path_base(out), strerror(errno));
+    return QC_OK;
+}
+
+/* Everything that can be wrong with the place of the output; changes nothing. p->source is set. */
+static qc_status choose_places(qc_ctx *ctx, qc_arena *arena, const char *out, bool force, places *p)
+{
+    qc_diag *diag = qc_ctx_diag(ctx);
     size_t length = strlen(out);
     while (length > 1 && out[length - 1] == '/')
         length--;
@@ -80,30 +94,37 @@ static qc_status choose_places(ct_plan *plan, const char *out, bool force, place
         return qc_error(diag, "", "the name of the output directory is empty");
     p->out = qc_arena_strndup(arena, out, length);
     p->partial = qc_arena_printf(arena, "%s.partial", p->out);
-    if (exists(p->out)) {
-        if (lies_in(p->source, p->out))
-            return qc_error(diag, p->out, "is the source's directory, or holds it; write to another one");
-        if (!force) {
-            qc_error(diag, p->out, "exists already");
-            qc_ctx_note(plan->ctx, "--force replaces it when the new one is complete");
-            return QC_ERROR;
-        }
-        if (check_replaceable(diag, arena, p->out) != QC_OK)
-            return QC_ERROR;
-        p->replace = true;
+    p->replace = exists(p->out);
+    if (check_parent(diag, arena, p->out) != QC_OK)
+        return QC_ERROR;
+    if (p->replace && p->source && lies_in(p->source, p->out))
+        return qc_error(diag, p->out, "is the source's directory, or holds it; write to another one");
+    if (p->replace && !force) {
+        qc_error(diag, p->out, "exists already");
+        qc_ctx_note(ctx, "--force replaces it when the new one is complete");
+        return QC_ERROR;
     }
-    if (exists(p->partial)) {
-        if (!force) {
-            qc_error(diag, p->partial, "exists already: another run is at work, or was interrupted");
-            qc_ctx_note(plan->ctx, "remove it, or start over with --force");
-            return QC_ERROR;
-        }
-        if (lies_in(p->source, p->partial))
-            return qc_error(diag, p->partial, "holds the source; it is not removed");
-        if (qc_remove_tree(diag, p->partial) != QC_OK)
-            return QC_ERROR;
+    if (p->replace && check_replaceable(diag, arena, p->out) != QC_OK)
+        return QC_ERROR;
+    if (exists(p->partial) && !force) {
+        qc_error(diag, p->partial, "exists already: another run is at work, or was interrupted");
+        qc_ctx_note(ctx, "remove it, or start over with --force");
+        return QC_ERROR;
     }
+    if (exists(p->partial) && p->source && lies_in(p->source, p->partial))
+        return qc_error(diag, p->partial, "holds the source; it is not removed");
     return QC_OK;
+}
+
+qc_status qc_export_check_output(
+    qc_ctx *ctx, const qc_module *module, const char *source_override, const char *out, bool force)
+{
+    qc_arena arena;
+    qc_arena_init(&arena, qc_ctx_arena(ctx)->oom);
+    places p = {.source = source_override ? source_override : qc_module_source(module)};
+    qc_status status = choose_places(ctx, &arena, out, force, &p);
+    qc_arena_fini(&arena);
+    return status;
 }
 
 static qc_status system_failure(qc_diag *diag, const char *path, const char *what)
@@ -427,14 +448,16 @@ static qc_status export_planned(
     places p = {.source = qc_weights_directory(plan->weights)};
     writer w = {.plan = plan, .options = options, .places = &p};
     qc_diag *diag = qc_ctx_diag(plan->ctx);
-    if (choose_places(plan, out, options->force, &p) != QC_OK || ct_plan_make(plan) != QC_OK ||
-        ct_config_text(plan, p.source, config) != QC_OK || measure(plan, &w.total_bytes) != QC_OK)
+    if (choose_places(plan->ctx, &plan->arena, out, options->force, &p) != QC_OK ||
+        ct_plan_make(plan) != QC_OK || ct_config_text(plan, p.source, config) != QC_OK ||
+        measure(plan, &w.total_bytes) != QC_OK)
         return QC_ERROR;
     w.shard_count = ct_split(
         plan, options->max_shard_size_bytes ? options->max_shard_size_bytes : CT_DEFAULT_SHARD_BYTES);
     if (w.shard_count == 0)
         return qc_error(diag, p.source, "there are no tensors to write");
-    if (ct_make_directory(diag, p.partial) != QC_OK)
+    if ((exists(p.partial) && qc_remove_tree(diag, p.partial) != QC_OK) ||
+        ct_make_directory(diag, p.partial) != QC_OK)
         return QC_ERROR;
     qc_status status = write_all(&w, config);
     if (status == QC_OK)

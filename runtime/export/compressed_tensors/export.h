@@ -31,4 +31,9 @@ typedef struct qc_export_options {
 qc_status qc_export_compressed_tensors(qc_ctx *ctx, const qc_module *module, const char *source_override,
     const char *out, const qc_export_options *options, const char **serve_command);
 
+/* Whether `out` can be written, without writing: it does not exist (or force), its directory is there and writable, it
+ * is not the source. For before a long calibration. */
+qc_status qc_export_check_output(
+    qc_ctx *ctx, const qc_module *module, const char *source_override, const char *out, bool force);
+
 #endif

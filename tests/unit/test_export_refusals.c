@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_export_refusals.c - what the exporter refuses, by its words, and what is left behind then: nothing.
+ */
+#include "tests/unit/export_job.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+
+static const char fp8[] = "quant-linear{scheme=FP8_DYNAMIC, ignore=[lm_head]}";
+
+/* A copy of the model in the tree, quantized; NULL where no directory can be made. */
+static job *prepared(const char *pipeline, const char **model)
+{
+    job *j = job_begin();
+    if (!j)
+        return NULL;
+    const char *copy = job_copy_model(j, "model");
+    if (model)
+        *model = copy;
+    job_make(j, copy, pipeline);
+    job_forget(j);
+    return j;
+}
+
+#define PREPARE(pipeline, model)                                                                             \
+    job *j = prepared(pipeline, model);                                                                      \
+    if (!j)                                                                                                  \
+    SKIP("no directory can be made here")
+
+/* Nothing of `out` is there. */
+static void check_nothing(job *j, const char *out)
+{
+    CHECK(access(out, F_OK) != 0);
+    CHECK(access(qc_arena_printf(&j->arena, "%s.partial", out), F_OK) != 0);
+}
+
+static void refused(job *j, const char *out, bool force, const char *what)
+{
+    CHECK_INT(job_export(j, out, force, 0), QC_ERROR);
+    CHECK(job_said(j, what));
+}
+
+static void test_output_exists(void)
+{
+    PREPARE(fp8, NULL);
+    CHECK_INT(mkdir(j->out, 0777), 0);
+    job_write(j, j->out, "config.json", "{}");
+    job_write(j, j->out, "old.txt", "old");
+    refused(j, j->out, false, "error: ");
+    CHECK(job_said(j, "/out: exists already\n"));
+    CHECK(job_said(j, "note: : --force replaces it"));
+    CHECK_STR(job_text(j, j->out, "old.txt"), "old");
+    CHECK_INT(qc_export_check_output(j->ctx, j->module, NULL, j->out, false), QC_ERROR);
+    CHECK_INT(qc_export_check_output(j->ctx, j->module, NULL, j->out, true), QC_OK);
+
+    CHECK_INT(job_export(j, qc_arena_printf(&j->arena, "%s//", j->out), true, 0), QC_OK);
+    CHECK(access(qc_path_join(&j->arena, j->out, "old.txt"), F_OK) != 0);
+    CHECK(access(qc_path_join(&j->arena, j->out, "model.safetensors"), F_OK) == 0);
+    CHECK(access(qc_arena_printf(&j->arena, "%s.partial", j->out), F_OK) != 0);
+    job_end(j);
+}
+
+static void test_output_is_no_checkpoint(void)
+{
+    PREPARE(fp8, NULL);
+    CHECK_INT(mkdir(j->out, 0777), 0);
+    job_write(j, j->out, "thesis.txt", "years of work");
+    refused(j, j->out, true, "holds no config.json, so it is no checkpoint; it is not replaced");
+    CHECK_STR(job_text(j, j->out, "thesis.txt"), "years of work");
+    job_write(j, j->directory, "file", "x");
+    refused(j, qc_path_join(&j->arena, j->directory, "file"), true, "file: exists and is no directory");
+    refused(j, "", false, "the name of the output directory is empty");
+    job_end(j);
+}
+
+static void test_output_is_the_source(void)
+{
+    const char *model = "";
+    PREPARE(fp8, &model);
+    refused(j, model, true, "model: is the source's directory, or holds it");
+    job_forget(j);
+    refused(j, j->directory, true, "is the source's directory, or holds it");
+    CHECK(access(qc_path_join(&j->arena, model, "model.safetensors"), F_OK) == 0);
+    job_end(j);
+}
+
+static void test_interrupted_run(void)
+{
+    PREPARE(fp8, NULL);
+    const char *partial = qc_arena_printf(&j->arena, "%s.partial", j->out);
+    CHECK_INT(mkdir(partial, 0777), 0);
+    job_write(j, partial, "model.safetensors", "half");
+    refused(j, j->out, false, "out.partial: exists already: another run is at work, or was interrupted");
+    CHECK(job_said(j, "note: : remove it, or start over with --force"));
+    CHECK_STR(job_text(j, partial, "model.safetensors"), "half");
+    CHECK_INT(job_export(j, j->out, true, 0), QC_OK);
+    CHECK(access(partial, F_OK) != 0);
+    job_end(j);
+}
+
+static void test_no_place(void)
+{
+    PREPARE(fp8, NULL);
+    refused(j, qc_path_join(&j->arena, j->directory, "missing/out"), false,
+        "/missing: is no directory; out cannot be made");
+    if (geteuid() != 0) {
+        const char *locked = qc_path_join(&j->arena, j->directory, "locked");
+        CHECK_INT(mkdir(locked, 0555), 0);
+        refused(j, qc_path_join(&j->arena, locked, "out"), false,
+            "locked: out cannot be made in it: Permission denied");
+    }
+    job_end(j);
+}
+
+/* A limit on the size of files stands for a disk that is full. */
+static void test_disk_full(void)
+{
+    PREPARE(fp8, NULL);
+    struct rlimit before, low;
+    CHECK_INT(getrlimit(RLIMIT_FSIZE, &before), 0);
+    low = before;
+    low.rlim_cur = 100000;
+    fflush(stdout);
+    CHECK_INT(setrlimit(RLIMIT_FSIZE, &low), 0);
+    qc_status status = job_export(j, j->out, false, 0);
+    CHECK_INT(setrlimit(RLIMIT_FSIZE, &before), 0);
+    CHECK_INT(status, QC_ERROR);
+    CHECK(job_said(j, "out.partial/model.safetensors: cannot write: File too large"));
+    check_nothing(j, j->out);
+    job_end(j);
+}
+
+static void test_no_statistics(void)
+{
+    PREPARE("quant-fp8-attn{granularity=head}", NULL);
+    refused(j, j->out, false, "error: model.layers.0.self_attn: ");
+    CHECK(job_said(j, "has no scale yet: it takes calibration data"));
+    CHECK(job_said(j, "note: : give data with --calib="));
+    CHECK(strstr(j->said_text, "layers.1") == NULL);
+    check_nothing(j, j->out);
+    job_end(j);
+}
+
+static void test_observers_left(void)
+{
+    PREPARE("quant-linear{scheme=FP8, ignore=[lm_head]}, insert-observers", NULL);
+    refused(j, j->out, false,
+        "error: model.layers.0.self_attn.q_proj: model.layers.0.self_attn.q_proj.input has no scale yet");
+    check_nothing(j, j->out);
+    job_end(j);
+}
+
+static void test_not_finite(void)
+{
+    static const unsigned char nan16[] = {0xc0, 0x7f}, infinite[] = {0x80, 0xff};
+    const char *model = "";
+    PREPARE(fp8, &model);
+    job_poke(j, model, "model.layers.3.mlp.up_proj.weight", 2 * (64 * 100 + 5), nan16, 2);
+    refused(j, j->out, false,
+        "error: model.layers.3.mlp.up_proj.weight: holds a NaN or an infinity (element 6405)");
+    check_nothing(j, j->out);
+    job_forget(j);
+    job_poke(j, model, "model.layers.2.mlp.up_proj.weight", 0, infinite, 2);
+    refused(
+        j, j->out, false, "error: model.layers.2.mlp.up_proj.weight: holds a NaN or an infinity (element 0)");
+    job_end(j);
+}
+
+static void test_another_source(void)
+{
+    const char *model = "";
+    PREPARE(fp8, &model);
+    job_add_head(j, model, 1);
+    refused(j, j->out, false, "model.safetensors: is another file than the IR was made from: ");
+    CHECK(job_said(j, "--source=DIR names another directory"));
+    job_forget(j);
+    CHECK_INT(unlink(qc_path_join(&j->arena, model, "model.safetensors")), 0);
+    refused(j, j->out, false, "error: ");
+    check_nothing(j, j->out);
+    job_end(j);
+}
+
+/* The same size, other names in the header. */
+static void test_another_header(void)
+{
+    const char *model = "";
+    PREPARE(fp8, &model);
+    char *data;
+    size_t length;
+    const char *path = qc_path_join(&j->arena, model, "model.safetensors");
+    CHECK_INT(qc_read_file(&j->diag, &j->arena, path, 1 << 24, &data, &length), QC_OK);
+    char *at = memmem(data, length, "model.norm.weight", 17);
+    CHECK(at != NULL);
+    if (at)
+        memcpy(at, "model.norm.weighs", 17);
+    CHECK_INT(qc_write_file(&j->diag, path, data, length), QC_OK);
+    refused(j, j->out, false, "its header has another SHA-256");
+    job_end(j);
+}
+
+static void test_bad_config(void)
+{
+    const char *model = "";
+    PREPARE(fp8, &model);
+    job_change_config(j, model, "quantization_config", qc_json_new(&j->arena, QC_JSON_OBJECT));
+    refused(j, j->out, false, "config.json: the source is quantized already");
+    job_forget(j);
+    job_write(j, model, "config.json", "{\"a\": }");
+    refused(j, j->out, false, "config.json:1:7: ");
+    job_forget(j);
+    job_write(j, model, "config.json", "[1]");
+    refused(j, j->out, false, "config.json: must hold an object");
+    check_nothing(j, j->out);
+    job_end(j);
+}
+
+static void test_schemes_without_a_format(void)
+{
+    static const struct {
+        const char *pipeline, *what;
+    } rows[] = {
+        {"quant-linear{weights={type=f8e5m2, granularity=channel}}",
+            "compressed-tensors stores no f8e5m2 weights"},
+        {"quant-fp8-attn{type=e5m2}", "has no scale yet"}, /* data comes first */
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        PREPARE(rows[i].pipeline, NULL);
+        refused(j, j->out, false, rows[i].what);
+        check_nothing(j, j->out);
+        job_end(j);
+    }
+}
+
+/* Queries that stay as they are have no place in a config group of attention. */
+static void test_half_quantized_attention(void)
+{
+    PREPARE("quant-fp8-attn{granularity=head, q=false}", NULL);
+    job_settle_all(j, job_path(j, "tests/data/goldens/attn_fp8_head_static/small.golden"));
+    refused(j, j->out, false, "model.layers.0.self_attn: a scheme of attention quantizes q, k and v");
+    check_nothing(j, j->out);
+    job_end(j);
+}
+
+/* Layers left out: said, and listed under ignore. */
+static void test_skipped_layers(void)
+{
+    PREPARE("quant-fp8-attn{granularity=head, ignore=[\"model.layers.0.self_attn\"]}", NULL);
+    job_settle_all(j, job_path(j, "tests/data/goldens/attn_fp8_head_static/small.golden"));
+    CHECK_INT(job_export(j, j->out, false, 0), QC_OK);
+    CHECK(job_said(
+        j, "warning: model.layers.0.self_attn: not quantized, but the checkpoint's kv_cache_scheme"));
+    CHECK(strstr(job_text(j, j->out, "config.json"),
+              "\"ignore\": [\n      \"model.layers.0.self_attn\"\n    ]") != NULL);
+    job_end(j);
+}
+
+static void test_side_files(void)
+{
+    const char *model = "";
+    PREPARE(fp8, &model);
+    job_write(j, model, "modeling_x.py", "pass\n");
+    job_write(j, model, "chat_template.jinja", "{{ x }}");
+    job_write(j, model, "preprocessor_config.json", "{}");
+    job_write(j, model, "other.safetensors", "junk");
+    job_write(j, model, "model.gguf", "junk");
+    job_write(j, model, "pytorch_model.bin", "junk");
+    job_write(j, model, "pytorch_model.bin.index.json", "{}");
+    job_write(j, model, "notes.txt", "mine");
+    const char *templates = qc_path_join(&j->arena, model, "additional_chat_templates");
+    CHECK_INT(mkdir(templates, 0777), 0);
+    job_write(j, templates, "tool.jinja", "{{ tool }}");
+    CHECK_INT(mkdir(qc_path_join(&j->arena, model, "original"), 0777), 0);
+    CHECK_INT(unlink(qc_path_join(&j->arena, model, "LICENSE")), 0);
+    CHECK_INT(symlink("modeling_x.py", qc_path_join(&j->arena, model, "LICENSE")), 0);
+
+    CHECK_INT(job_export(j, j->out, false, 0), QC_OK);
+    static const char *const same[] = {"modeling_x.py", "chat_template.jinja", "preprocessor_config.json",
+        "tokenizer.json", "tokenizer_config.json", "generation_config.json", "LICENSE",
+        "additional_chat_templates/tool.jinja"};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++)
+        CHECK_STR(job_sha256(j, qc_path_join(&j->arena, j->out, same[i])),
+            job_sha256(j, qc_path_join(&j->arena, model, same[i])));
+    CHECK(job_said(j, "model.gguf, notes.txt, original/, other.safetensors, pytorch_model.bin, "
+                      "pytorch_model.bin.index.json"));
+    char **names;
+    size_t count;
+    CHECK_INT(qc_list_directory(&j->diag, &j->arena, j->out, &names, &count), QC_OK);
+    CHECK_INT(count, 3 + sizeof same / sizeof *same);
+    struct stat info;
+    CHECK_INT(lstat(qc_path_join(&j->arena, j->out, "LICENSE"), &info), 0);
+    CHECK(S_ISREG(info.st_mode));
+    job_end(j);
+}
+
+/* A path that a shell would take apart is quoted in the command. */
+static void test_command_is_quoted(void)
+{
+    PREPARE(fp8, NULL);
+    const char *out = qc_path_join(&j->arena, j->directory, "my model's");
+    CHECK_INT(job_export(j, out, false, 0), QC_OK);
+    CHECK(j->serve && strstr(j->serve, "/my model'\\''s'") != NULL);
+    CHECK(j->serve && strncmp(j->serve, "vllm serve '", 12) == 0);
+    job_end(j);
+}
+
+int main(void)
+{
+    signal(SIGXFSZ, SIG_IGN);
+    RUN(test_output_exists);
+    RUN(test_output_is_no_checkpoint);
+    RUN(test_output_is_the_source);
+    RUN(test_interrupted_run);
+    RUN(test_no_place);
+    RUN(test_disk_full);
+    RUN(test_no_statistics);
+    RUN(test_observers_left);
+    RUN(test_not_finite);
+    RUN(test_another_source);
+    RUN(test_another_header);
+    RUN(test_bad_config);
+    RUN(test_schemes_without_a_format);
+    RUN(test_half_quantized_attention);
+    RUN(test_skipped_layers);
+    RUN(test_side_files);
+    RUN(test_command_is_quoted);
+    return check_done();
+}

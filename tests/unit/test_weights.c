@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_weights.c - weight expressions: what is one, their values row by row against values worked out here, and what
+ * is wrong with a source.
+ */
+#include "tests/unit/check.h"
+#include "tests/unit/messages.h"
+
+#include <unistd.h>
+
+#include "ir/dtype/codec.h"
+#include "ir/support/io.h"
+#include "runtime/weights.h"
+
+enum { ROWS = 7, COLUMNS = 5 };
+
+/* A source of three tensors in a directory of its own, and IR text over it. */
+typedef struct fixture {
+    qc_arena arena;
+    qc_diag diag;
+    messages m;
+    qc_ctx *ctx;
+    qc_module *module;
+    qc_weights *weights;
+    char directory[32];
+    uint16_t w[ROWS * COLUMNS]; /* bf16 */
+} fixture;
+
+static void write_source(fixture *f, uint16_t first)
+{
+    static const int64_t w_shape[] = {ROWS, COLUMNS}, codes_shape[] = {2, 4}, v_shape[] = {COLUMNS};
+    static const float v[COLUMNS] = {1, 2, 3, 4, 5};
+    static const uint8_t codes[] = {0x38, 0x40, 0xb8, 0x00, 0x7e, 0xfe, 0x01, 0x80};
+    for (int i = 0; i < ROWS * COLUMNS; i++)
+        f->w[i] = qc_bf16_from_f32((float)(i * i % 37 - 18) * 0.37f + (i == 12 ? 40.0f : 0.0f));
+    if (first)
+        f->w[0] = first;
+    memset(f->w + 3 * COLUMNS, 0, COLUMNS * 2); /* a row of zeros */
+    qc_st_out outs[] = {
+        {.name = "w", .dtype = "BF16", .rank = 2, .shape = w_shape, .user = f->w},
+        {.name = "v", .dtype = "F32", .rank = 1, .shape = v_shape, .user = (void *)(uintptr_t)v},
+        {.name = "codes",
+            .dtype = "F8_E4M3",
+            .rank = 2,
+            .shape = codes_shape,
+            .user = (void *)(uintptr_t)codes},
+    };
+    char *header;
+    size_t header_bytes;
+    CHECK_INT(qc_st_layout(&f->diag, &f->arena, outs, 3, false, &header, &header_bytes), QC_OK);
+    qc_str file;
+    qc_str_init(&file, &f->arena);
+    qc_str_add_bytes(&file, header, header_bytes);
+    for (int i = 0; i < 3; i++)
+        qc_str_add_bytes(&file, outs[i].user, (size_t)outs[i].size_bytes);
+    CHECK_INT(qc_write_file(&f->diag, qc_path_join(&f->arena, f->directory, "model.safetensors"), file.data,
+                  file.length),
+        QC_OK);
+    qc_str_fini(&file);
+}
+
+static fixture *begin(uint16_t first)
+{
+    fixture *f = calloc(1, sizeof *f);
+    if (!f)
+        return NULL;
+    snprintf(f->directory, sizeof f->directory, "qc-test-weights-XXXXXX");
+    if (!mkdtemp(f->directory)) {
+        free(f);
+        return NULL;
+    }
+    qc_arena_init(&f->arena, NULL);
+    qc_diag_init(&f->diag, &f->arena, keep_message, &f->m);
+    f->ctx = qc_ctx_create(NULL, keep_message, &f->m);
+    write_source(f, first);
+    return f;
+}
+
+static void end(fixture *f)
+{
+    qc_weights_close(f->weights);
+    if (f->module)
+        qc_module_destroy(f->module);
+    qc_ctx_destroy(f->ctx);
+    CHECK_INT(qc_remove_tree(&f->diag, f->directory), QC_OK);
+    qc_arena_fini(&f->arena);
+    free(f);
+}
+
+#define BEGIN(first)                                                                                         \
+    fixture *f = begin(first);                                                                               \
+    if (!f)                                                                                                  \
+    SKIP("no directory can be made here")
+
+static const char symbols[] =
+    "dim B\n"
+    "module \"\" Root\n"
+    "scheme @row {arith = ct_cpu, input = {dynamic, granularity = token, symmetric, type = f8e4m3}, targets "
+    "= [\"Linear\"],"
+    " weights = {granularity = channel, observer = memoryless_minmax, symmetric, type = f8e4m3}}\n"
+    "scheme @all {arith = ct_cpu, targets = [\"Linear\"], weights = {granularity = tensor, observer = "
+    "memoryless_minmax,"
+    " symmetric, type = i8}}\n";
+
+/* Parses a function with the body and gives the value that it returns. */
+static const qc_value *parse(fixture *f, const char *body)
+{
+    const char *text = qc_arena_printf(
+        &f->arena, "qc 1\n%sfunc @main(%%x: bf16[B, 5]) -> bf16[B, 5] {\n%s  return %%y\n}\n", symbols, body);
+    f->module = qc_module_parse(f->ctx, "test.qc", text, strlen(text));
+    CHECK(f->module != NULL);
+    if (!f->module) {
+        printf("# %s\n", f->m.last);
+        return NULL;
+    }
+    if (!f->weights)
+        f->weights = qc_weights_open(f->ctx, f->module, f->directory);
+    CHECK(f->weights != NULL);
+    return qc_func_result(qc_module_first_func(f->module), 0);
+}
+
+static float w_at(const fixture *f, int row, int column)
+{
+    return qc_bf16_to_f32(f->w[row * COLUMNS + column]);
+}
+
+static float round_bf16(float x)
+{
+    return qc_bf16_to_f32(qc_bf16_from_f32(x));
+}
+
+/* Scale of a row as compressed-tensors has it: amax / 448, each number in bf16; a zero scale is 2^-7 ... of bf16. */
+static float row_scale(const fixture *f, int row)
+{
+    float amax = 0;
+    for (int i = 0; i < COLUMNS; i++)
+        amax = fabsf(w_at(f, row, i)) > amax ? fabsf(w_at(f, row, i)) : amax;
+    return round_bf16(amax / 448.0f);
+}
+
+static void test_what_is_one(void)
+{
+    BEGIN(0);
+    const qc_value *y =
+        parse(f, "  %w = weight \"w\" : bf16[7, 5]\n  %c = cast %w {to = f32}\n  %m = mul %c, %c\n"
+                 "  %y = linear %x, %w : bf16[B, 7]\n");
+    qc_op *op = y ? qc_func_first_op(qc_module_first_func(f->module)) : NULL;
+    for (int i = 0; op; op = qc_op_next(op), i++)
+        CHECK_INT(qc_value_is_weight_expression(qc_op_result(op, 0)), i < 3);
+    if (y) {
+        CHECK(!qc_value_is_weight_expression(qc_func_argument(qc_module_first_func(f->module), 0)));
+        unsigned char buffer[512];
+        CHECK_INT(qc_weights_evaluate(f->weights, y, buffer), QC_ERROR);
+        CHECK(said(&f->m, "is no weight expression"));
+    }
+    end(f);
+}
+
+static void test_conversion(void)
+{
+    BEGIN(0);
+    const qc_value *y = parse(f, "  %y = weight \"w\" : f32[7, 5]\n");
+    float values[ROWS * COLUMNS];
+    size_t bytes = 0;
+    if (y) {
+        CHECK(qc_value_size_bytes(f->ctx, y, &bytes));
+        CHECK_INT(bytes, sizeof values);
+        CHECK_INT(qc_weights_evaluate(f->weights, y, values), QC_OK);
+        for (int i = 0; i < ROWS * COLUMNS; i++)
+            CHECK(values[i] == qc_bf16_to_f32(f->w[i]));
+    }
+    end(f);
+}
+
+static void test_channel_codes(void)
+{
+    BEGIN(0);
+    const qc_value *y = parse(f, "  %w = weight \"w\" : bf16[7, 5]\n"
+                                 "  %s = qparams %w {arg = weights, scheme = @row} : bf16[7, 1]\n"
+                                 "  %y = quantize %w, %s {arg = weights, scheme = @row} : f8e4m3[7, 5]\n");
+    uint8_t codes[ROWS * COLUMNS], part[2 * COLUMNS];
+    uint16_t scales[ROWS];
+    qc_weight_stream *s = y ? qc_weight_stream_open(f->weights, y) : NULL;
+    CHECK(s != NULL);
+    if (s) {
+        CHECK_INT(qc_weight_stream_rows(s), ROWS);
+        CHECK_INT(qc_weight_stream_row_elems(s), COLUMNS);
+        CHECK_INT(qc_weight_stream_read(s, 0, ROWS, codes, scales), QC_OK);
+        CHECK_INT(qc_weight_stream_read(s, 4, 2, part, NULL), QC_OK);
+        CHECK(memcmp(part, codes + 4 * COLUMNS, sizeof part) == 0);
+        for (int r = 0; r < ROWS; r++) {
+            float scale = qc_bf16_to_f32(scales[r]);
+            if (r == 3) {
+                CHECK(scale > 0);
+                for (int i = 0; i < COLUMNS; i++)
+                    CHECK_INT(codes[r * COLUMNS + i], 0);
+                continue;
+            }
+            CHECK(scale == row_scale(f, r));
+            for (int i = 0; i < COLUMNS; i++) {
+                float quotient = round_bf16(w_at(f, r, i) / scale);
+                float code = qc_f8e4m3_to_f32(codes[r * COLUMNS + i]);
+                float clamped = quotient > 448 ? 448 : quotient < -448 ? -448 : quotient;
+                CHECK(fabsf(code - clamped) <= fabsf(clamped) / 16 + 0.001f);
+            }
+        }
+        qc_weight_stream_close(s);
+    }
+    /* the scales by themselves */
+    uint16_t alone[ROWS];
+    if (y) {
+        CHECK_INT(qc_weights_evaluate(f->weights, qc_op_operand(qc_value_op(y), 1), alone), QC_OK);
+        CHECK(memcmp(alone, scales, sizeof alone) == 0);
+    }
+    end(f);
+}
+
+static void test_there_and_back(void)
+{
+    BEGIN(0);
+    const qc_value *y = parse(f, "  %w = weight \"w\" : bf16[7, 5]\n"
+                                 "  %s = qparams %w {arg = weights, scheme = @row} : bf16[7, 1]\n"
+                                 "  %c = quantize %w, %s {arg = weights, scheme = @row} : f8e4m3[7, 5]\n"
+                                 "  %y = dequantize %c, %s {to = bf16} : bf16[7, 5]\n");
+    uint8_t codes[ROWS * COLUMNS];
+    uint16_t values[ROWS * COLUMNS], scales[ROWS];
+    if (y) {
+        const qc_op *op = qc_value_op(y);
+        CHECK_INT(qc_weights_evaluate(f->weights, y, values), QC_OK);
+        CHECK_INT(qc_weights_evaluate(f->weights, qc_op_operand(op, 0), codes), QC_OK);
+        CHECK_INT(qc_weights_evaluate(f->weights, qc_op_operand(op, 1), scales), QC_OK);
+        for (int i = 0; i < ROWS * COLUMNS; i++)
+            CHECK(qc_bf16_to_f32(values[i]) ==
+                  round_bf16(qc_f8e4m3_to_f32(codes[i]) * qc_bf16_to_f32(scales[i / COLUMNS])));
+    }
+    end(f);
+}
+
+static void test_tensor_codes(void)
+{
+    BEGIN(0);
+    const qc_value *y = parse(f, "  %w = weight \"w\" : bf16[7, 5]\n"
+                                 "  %s = qparams %w {arg = weights, scheme = @all} : bf16[1]\n"
+                                 "  %y = quantize %w, %s {arg = weights, scheme = @all} : i8[7, 5]\n");
+    int8_t codes[ROWS * COLUMNS];
+    uint16_t stored;
+    float amax = 0;
+    for (int i = 0; i < ROWS * COLUMNS; i++)
+        amax = fabsf(qc_bf16_to_f32(f->w[i])) > amax ? fabsf(qc_bf16_to_f32(f->w[i])) : amax;
+    if (y) {
+        CHECK_INT(qc_weights_evaluate(f->weights, y, codes), QC_OK);
+        CHECK_INT(qc_weights_evaluate(f->weights, qc_op_operand(qc_value_op(y), 1), &stored), QC_OK);
+        float scale = qc_bf16_to_f32(stored);
+        CHECK(scale == round_bf16(amax / 127.5f));
+        for (int i = 0; i < ROWS * COLUMNS; i++) {
+            float q = rintf(round_bf16(qc_bf16_to_f32(f->w[i]) / scale));
+            CHECK_INT(codes[i], (int)(q > 127 ? 127 : q < -128 ? -128 : q));
+        }
+    }
+    end(f);
+}
+
+/* Operations that do not go row by row take the reference semantics. */
+static void test_other_operations(void)
+{
+    BEGIN(0);
+    const qc_value *y = parse(f, "  %w = weight \"w\" : f32[7, 5]\n  %v = weight \"v\" : f32[5]\n"
+                                 "  %m = mul %w, %v : f32[7, 5]\n"
+                                 "  %t = transpose %m {perm = [1, 0]} : f32[5, 7]\n"
+                                 "  %s = slice %t {axis = 0, start = 1, stop = 3} : f32[2, 7]\n"
+                                 "  %y = cast %s {to = bf16} : bf16[2, 7]\n");
+    uint16_t values[2 * ROWS];
+    if (y) {
+        CHECK_INT(qc_weights_evaluate(f->weights, y, values), QC_OK);
+        for (int i = 0; i < 2 * ROWS; i++)
+            CHECK_INT(values[i], qc_bf16_from_f32(w_at(f, i % ROWS, 1 + i / ROWS) * (float)(2 + i / ROWS)));
+    }
+    end(f);
+}
+
+static void test_stored_codes(void)
+{
+    BEGIN(0);
+    const qc_value *y = parse(f, "  %c = weight \"codes\" : f8e4m3[2, 4]\n"
+                                 "  %s = const [0.5, 2.0] : bf16[2, 1]\n"
+                                 "  %y = dequantize %c, %s {to = bf16} : bf16[2, 4]\n");
+    static const float expected[] = {0.5f, 1, -0.5f, 0, 896, -896, 0.00390625f, -0.0f};
+    uint16_t values[8];
+    if (y) {
+        CHECK_INT(qc_weights_evaluate(f->weights, y, values), QC_OK);
+        for (int i = 0; i < 8; i++)
+            CHECK(qc_bf16_to_f32(values[i]) == expected[i]);
+    }
+    end(f);
+}
+
+static void check_fails(const char *body, uint16_t first, const char *what)
+{
+    BEGIN(first);
+    const qc_value *y = parse(f, body);
+    unsigned char buffer[1024];
+    if (y) {
+        CHECK_INT(qc_weights_evaluate(f->weights, y, buffer), QC_ERROR);
+        CHECK(said(&f->m, what));
+    }
+    end(f);
+}
+
+static void test_errors(void)
+{
+    check_fails("  %y = weight \"missing\" : bf16[7, 5]\n", 0, "there is no tensor missing");
+    check_fails("  %y = weight \"w\" : bf16[5, 7]\n", 0, "w: has another shape in qc-test-weights-");
+    check_fails("  %y = weight \"w\" : f16[7, 5]\n", 0,
+        "w: is stored as BF16, which does not convert exactly to the IR's f16");
+    check_fails("  %y = weight \"v\" : bf16[5]\n", 0, "v: is stored as F32, which does not convert exactly");
+    check_fails("  %y = weight \"w\" : bf16[7, 5]\n", 0x7f80, "w: holds a NaN or an infinity (element 0)");
+    check_fails("  %y = weight \"w\" : f32[7, 5]\n", 0xffc1, "w: holds a NaN or an infinity (element 0)");
+}
+
+static void test_no_source(void)
+{
+    BEGIN(0);
+    const char *text = "qc 1\nfunc @main(%x: bf16[5]) -> bf16[5] {\n  return %x\n}\n";
+    f->module = qc_module_parse(f->ctx, "test.qc", text, strlen(text));
+    CHECK(f->module != NULL);
+    if (f->module) {
+        CHECK(qc_weights_open(f->ctx, f->module, NULL) == NULL);
+        CHECK(said(&f->m, "give it with --source=DIR"));
+        CHECK(qc_weights_open(f->ctx, f->module, "no-such-directory") == NULL);
+        CHECK(said(&f->m, "no-such-directory"));
+        qc_module_add_shard(f->module, "model-00001-of-00002.safetensors", 1, "00");
+        qc_weights *w = qc_weights_open(f->ctx, f->module, f->directory);
+        CHECK(w == NULL);
+    }
+    end(f);
+}
+
+int main(void)
+{
+    RUN(test_what_is_one);
+    RUN(test_conversion);
+    RUN(test_channel_codes);
+    RUN(test_there_and_back);
+    RUN(test_tensor_codes);
+    RUN(test_other_operations);
+    RUN(test_stored_codes);
+    RUN(test_errors);
+    RUN(test_no_source);
+    return check_done();
+}
