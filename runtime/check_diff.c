@@ -114,6 +114,7 @@ qc_status check_diff_config(check_diff *d)
     const qc_json *x = read_json(d, a), *y = x ? read_json(d, b) : NULL;
     if (!y)
         return QC_ERROR;
+    d->has_config = true;
     compare_json(d, "", x, y);
     return QC_OK;
 }
@@ -337,13 +338,18 @@ static void add_report(check_diff *d, qc_str *out)
             out, "%zu %s\n", d->differences.count, d->differences.count == 1 ? "difference" : "differences");
         return;
     }
+    const char *comma = "";
     qc_str_add(out, "equal:");
-    if (d->options->tensors)
-        qc_str_addf(out, " %zu tensors", d->tensor_count);
-    if (d->options->config)
-        qc_str_addf(out, "%s config.json", d->options->tensors ? "," : "");
+    if (d->options->tensors) {
+        qc_str_addf(out, " %zu %s", d->tensor_count, d->tensor_count == 1 ? "tensor" : "tensors");
+        comma = ",";
+    }
+    if (d->has_config) {
+        qc_str_addf(out, "%s config.json", comma);
+        comma = ",";
+    }
     if (d->options->files)
-        qc_str_addf(out, "%s %zu files", d->options->tensors || d->options->config ? "," : "", d->file_count);
+        qc_str_addf(out, "%s %zu %s", comma, d->file_count, d->file_count == 1 ? "file" : "files");
     qc_str_add_char(out, '\n');
 }
 

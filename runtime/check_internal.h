@@ -32,6 +32,7 @@ typedef struct check_diff {
     check_side a, b;
     QC_VEC(check_difference) differences;
     size_t tensor_count, file_count; /* compared */
+    bool has_config;
     uint64_t done_bytes, total_bytes;
 } check_diff;
 

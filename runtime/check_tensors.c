@@ -110,8 +110,8 @@ static void report_tally(check_diff *d, const qc_st_tensor *t, qc_dtype dtype, c
     if (sum->nans)
         how = qc_arena_printf(d->arena, "%s, %" PRIu64 " are NaN on one side only", how, sum->nans);
     check_differ(d, "tensor", t->name,
-        "%" PRIu64 " of %" PRIu64 " elements differ, %s; first at %s: %.9g != %.9g", sum->differing, count, how,
-        index_text(d, t, sum->first), sum->a, sum->b);
+        "%" PRIu64 " of %" PRIu64 " elements differ, %s; first at %s: %.9g != %.9g", sum->differing, count,
+        how, index_text(d, t, sum->first), sum->a, sum->b);
 }
 
 /* Bytes of two tensors of one type and shape. */

@@ -105,8 +105,12 @@ static const char symbols[] =
 /* Parses a function with the body and gives the value that it returns. */
 static const qc_value *parse(fixture *f, const char *body)
 {
+    size_t at = strlen(body) - 1;
+    while (at > 0 && strncmp(body + at, " : ", 3) != 0)
+        at--;
+    const char *type = qc_arena_strndup(&f->arena, body + at + 3, strlen(body) - at - 4);
     const char *text = qc_arena_printf(
-        &f->arena, "qc 1\n%sfunc @main(%%x: bf16[B, 5]) -> bf16[B, 5] {\n%s  return %%y\n}\n", symbols, body);
+        &f->arena, "qc 1\n%sfunc @main(%%x: bf16[B, 5]) -> %s {\n%s  return %%y\n}\n", symbols, type, body);
     f->module = qc_module_parse(f->ctx, "test.qc", text, strlen(text));
     CHECK(f->module != NULL);
     if (!f->module) {
@@ -129,7 +133,7 @@ static float round_bf16(float x)
     return qc_bf16_to_f32(qc_bf16_from_f32(x));
 }
 
-/* Scale of a row as compressed-tensors has it: amax / 448, each number in bf16; a zero scale is 2^-7 ... of bf16. */
+/* Scale of a row as compressed-tensors has it: amax / 448, rounded to bf16. */
 static float row_scale(const fixture *f, int row)
 {
     float amax = 0;

@@ -1,0 +1,67 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# qc-check as a user meets it: listing, comparing, exit statuses, what it says of bad input.
+. "$(dirname "$0")/tap.sh"
+check=$QC_BIN/qc-check
+goldens=$QC_SOURCE_ROOT/tests/data/goldens
+
+# ---- listing ----
+mkdir "$work/m"
+cp "$model/config.json" "$model/model.safetensors" "$model/tokenizer.json" "$work/m"
+passes "lists a checkpoint" "$check" "$work/m"
+check "with every tensor" grep -Eq '^model\.layers\.4\.mlp\.up_proj\.weight +BF16 +\[172, 64\] +22016$' "$work/out"
+check "its sum" grep -q '^47 tensors in 1 file, 520064 bytes: BF16 520064$' "$work/out"
+check "and that it is not quantized" grep -q '^quantization: none$' "$work/out"
+passes "lists one file" "$check" "$work/m/model.safetensors"
+passes "lists as JSON" "$check" "$work/m" --json
+check "with the same tensors" sh -c "[ \$(grep -c '\"dtype\"' '$work/out') -eq 47 ]"
+
+# ---- comparing ----
+cp -r "$work/m" "$work/n"
+passes "a checkpoint equals its copy" "$check" --diff "$work/m" "$work/n"
+check "and says so" grep -q '^equal: 47 tensors, config.json, 3 files$' "$work/out"
+check "with nothing on stderr" test ! -s "$work/err"
+printf '\200\077' | dd of="$work/n/model.safetensors" bs=1 seek=400000 conv=notrunc 2>"$work/dd"
+sed -i 's/"vocab_size": 512/"vocab_size": 513/' "$work/n/config.json"
+echo >>"$work/n/tokenizer.json"
+check "a difference is exit status 1" run 1 "$check" --diff "$work/m" "$work/n"
+check "names the tensor" grep -q '^tensor model\.[a-z0-9_.]*: 1 of [0-9]* elements differ, by at most [0-9]* ulp; first at \[' "$work/out"
+check "names the value" grep -q '^config vocab_size: 512 != 513$' "$work/out"
+check "names the file" grep -q '^file tokenizer.json: ' "$work/out"
+check "counts them" grep -q '^4 differences$' "$work/out"
+check "--only=config" run 1 "$check" --diff "$work/m" "$work/n" --only=config
+check "compares nothing else" sh -c "[ \$(wc -l <'$work/out') -eq 2 ]"
+check "--only=tensors,files" run 1 "$check" --diff --only=tensors,files "$work/m" "$work/n"
+check "leaves config values alone" sh -c "! grep -q '^config' '$work/out'"
+check "--json" run 1 "$check" --diff "$work/m" "$work/n" --json
+check "has the differences" grep -q '"name": "vocab_size"' "$work/out"
+check "a golden in place of B" run 1 "$check" --diff "$work/m" "$goldens/kv_fp8_tensor" --only=tensors,config
+check "names what is missing" grep -q '^tensor model.layers.0.self_attn.k_scale: only in ' "$work/out"
+check "by name and nothing else" sh -c "! grep -q 'elements differ' '$work/out'"
+
+# ---- bad input ----
+fails "no directory" 2 "one checkpoint is expected" "$check"
+fails "two directories without --diff" 2 "one checkpoint is expected" "$check" a b
+fails "one directory with --diff" 2 "--diff takes two directories" "$check" --diff "$work/m"
+fails "unknown option" 2 "did you mean --diff?" "$check" --dif a b
+fails "a part that is none" 2 "tensors,config,files" "$check" --diff a b --only=tensor
+fails "--only without --diff" 2 "--only goes with --diff" "$check" a --only=config
+fails "a value for a flag" 2 "--json takes no value" "$check" a --json=1
+fails "a word that is none" 2 "auto|never|always" "$check" a --progress=yes
+fails "missing directory" 1 "no-such-checkpoint: " "$check" no-such-checkpoint
+fails "missing second directory" 1 "no-such-checkpoint: is no directory" "$check" --diff "$work/m" no-such-checkpoint
+fails "a golden first" 1 "a golden is the second of the two" "$check" --diff "$goldens/kv_fp8_tensor" "$work/m"
+head -c 1000 "$model/model.safetensors" >"$work/n/model.safetensors"
+fails "a file cut short" 1 "model.safetensors: " "$check" "$work/n"
+echo '{' >"$work/m/config.json"
+fails "a broken config.json" 1 "config.json:2:1: " "$check" "$work/m"
+passes "help" "$check" --help
+check "names each option" sh -c "for o in diff only json progress help version; do grep -q -- \"--\$o\" '$work/out' || exit 1; done"
+passes "version" "$check" --version
+check "is one line" grep -Eq '^qc-check [0-9]+\.[0-9]+\.[0-9]+$' "$work/out"
+if [ -c /dev/full ]; then
+    "$check" --help >/dev/full 2>"$work/err"
+    check "a full disk behind stdout is exit status 1" test $? -eq 1
+    check "and is said" grep -q 'qc-check: error: standard output: ' "$work/err"
+fi
+finish
