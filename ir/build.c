@@ -77,13 +77,27 @@ void qc_make_operand(qc_builder *b, const char *name, qc_value *value)
     int slot = qc_op_operand_slot(b->info, name);
     if (slot < 0)
         fail(b, "no operand is named", name);
+    else if (b->info->operands[slot].variadic)
+        qc_make_variadic(b, value);
     else
         b->operands.items[slot] = value;
 }
 
+static bool is_variadic(const qc_op_info *info)
+{
+    return info->operand_count && info->operands[info->operand_count - 1].variadic;
+}
+
 void qc_make_variadic(qc_builder *b, qc_value *value)
 {
-    QC_PUSH(&b->func->module->arena, &b->variadic, value);
+    if (!b->info)
+        return;
+    if (!is_variadic(b->info))
+        fail(b, "it has no variadic operand; one too many is", value && value->hint ? value->hint : "");
+    else if (!value)
+        fail(b, "missing operand", b->info->operands[b->info->operand_count - 1].name);
+    else
+        QC_PUSH(&b->func->module->arena, &b->variadic, value);
 }
 
 void qc_make_attr(qc_builder *b, const char *name, const qc_attr *value)
@@ -93,6 +107,12 @@ void qc_make_attr(qc_builder *b, const char *name, const qc_attr *value)
     int slot = qc_op_attr_slot(b->info, name);
     if (slot < 0) {
         fail(b, "no attribute is named", name);
+        return;
+    }
+    if (!qc_attr_fits(b->info, slot, value)) {
+        if (!b->failed)
+            qc_attr_check(&b->func->module->ctx->diag, where_of(b), b->info, slot, value);
+        b->failed = true;
         return;
     }
     const qc_attr *standard = qc_op_default_attr(b->func->module->ctx, b->info, (size_t)slot);
@@ -134,10 +154,13 @@ void qc_make_attr_symbol(qc_builder *b, const char *name, const char *symbol)
 
 void qc_make_type(qc_builder *b, const qc_type *type)
 {
-    if (type)
-        QC_PUSH(&b->func->module->arena, &b->types, type);
-    else if (!b->failed)
+    if (!type)
         b->failed = true; /* making the type reported why */
+    else if (b->info &&
+             (!(b->info->traits & QC_TRAIT_TYPED) || b->types.count == (size_t)b->info->result_count))
+        fail(b, "its result type is inferred, not", type->text);
+    else
+        QC_PUSH(&b->func->module->arena, &b->types, type);
 }
 
 /* A value of no type that is not in the function: passes may hand it on after a failure. */
@@ -148,39 +171,44 @@ static qc_value *poison(qc_builder *b)
     return value;
 }
 
-static bool operands_complete(qc_builder *b)
+static bool parts_complete(qc_builder *b)
 {
     for (int i = 0; i < b->info->operand_count; i++) {
         const qc_operand_info *o = &b->info->operands[i];
-        if (o->variadic || o->optional)
-            continue;
-        if (!b->operands.items[i])
+        const qc_value *value = b->operands.items[i];
+        if (value && !value->type)
+            b->failed = true; /* poison: reported when it was made */
+        else if (!value && !o->variadic && !o->optional)
             fail(b, "missing operand", o->name);
-        else if (!b->operands.items[i]->type)
-            b->failed = true; /* poison */
     }
+    for (size_t i = 0; i < b->variadic.count; i++)
+        b->failed = b->failed || !b->variadic.items[i]->type;
     for (int i = 0; i < b->info->attr_count; i++)
         if (b->info->attrs[i].required && !b->attrs[i])
             fail(b, "missing attribute", b->info->attrs[i].name);
+    if (b->before && !b->before->linked)
+        fail(b, "the op at the cursor was erased:", b->before->info->name);
     return !b->failed;
 }
 
 qc_value *qc_make_end(qc_builder *b, const char *hint)
 {
-    if (b->failed || !b->info || !operands_complete(b))
+    if (!b->info)
+        fail(b, "nothing to end after", b->last ? b->last->info->name : "the beginning");
+    if (b->failed || !parts_complete(b))
         return poison(b);
     const qc_op_info *info = b->info;
-    bool variadic = info->operand_count && info->operands[info->operand_count - 1].variadic;
+    bool variadic = is_variadic(info);
+    b->info = NULL; /* every op is begun by qc_make */
     size_t fixed = (size_t)info->operand_count - variadic;
     qc_op *op = qc_op_create(b->func, info, fixed + (variadic ? b->variadic.count : 0));
     op->node = b->node;
     for (size_t i = 0; i < op->operand_count; i++)
         qc_op_set_operand(op, i, i < fixed ? b->operands.items[i] : b->variadic.items[i - fixed]);
     memcpy(op->attrs, b->attrs, (size_t)info->attr_count * sizeof *op->attrs);
-    const qc_type *types[4] = {0};
-    if (info->traits & QC_TRAIT_TYPED)
-        for (size_t i = 0; i < b->types.count && i < 4; i++)
-            types[i] = b->types.items[i];
+    const qc_type *types[QC_MAX_RESULTS] = {0};
+    for (size_t i = 0; i < b->types.count; i++)
+        types[i] = b->types.items[i];
     if (qc_op_infer(op, where_of(b), types) != QC_OK) {
         b->failed = true;
         qc_op_erase(op);

@@ -19,6 +19,7 @@ qc_ctx *qc_ctx_create(qc_out_of_memory_fn out_of_memory, qc_diagnostic_fn diagno
     qc_map_init(&ctx->strings, &ctx->arena);
     qc_map_init(&ctx->dims, &ctx->arena);
     qc_map_init(&ctx->types, &ctx->arena);
+    qc_map_init(&ctx->attrs, &ctx->arena);
     qc_map_init(&ctx->type_texts, &ctx->arena);
     qc_map_init(&ctx->ops, &ctx->arena);
     qc_map_init(&ctx->patterns, &ctx->arena);
@@ -84,11 +85,14 @@ const char *qc_intern(qc_ctx *ctx, const char *text, size_t length)
     if (entry)
         return entry->key;
     qc_map_set_n(&ctx->strings, text, length, NULL);
-    return qc_map_find_n(&ctx->strings, text, length)->key;
+    return ctx->strings.entries[ctx->strings.count - 1].key; /* entries keep their order */
 }
 
 /* ---- dimensions
  * ---------------------------------------------------------------------------------------------- */
+
+/* More than a shape ever needs; products of sums written by hand stop here instead of exploding. */
+enum { MAX_TERMS = 64, MAX_ATOMS = 16 };
 
 static void term_print(qc_str *out, const qc_dim_term *term, bool first)
 {
@@ -107,6 +111,26 @@ static void term_print(qc_str *out, const qc_dim_term *term, bool first)
     }
 }
 
+static qc_dim *dim_new(qc_ctx *ctx, const qc_dim_term *terms, uint32_t count, const qc_str *text)
+{
+    qc_dim *dim = QC_NEW(&ctx->arena, qc_dim);
+    qc_dim_term *copy = QC_NEW_ARRAY(&ctx->arena, qc_dim_term, count + 1);
+    for (uint32_t i = 0; i < count; i++) {
+        copy[i] = terms[i];
+        copy[i].atoms = QC_NEW_ARRAY(&ctx->arena, const qc_dim_atom *, terms[i].atom_count);
+        for (uint32_t j = 0; j < terms[i].atom_count; j++)
+            copy[i].atoms[j] = terms[i].atoms[j];
+    }
+    dim->ctx = ctx;
+    dim->term_count = count;
+    dim->terms = copy;
+    dim->is_int = count == 0 || (count == 1 && terms[0].atom_count == 0);
+    dim->value = count ? terms[0].coefficient : 0;
+    qc_map_set_n(&ctx->dims, text->data, text->length, dim);
+    dim->text = ctx->dims.entries[ctx->dims.count - 1].key;
+    return dim;
+}
+
 /* Interns the polynomial whose sorted, merged terms are given. */
 static const qc_dim *dim_intern(qc_ctx *ctx, const qc_dim_term *terms, uint32_t count)
 {
@@ -117,33 +141,26 @@ static const qc_dim *dim_intern(qc_ctx *ctx, const qc_dim_term *terms, uint32_t 
     if (count == 0)
         qc_str_add(&text, "0");
     qc_dim *dim = qc_map_get_n(&ctx->dims, text.data, text.length);
-    if (!dim) {
-        dim = QC_NEW(&ctx->arena, qc_dim);
-        dim->ctx = ctx;
-        dim->term_count = count;
-        qc_dim_term *copy = QC_NEW_ARRAY(&ctx->arena, qc_dim_term, count + 1);
-        memcpy(copy, terms, count * sizeof *terms);
-        dim->terms = copy;
-        dim->is_int = count == 0 || (count == 1 && terms[0].atom_count == 0);
-        dim->value = count ? terms[0].coefficient : 0;
-        qc_map_set_n(&ctx->dims, text.data, text.length, dim);
-        dim->text = qc_map_find_n(&ctx->dims, text.data, text.length)->key;
-    }
+    if (!dim)
+        dim = dim_new(ctx, terms, count, &text);
     qc_str_fini(&text);
     return dim;
 }
 
 const qc_dim *qc_dim_int(qc_ctx *ctx, int64_t value)
 {
+    if (value >= 0 && value < QC_SMALL_DIMS && ctx->small_dims[value])
+        return ctx->small_dims[value];
     qc_dim_term term = {.coefficient = value, .key = ""};
-    return dim_intern(ctx, &term, value != 0);
+    const qc_dim *dim = dim_intern(ctx, &term, value != 0);
+    if (value >= 0 && value < QC_SMALL_DIMS)
+        ctx->small_dims[value] = dim;
+    return dim;
 }
 
 static const qc_dim *dim_from_atom(qc_ctx *ctx, const qc_dim_atom *atom, const char *key)
 {
-    const qc_dim_atom **atoms = QC_NEW_ARRAY(&ctx->arena, const qc_dim_atom *, 1);
-    atoms[0] = atom;
-    qc_dim_term term = {.coefficient = 1, .atom_count = 1, .atoms = atoms, .key = key};
+    qc_dim_term term = {.coefficient = 1, .atom_count = 1, .atoms = &atom, .key = key};
     return dim_intern(ctx, &term, 1);
 }
 
@@ -153,8 +170,8 @@ const qc_dim *qc_dim_symbol(qc_ctx *ctx, const char *name)
     if (known)
         return known;
     qc_dim_atom *atom = QC_NEW(&ctx->arena, qc_dim_atom);
-    atom->symbol = qc_intern(ctx, name, strlen(name));
-    return dim_from_atom(ctx, atom, atom->symbol);
+    atom->symbol = atom->text = qc_intern(ctx, name, strlen(name));
+    return dim_from_atom(ctx, atom, atom->text);
 }
 
 /* Terms sort by key, the constant (empty key) last, so that "P + S + 1" reads naturally. */
@@ -165,17 +182,18 @@ static int key_compare(const char *a, const char *b)
     return strcmp(a, b);
 }
 
+/* The least integer counts as overflow: its negative cannot be written as a term. */
 static bool sum_coefficients(int64_t a, int64_t b, int64_t sign, int64_t *out)
 {
     int64_t t;
-    return !__builtin_mul_overflow(b, sign, &t) && !__builtin_add_overflow(a, t, out);
+    return !__builtin_mul_overflow(b, sign, &t) && !__builtin_add_overflow(a, t, out) && *out != INT64_MIN;
 }
 
 static const qc_dim *dim_combine(qc_ctx *ctx, const qc_dim *a, const qc_dim *b, int64_t sign)
 {
     if (!a || !b)
         return NULL;
-    qc_dim_term *terms = QC_NEW_ARRAY(&ctx->arena, qc_dim_term, (size_t)a->term_count + b->term_count + 1);
+    qc_dim_term terms[2 * MAX_TERMS + 1];
     uint32_t i = 0, j = 0, n = 0;
     while (i < a->term_count || j < b->term_count) {
         int order = i == a->term_count   ? 1
@@ -190,7 +208,7 @@ static const qc_dim *dim_combine(qc_ctx *ctx, const qc_dim *a, const qc_dim *b, 
         i += order <= 0;
         j += order >= 0;
     }
-    return dim_intern(ctx, terms, n);
+    return n <= MAX_TERMS ? dim_intern(ctx, terms, n) : NULL;
 }
 
 const qc_dim *qc_dim_add(qc_ctx *ctx, const qc_dim *a, const qc_dim *b)
@@ -203,37 +221,28 @@ const qc_dim *qc_dim_sub(qc_ctx *ctx, const qc_dim *a, const qc_dim *b)
     return dim_combine(ctx, a, b, -1);
 }
 
-static const char *atom_text(qc_ctx *ctx, const qc_dim_atom *atom)
+/* The product of two terms, as a polynomial of one term; NULL when it is too large. */
+static const qc_dim *term_multiply(qc_ctx *ctx, const qc_dim_term *a, const qc_dim_term *b)
 {
-    if (atom->symbol)
-        return atom->symbol;
-    bool simple = atom->dividend->term_count == 1 && atom->dividend->terms[0].coefficient == 1 &&
-                  atom->dividend->terms[0].atom_count == 1;
-    return simple ? qc_arena_printf(
-                        &ctx->arena, "(%s floordiv %lld)", atom->dividend->text, (long long)atom->divisor)
-                  : qc_arena_printf(
-                        &ctx->arena, "((%s) floordiv %lld)", atom->dividend->text, (long long)atom->divisor);
-}
-
-static bool term_multiply(qc_ctx *ctx, const qc_dim_term *a, const qc_dim_term *b, qc_dim_term *out)
-{
-    if (__builtin_mul_overflow(a->coefficient, b->coefficient, &out->coefficient))
-        return false;
-    out->atom_count = a->atom_count + b->atom_count;
-    out->atoms = QC_NEW_ARRAY(&ctx->arena, const qc_dim_atom *, out->atom_count + 1);
+    const qc_dim_atom *atoms[MAX_ATOMS];
+    qc_dim_term out = {.atom_count = a->atom_count + b->atom_count, .atoms = atoms};
+    if (out.atom_count > MAX_ATOMS ||
+        __builtin_mul_overflow(a->coefficient, b->coefficient, &out.coefficient) ||
+        out.coefficient == INT64_MIN)
+        return NULL;
     uint32_t i = 0, j = 0;
     qc_str key;
     qc_str_init(&key, &ctx->arena);
-    for (uint32_t n = 0; n < out->atom_count; n++) {
-        bool left = j == b->atom_count || (i < a->atom_count && strcmp(atom_text(ctx, a->atoms[i]),
-                                                                    atom_text(ctx, b->atoms[j])) <= 0);
-        out->atoms[n] = left ? a->atoms[i++] : b->atoms[j++];
+    for (uint32_t n = 0; n < out.atom_count; n++) {
+        bool left =
+            j == b->atom_count || (i < a->atom_count && strcmp(a->atoms[i]->text, b->atoms[j]->text) <= 0);
+        atoms[n] = left ? a->atoms[i++] : b->atoms[j++];
         qc_str_add(&key, n ? "*" : "");
-        qc_str_add(&key, atom_text(ctx, out->atoms[n]));
+        qc_str_add(&key, atoms[n]->text);
     }
-    out->key = qc_intern(ctx, key.data, key.length);
+    out.key = qc_intern(ctx, key.data, key.length);
     qc_str_fini(&key);
-    return true;
+    return dim_intern(ctx, &out, 1);
 }
 
 const qc_dim *qc_dim_mul(qc_ctx *ctx, const qc_dim *a, const qc_dim *b)
@@ -242,38 +251,77 @@ const qc_dim *qc_dim_mul(qc_ctx *ctx, const qc_dim *a, const qc_dim *b)
         return NULL;
     const qc_dim *sum = qc_dim_int(ctx, 0);
     for (uint32_t i = 0; i < a->term_count && sum; i++)
-        for (uint32_t j = 0; j < b->term_count && sum; j++) {
-            qc_dim_term product = {0};
-            if (!term_multiply(ctx, &a->terms[i], &b->terms[j], &product))
-                return NULL;
-            sum = qc_dim_add(ctx, sum, dim_intern(ctx, &product, product.coefficient != 0));
-        }
+        for (uint32_t j = 0; j < b->term_count && sum; j++)
+            sum = qc_dim_add(ctx, sum, term_multiply(ctx, &a->terms[i], &b->terms[j]));
     return sum;
 }
 
+static int64_t floor_divide(int64_t a, int64_t b)
+{
+    return a / b - (a % b < 0);
+}
+
+static int64_t gcd(int64_t a, int64_t b)
+{
+    while (b) {
+        int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* rest floordiv divisor as an atom; every coefficient of rest is in 1..divisor-1. A common factor of divisor
+ * and symbolic terms goes away, and so does a floordiv within:
+ *   floor((g x + c) / (g d)) = floor((x + floor(c / g)) / d),  floor((floor(x / e) + c) / d) = floor((x + e c) / (e d)).
+ */
+static const qc_dim *floordiv_atom(qc_ctx *ctx, qc_dim_term *rest, uint32_t count, int64_t divisor)
+{
+    int64_t common = divisor;
+    for (uint32_t i = 0; i < count; i++)
+        common = rest[i].atom_count ? gcd(common, rest[i].coefficient) : common;
+    divisor /= common;
+    for (uint32_t i = 0; i < count; i++)
+        rest[i].coefficient /= common;
+    if (rest[count - 1].coefficient == 0)
+        count--; /* the constant stands last */
+    const qc_dim_term *first = &rest[0];
+    int64_t constant = count == 2 && !rest[1].atom_count ? rest[1].coefficient : 0, merged;
+    if (first->coefficient == 1 && first->atom_count == 1 && !first->atoms[0]->symbol &&
+        (count == 1 || constant) && !__builtin_mul_overflow(divisor, first->atoms[0]->divisor, &merged)) {
+        const qc_dim *inner = qc_dim_int(ctx, constant), *factor = qc_dim_int(ctx, first->atoms[0]->divisor);
+        return qc_dim_floordiv(
+            ctx, qc_dim_add(ctx, first->atoms[0]->dividend, qc_dim_mul(ctx, inner, factor)), merged);
+    }
+    qc_dim_atom *atom = QC_NEW(&ctx->arena, qc_dim_atom);
+    atom->dividend = dim_intern(ctx, rest, count);
+    atom->divisor = divisor;
+    const char *text = atom->dividend->text;
+    bool bare = count == 1 && first->coefficient == 1 && first->atom_count == 1;
+    atom->text = qc_arena_printf(
+        &ctx->arena, bare ? "(%s floordiv %lld)" : "((%s) floordiv %lld)", text, (long long)divisor);
+    return dim_from_atom(ctx, atom, atom->text);
+}
+
+/* Every coefficient is split in a multiple of the divisor and a rest: only the rest stays under floordiv. */
 const qc_dim *qc_dim_floordiv(qc_ctx *ctx, const qc_dim *a, int64_t divisor)
 {
     if (!a || divisor <= 0)
         return NULL;
-    bool exact = true;
-    for (uint32_t i = 0; i < a->term_count; i++)
-        exact = exact && a->terms[i].coefficient % divisor == 0;
-    if (exact) {
-        qc_dim_term *terms = QC_NEW_ARRAY(&ctx->arena, qc_dim_term, a->term_count + 1);
-        for (uint32_t i = 0; i < a->term_count; i++) {
-            terms[i] = a->terms[i];
-            terms[i].coefficient /= divisor;
-        }
-        return dim_intern(ctx, terms, a->term_count);
+    qc_dim_term whole[MAX_TERMS] = {{0}}, rest[MAX_TERMS] = {{0}};
+    uint32_t wholes = 0, rests = 0;
+    bool symbolic = false;
+    for (uint32_t i = 0; i < a->term_count; i++) {
+        int64_t q = floor_divide(a->terms[i].coefficient, divisor), r = a->terms[i].coefficient - q * divisor;
+        whole[wholes] = rest[rests] = a->terms[i];
+        whole[wholes].coefficient = q;
+        rest[rests].coefficient = r;
+        wholes += q != 0;
+        rests += r != 0;
+        symbolic = symbolic || (r != 0 && a->terms[i].atom_count);
     }
-    if (a->is_int) {
-        int64_t q = a->value / divisor;
-        return qc_dim_int(ctx, q - (a->value % divisor < 0));
-    }
-    qc_dim_atom *atom = QC_NEW(&ctx->arena, qc_dim_atom);
-    atom->dividend = a;
-    atom->divisor = divisor;
-    return dim_from_atom(ctx, atom, atom_text(ctx, atom));
+    const qc_dim *sum = dim_intern(ctx, whole, wholes);
+    return symbolic ? qc_dim_add(ctx, sum, floordiv_atom(ctx, rest, rests, divisor)) : sum;
 }
 
 bool qc_dim_as_int(const qc_dim *dim, int64_t *value)
@@ -286,47 +334,64 @@ bool qc_dim_as_int(const qc_dim *dim, int64_t *value)
 /* ---- types
  * --------------------------------------------------------------------------------------------------- */
 
-const qc_type *qc_type_tensor(qc_ctx *ctx, qc_dtype dtype, int rank, const qc_dim *const *dims)
+typedef struct type_key {
+    int dtype, rank;
+    const qc_dim *dims[QC_MAX_RANK];
+} type_key;
+
+static qc_type *type_new(qc_ctx *ctx, const type_key *key, size_t key_bytes)
 {
-    if (rank < 0 || rank > QC_MAX_RANK) {
-        qc_ctx_error(ctx, "", "a tensor of rank %d; at most %d is possible", rank, QC_MAX_RANK);
-        return NULL;
-    }
-    struct {
-        qc_dtype dtype;
-        int rank;
-        const qc_dim *dims[QC_MAX_RANK];
-    } key;
-    memset(&key, 0, sizeof key);
-    key.dtype = dtype;
-    key.rank = rank;
-    int64_t count = 1;
-    for (int i = 0; i < rank; i++) {
-        key.dims[i] = dims[i];
-        if (!dims[i] || (dims[i]->is_int &&
-                            (dims[i]->value < 0 || __builtin_mul_overflow(count, dims[i]->value, &count)))) {
-            qc_ctx_error(ctx, "", "dimension %d of a tensor is negative or too large", i);
-            return NULL;
-        }
-    }
-    qc_type *type = qc_map_get_n(&ctx->types, (const char *)&key, sizeof key);
-    if (type)
-        return type;
-    type = QC_NEW(&ctx->arena, qc_type);
-    type->dtype = dtype;
-    type->rank = rank;
+    qc_type *type = QC_NEW(&ctx->arena, qc_type);
+    type->dtype = (qc_dtype)key->dtype;
+    type->rank = key->rank;
     qc_str text;
     qc_str_init(&text, &ctx->arena);
-    qc_str_addf(&text, "%s[", qc_dtype_name(dtype));
-    for (int i = 0; i < rank; i++) {
-        type->dims[i] = dims[i];
-        qc_str_addf(&text, "%s%s", i ? ", " : "", dims[i]->text);
+    qc_str_addf(&text, "%s[", qc_dtype_name(type->dtype));
+    for (int i = 0; i < key->rank; i++) {
+        type->dims[i] = key->dims[i];
+        qc_str_add(&text, i ? ", " : "");
+        qc_str_add(&text, key->dims[i]->text);
     }
     qc_str_add_char(&text, ']');
-    type->text = qc_arena_strndup(&ctx->arena, text.data, text.length);
+    type->text = qc_intern(ctx, text.data, text.length);
     qc_str_fini(&text);
-    qc_map_set_n(&ctx->types, (const char *)&key, sizeof key, type);
+    qc_map_set_n(&ctx->types, (const char *)key, key_bytes, type);
     return type;
+}
+
+const qc_type *qc_type_make(
+    qc_ctx *ctx, const char *where, qc_dtype dtype, int rank, const qc_dim *const *dims)
+{
+    type_key key = {.dtype = (int)dtype, .rank = rank};
+    int64_t count = 1;
+    if (dtype <= QC_DTYPE_NONE || dtype >= QC_DTYPE_COUNT) {
+        qc_error(&ctx->diag, where, "a tensor without an element type");
+        return NULL;
+    }
+    if (rank < 0 || rank > QC_MAX_RANK) {
+        qc_error(&ctx->diag, where, "a tensor of rank %d; at most %d is possible", rank, QC_MAX_RANK);
+        return NULL;
+    }
+    for (int i = 0; i < rank; i++) {
+        key.dims[i] = dims[i];
+        if (!dims[i])
+            qc_error(&ctx->diag, where, "dimension %d of a tensor is too large", i);
+        else if (dims[i]->is_int && dims[i]->value < 0)
+            qc_error(&ctx->diag, where, "dimension %d of a tensor is negative: %s", i, dims[i]->text);
+        else if (dims[i]->is_int && __builtin_mul_overflow(count, dims[i]->value, &count))
+            qc_error(&ctx->diag, where, "the number of elements of a tensor overflows 63 bits");
+        else
+            continue;
+        return NULL;
+    }
+    size_t key_bytes = offsetof(type_key, dims) + (size_t)rank * sizeof *key.dims;
+    qc_type *type = qc_map_get_n(&ctx->types, (const char *)&key, key_bytes);
+    return type ? type : type_new(ctx, &key, key_bytes);
+}
+
+const qc_type *qc_type_tensor(qc_ctx *ctx, qc_dtype dtype, int rank, const qc_dim *const *dims)
+{
+    return qc_type_make(ctx, "", dtype, rank, dims);
 }
 
 qc_dtype qc_type_dtype(const qc_type *type)

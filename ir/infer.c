@@ -20,7 +20,7 @@ static qc_ctx *ctx_of(const qc_op *op)
 #define FAIL(...) return qc_error(&ctx_of(op)->diag, where, __VA_ARGS__)
 
 /* numpy's broadcasting of two shapes; NULL when they do not fit. */
-static const qc_type *broadcast(qc_op *op, const qc_type *a, const qc_type *b)
+static const qc_type *broadcast(qc_op *op, const char *where, const qc_type *a, const qc_type *b)
 {
     int rank = a->rank > b->rank ? a->rank : b->rank;
     const qc_dim *dims[QC_MAX_RANK];
@@ -32,7 +32,7 @@ static const qc_type *broadcast(qc_op *op, const qc_type *a, const qc_type *b)
             return NULL;
         dims[i] = x == one ? z : x;
     }
-    return qc_type_tensor(ctx_of(op), a->dtype, rank, dims);
+    return qc_type_make(ctx_of(op), where, a->dtype, rank, dims);
 }
 
 static qc_status infer_elementwise(qc_op *op, const char *where, const qc_type **types)
@@ -40,7 +40,7 @@ static qc_status infer_elementwise(qc_op *op, const char *where, const qc_type *
     const qc_type *type = operand_type(op, 0);
     for (uint32_t i = 1; i < op->operand_count; i++) {
         const qc_type *other = operand_type(op, i);
-        const qc_type *joined = broadcast(op, type, other);
+        const qc_type *joined = broadcast(op, where, type, other);
         if (!joined)
             FAIL("%s: shapes %s and %s do not broadcast", op->info->name, type->text, other->text);
         type = joined;
@@ -60,8 +60,10 @@ static qc_status check_classes(qc_op *op, const char *where)
     for (uint32_t i = 0; i < op->operand_count; i++) {
         const qc_value *value = op->operands[i].value;
         uint32_t row = i < (uint32_t)info->operand_count ? i : (uint32_t)info->operand_count - 1;
-        if (!value)
+        if (!value && info->operands[row].optional)
             continue;
+        if (!value)
+            FAIL("%s: operand %s is missing", info->name, info->operands[row].name);
         if (!value->type)
             FAIL("%s: operand %s has no type", info->name, info->operands[row].name);
         char cls = info->operands[row].element_class;
@@ -114,13 +116,14 @@ qc_status qc_infer_transpose(qc_op *op, const char *where, const qc_type **types
     if (qc_attr_count(perm) != (size_t)x->rank)
         FAIL("transpose: perm has %zu entries for a tensor of rank %d", qc_attr_count(perm), x->rank);
     for (int i = 0; i < x->rank; i++) {
-        int64_t from = qc_attr_as_int(qc_attr_item(perm, (size_t)i));
+        const qc_attr *item = qc_attr_item(perm, (size_t)i);
+        int64_t from = item->kind == QC_ATTR_INT ? item->u.integer : -1;
         if (from < 0 || from >= x->rank || (seen >> from & 1u))
             FAIL("transpose: perm is not a permutation of 0..%d", x->rank - 1);
         seen |= 1u << from;
         dims[i] = x->dims[from];
     }
-    types[0] = qc_type_tensor(ctx_of(op), x->dtype, x->rank, dims);
+    types[0] = qc_type_make(ctx_of(op), where, x->dtype, x->rank, dims);
     return types[0] ? QC_OK : QC_ERROR;
 }
 
@@ -134,12 +137,12 @@ static bool axis_of(const qc_op *op, int rank, int *axis)
     return value >= 0 && value < rank;
 }
 
-static const qc_type *with_dim(qc_op *op, const qc_type *x, int axis, const qc_dim *dim)
+static const qc_type *with_dim(qc_op *op, const char *where, const qc_type *x, int axis, const qc_dim *dim)
 {
     const qc_dim *dims[QC_MAX_RANK];
     memcpy(dims, x->dims, sizeof dims);
     dims[axis] = dim;
-    return qc_type_tensor(ctx_of(op), x->dtype, x->rank, dims);
+    return qc_type_make(ctx_of(op), where, x->dtype, x->rank, dims);
 }
 
 qc_status qc_infer_slice(qc_op *op, const char *where, const qc_type **types)
@@ -152,7 +155,7 @@ qc_status qc_infer_slice(qc_op *op, const char *where, const qc_type **types)
     if (start < 0 || stop < start || (qc_dim_as_int(x->dims[axis], &size) && stop > size))
         FAIL("slice: %lld..%lld is not inside dimension %d of %s", (long long)start, (long long)stop, axis,
             x->text);
-    types[0] = with_dim(op, x, axis, qc_dim_int(ctx_of(op), stop - start));
+    types[0] = with_dim(op, where, x, axis, qc_dim_int(ctx_of(op), stop - start));
     return types[0] ? QC_OK : QC_ERROR;
 }
 
@@ -167,12 +170,14 @@ qc_status qc_infer_concat(qc_op *op, const char *where, const qc_type **types)
     const qc_dim *sum = x->dims[axis];
     for (uint32_t i = 1; i < op->operand_count; i++) {
         const qc_type *other = operand_type(op, i);
-        if (other->dtype != x->dtype || other->rank != x->rank ||
-            with_dim(op, other, axis, x->dims[axis]) != x)
+        bool fits = other->dtype == x->dtype && other->rank == x->rank;
+        for (int d = 0; d < x->rank && fits; d++)
+            fits = d == axis || other->dims[d] == x->dims[d];
+        if (!fits)
             FAIL("concat: %s does not fit %s outside axis %d", other->text, x->text, axis);
         sum = qc_dim_add(ctx_of(op), sum, other->dims[axis]);
     }
-    types[0] = sum ? with_dim(op, x, axis, sum) : NULL;
+    types[0] = with_dim(op, where, x, axis, sum);
     return types[0] ? QC_OK : QC_ERROR;
 }
 
@@ -186,7 +191,7 @@ qc_status qc_infer_split_heads(qc_op *op, const char *where, const qc_type **typ
         FAIL("split_heads: %lld is not divisible by %lld heads", (long long)width, (long long)heads);
     const qc_dim *dims[4] = {
         x->dims[0], qc_dim_int(ctx_of(op), heads), x->dims[1], qc_dim_int(ctx_of(op), width / heads)};
-    types[0] = qc_type_tensor(ctx_of(op), x->dtype, 4, dims);
+    types[0] = qc_type_make(ctx_of(op), where, x->dtype, 4, dims);
     return types[0] ? QC_OK : QC_ERROR;
 }
 
@@ -196,7 +201,7 @@ qc_status qc_infer_merge_heads(qc_op *op, const char *where, const qc_type **typ
     if (x->rank != 4)
         FAIL("merge_heads: x must be [B, heads, S, d], not %s", x->text);
     const qc_dim *dims[3] = {x->dims[0], x->dims[2], qc_dim_mul(ctx_of(op), x->dims[1], x->dims[3])};
-    types[0] = qc_type_tensor(ctx_of(op), x->dtype, 3, dims);
+    types[0] = qc_type_make(ctx_of(op), where, x->dtype, 3, dims);
     return types[0] ? QC_OK : QC_ERROR;
 }
 
@@ -206,7 +211,7 @@ qc_status qc_infer_repeat_heads(qc_op *op, const char *where, const qc_type **ty
     int64_t times = int_attr(op, "times");
     if (x->rank != 4 || times < 1)
         FAIL("repeat_heads: x must be [B, heads, S, d] and times positive");
-    types[0] = with_dim(op, x, 1, qc_dim_mul(ctx_of(op), x->dims[1], qc_dim_int(ctx_of(op), times)));
+    types[0] = with_dim(op, where, x, 1, qc_dim_mul(ctx_of(op), x->dims[1], qc_dim_int(ctx_of(op), times)));
     return types[0] ? QC_OK : QC_ERROR;
 }
 
@@ -220,7 +225,7 @@ qc_status qc_infer_linear(qc_op *op, const char *where, const qc_type **types)
             w->dims[1]->text);
     if (bias && (bias->rank != 1 || bias->dims[0] != w->dims[0]))
         FAIL("linear: bias %s does not fit w %s", bias->text, w->text);
-    types[0] = with_dim(op, x, x->rank - 1, w->dims[0]);
+    types[0] = with_dim(op, where, x, x->rank - 1, w->dims[0]);
     return types[0] ? QC_OK : QC_ERROR;
 }
 
@@ -237,7 +242,9 @@ qc_status qc_infer_matmul(qc_op *op, const char *where, const qc_type **types)
                  *columns = z->dims[z->rank - (transposed ? 2 : 1)];
     if (x->dims[x->rank - 1] != inner)
         FAIL("matmul: inner dimensions of %s and %s differ", x->text, z->text);
-    const qc_type *type = with_dim(op, x, x->rank - 1, columns);
+    if (!qc_dtype_is_float(dtype_attr(op, "to")))
+        FAIL("matmul: to must be a float type");
+    const qc_type *type = with_dim(op, where, x, x->rank - 1, columns);
     types[0] = qc_type_with_dtype(ctx_of(op), type, dtype_attr(op, "to"));
     return types[0] ? QC_OK : QC_ERROR;
 }
@@ -245,12 +252,14 @@ qc_status qc_infer_matmul(qc_op *op, const char *where, const qc_type **types)
 qc_status qc_infer_embedding(qc_op *op, const char *where, const qc_type **types)
 {
     const qc_type *ids = operand_type(op, 0), *w = operand_type(op, 1);
-    if (w->rank != 2 || ids->rank + 1 > QC_MAX_RANK)
+    if (w->rank != 2)
         FAIL("embedding: w must be [vocabulary, hidden], not %s", w->text);
+    if (ids->rank == QC_MAX_RANK)
+        FAIL("embedding: ids %s has no room for one more dimension", ids->text);
     const qc_dim *dims[QC_MAX_RANK];
     memcpy(dims, ids->dims, sizeof dims);
     dims[ids->rank] = w->dims[1];
-    types[0] = qc_type_tensor(ctx_of(op), w->dtype, ids->rank + 1, dims);
+    types[0] = qc_type_make(ctx_of(op), where, w->dtype, ids->rank + 1, dims);
     return types[0] ? QC_OK : QC_ERROR;
 }
 
@@ -259,7 +268,7 @@ static qc_status infer_reduce(qc_op *op, const char *where, const qc_type **type
     const qc_type *x = operand_type(op, 0);
     if (x->rank < 1)
         FAIL("%s: x has no dimension to reduce", op->info->name);
-    types[0] = with_dim(op, x, x->rank - 1, qc_dim_int(ctx_of(op), 1));
+    types[0] = with_dim(op, where, x, x->rank - 1, qc_dim_int(ctx_of(op), 1));
     return types[0] ? QC_OK : QC_ERROR;
 }
 
@@ -286,7 +295,7 @@ static qc_status infer_rope_table(qc_op *op, const char *where, const qc_type **
         FAIL("%s: pos must be [B, S] and dims even and positive", op->info->name);
     const qc_dim *dims[4] = {
         pos->dims[0], qc_dim_int(ctx_of(op), 1), pos->dims[1], qc_dim_int(ctx_of(op), size)};
-    types[0] = qc_type_tensor(ctx_of(op), QC_F32, 4, dims);
+    types[0] = qc_type_make(ctx_of(op), where, QC_F32, 4, dims);
     return types[0] ? QC_OK : QC_ERROR;
 }
 
@@ -323,6 +332,10 @@ qc_status qc_infer_attention(qc_op *op, const char *where, const qc_type **types
 {
     const qc_type *q = operand_type(op, 0), *k = operand_type(op, 1), *v = operand_type(op, 2);
     qc_dtype compute = dtype_attr(op, "probs");
+    static const char *const roundings[] = {"probs", "scores", "softmax"};
+    for (size_t i = 0; i < 3; i++)
+        if (!qc_dtype_is_float(dtype_attr(op, roundings[i])))
+            FAIL("attention: %s must be a float type", roundings[i]);
     for (size_t i = 0; i < 3; i++)
         if (check_attention_operand(op, where, i, compute) != QC_OK)
             return QC_ERROR;
@@ -335,7 +348,7 @@ qc_status qc_infer_attention(qc_op *op, const char *where, const qc_type **types
     if (k->dims[0] != v->dims[0] || k->dims[1] != v->dims[1] || k->dims[2] != v->dims[2])
         FAIL("attention: k %s does not fit v %s", k->text, v->text);
     const qc_dim *dims[4] = {q->dims[0], q->dims[1], q->dims[2], v->dims[3]};
-    types[0] = qc_type_tensor(ctx_of(op), compute, 4, dims);
+    types[0] = qc_type_make(ctx_of(op), where, compute, 4, dims);
     return types[0] ? QC_OK : QC_ERROR;
 }
 
@@ -365,7 +378,7 @@ qc_status qc_infer_observe(qc_op *op, const char *where, const qc_type **types)
     if (head && x->rank != 4)
         FAIL("observe: granularity head needs x [B, heads, S, d], not %s", x->text);
     const qc_dim *dims[2] = {qc_dim_int(ctx_of(op), 2), head ? x->dims[1] : qc_dim_int(ctx_of(op), 1)};
-    types[0] = qc_type_tensor(ctx_of(op), x->dtype, 2, dims);
+    types[0] = qc_type_make(ctx_of(op), where, x->dtype, 2, dims);
     return types[0] ? QC_OK : QC_ERROR;
 }
 
@@ -382,21 +395,21 @@ qc_status qc_infer_qparams(qc_op *op, const char *where, const qc_type **types)
     if (stat && (x->rank != 2 || x->dims[0] != qc_dim_int(ctx, 2)))
         FAIL("qparams: statistics must be [2, n], not %s", x->text);
     if (!strcmp(granularity, "tensor")) {
-        types[0] = qc_type_tensor(ctx, x->dtype, 1, &one);
+        types[0] = qc_type_make(ctx, where, x->dtype, 1, &one);
     } else if (!strcmp(granularity, "head")) {
         if (!stat && x->rank != 4)
             FAIL("qparams: granularity head needs x [B, heads, S, d], not %s", x->text);
         const qc_dim *dims[3] = {x->dims[1], one, one};
-        types[0] = qc_type_tensor(ctx, x->dtype, 3, dims);
+        types[0] = qc_type_make(ctx, where, x->dtype, 3, dims);
     } else if (!strcmp(granularity, "channel")) {
         if (stat || x->rank != 2)
             FAIL("qparams: granularity channel needs a weight [rows, columns], not %s", x->text);
         const qc_dim *dims[2] = {x->dims[0], one};
-        types[0] = qc_type_tensor(ctx, x->dtype, 2, dims);
+        types[0] = qc_type_make(ctx, where, x->dtype, 2, dims);
     } else if (!strcmp(granularity, "token")) {
         if (stat || x->rank < 1)
             FAIL("qparams: granularity token is dynamic, it needs data");
-        types[0] = with_dim(op, x, x->rank - 1, one);
+        types[0] = with_dim(op, where, x, x->rank - 1, one);
     } else {
         FAIL("qparams: unknown granularity '%s'", granularity);
     }
@@ -413,7 +426,7 @@ qc_status qc_infer_quantize(qc_op *op, const char *where, const qc_type **types)
     qc_dtype dtype = qc_dtype_from_name(name, strlen(name));
     if (dtype == QC_DTYPE_NONE)
         FAIL("quantize: the scheme's type '%s' is not an element type", name);
-    if (broadcast(op, x, scale) != x)
+    if (broadcast(op, where, x, scale) != x)
         FAIL("quantize: scale %s does not broadcast to x %s", scale->text, x->text);
     types[0] = qc_type_with_dtype(ctx_of(op), x, dtype);
     return types[0] ? QC_OK : QC_ERROR;
@@ -422,7 +435,9 @@ qc_status qc_infer_quantize(qc_op *op, const char *where, const qc_type **types)
 qc_status qc_infer_dequantize(qc_op *op, const char *where, const qc_type **types)
 {
     const qc_type *x = operand_type(op, 0), *scale = operand_type(op, 1);
-    if (broadcast(op, x, scale) != x)
+    if (!qc_dtype_is_float(dtype_attr(op, "to")))
+        FAIL("dequantize: to must be a float type");
+    if (broadcast(op, where, x, scale) != x)
         FAIL("dequantize: scale %s does not broadcast to x %s", scale->text, x->text);
     types[0] = qc_type_with_dtype(ctx_of(op), x, dtype_attr(op, "to"));
     return types[0] ? QC_OK : QC_ERROR;

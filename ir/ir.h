@@ -18,19 +18,23 @@
 #include "qc/build.h"
 #include "qc/ir.h"
 
+enum { QC_SMALL_DIMS = 256, QC_MAX_ATTR_DEPTH = 64 };
+
 struct qc_ctx {
     qc_arena arena;
     qc_diag diag;
-    qc_map strings, dims, types; /* interning tables; keys are canonical bytes */
-    qc_map type_texts;           /* spelling in IR text -> type */
-    qc_map ops;                  /* op name -> const qc_op_info * */
-    const qc_attr **defaults;    /* of attributes: [op][slot], NULL where there is none */
-    qc_map patterns;             /* compiled regular expressions of targets */
-    qc_arena scratch;
+    qc_map strings, dims, types, attrs;      /* interning tables; keys are canonical bytes */
+    const qc_dim *small_dims[QC_SMALL_DIMS]; /* plain integers, NULL until they are asked for */
+    qc_map type_texts;                       /* spelling in IR text -> type */
+    qc_map ops;                              /* op name -> const qc_op_info * */
+    const qc_attr **defaults;                /* of attributes: [op][slot], NULL where there is none */
+    qc_map patterns;                         /* compiled regular expressions of targets */
+    qc_arena scratch;                        /* of long diagnostics */
 };
 
 /* A dimension: sum of terms coefficient * product of atoms; terms sorted, no zero coefficients. */
 typedef struct qc_dim_atom {
+    const char *text;              /* by which atoms sort */
     const char *symbol;            /* interned name, or NULL for a floordiv */
     const struct qc_dim *dividend; /* floordiv: dividend / divisor */
     int64_t divisor;
@@ -93,6 +97,7 @@ struct qc_value {
     qc_use *uses;
     uint32_t index;  /* of the result or argument */
     uint32_t number; /* scratch of printer, verifier, clone */
+    bool argument;   /* of the function; neither this nor op: poison */
 };
 
 struct qc_op {
@@ -147,7 +152,9 @@ struct qc_module {
     qc_node *first_node, *last_node;
     qc_map nodes;
     qc_symbol *first_symbol, *last_symbol;
+    qc_map symbols;
     qc_func *first_func, *last_func;
+    qc_map funcs; /* the first of each name */
 };
 
 struct qc_builder {
@@ -164,9 +171,18 @@ struct qc_builder {
 };
 
 const char *qc_intern(qc_ctx *ctx, const char *text, size_t length);
+/* qc_type_tensor whose diagnostics name a place. */
+const qc_type *qc_type_make(
+    qc_ctx *ctx, const char *where, qc_dtype dtype, int rank, const qc_dim *const *dims);
+/* [A-Za-z_][A-Za-z0-9_]* */
+bool qc_is_identifier(const char *text);
+/* Why the text form cannot say this value, or NULL when it can. */
+const char *qc_attr_problem(const qc_attr *attr);
 /* The default of attribute `slot` from the table; NULL when it has none. */
 const qc_attr *qc_op_default_attr(qc_ctx *ctx, const qc_op_info *info, size_t slot);
-/* Is `attr` a possible value of attribute `slot`? Reports through `where`. */
+/* Is `attr` a possible value of attribute `slot`? */
+bool qc_attr_fits(const qc_op_info *info, int slot, const qc_attr *attr);
+/* The same; reports through `where` when it is not. */
 qc_status qc_attr_check(
     qc_diag *diag, const char *where, const qc_op_info *info, int slot, const qc_attr *attr);
 void qc_op_make_defaults(qc_ctx *ctx);
@@ -183,6 +199,8 @@ void qc_op_print_to(const qc_op *op, qc_str *out);
 void qc_attr_print_to(qc_str *out, const qc_attr *attr);
 void qc_func_number_values(qc_func *func);
 void qc_value_print_to(qc_str *out, const qc_value *value);
+/* The node of the longest path that ends where `path` has a point; NULL for the root's. */
+qc_node *qc_node_find_parent(const qc_module *module, const char *path);
 void qc_patterns_free(qc_ctx *ctx);
 qc_diag *qc_ctx_diag(qc_ctx *ctx);
 qc_arena *qc_ctx_arena(qc_ctx *ctx);

@@ -4,27 +4,18 @@
  */
 #include "ir/lex.h"
 
-static bool is_word_start(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-}
+enum { LETTER = 1, DIGIT = 2, POINT = 4 };
 
-static bool is_word_char(char c)
-{
-    return is_word_start(c) || (c >= '0' && c <= '9');
-}
+#define LETTERS4(c) [c] = LETTER, [(c) + 1] = LETTER, [(c) + 2] = LETTER, [(c) + 3] = LETTER
+static const unsigned char classes[256] = {LETTERS4('a'), LETTERS4('e'), LETTERS4('i'), LETTERS4('m'),
+    LETTERS4('q'), LETTERS4('u'), ['y'] = LETTER, ['z'] = LETTER, LETTERS4('A'), LETTERS4('E'), LETTERS4('I'),
+    LETTERS4('M'), LETTERS4('Q'), LETTERS4('U'), ['Y'] = LETTER, ['Z'] = LETTER, ['_'] = LETTER,
+    ['0'] = DIGIT, ['1'] = DIGIT, ['2'] = DIGIT, ['3'] = DIGIT, ['4'] = DIGIT, ['5'] = DIGIT, ['6'] = DIGIT,
+    ['7'] = DIGIT, ['8'] = DIGIT, ['9'] = DIGIT, ['.'] = POINT};
 
-static char *put_number(char *out, uint32_t value)
+static inline bool is_class(char c, unsigned wanted)
 {
-    char digits[10];
-    int n = 0;
-    do
-        digits[n++] = (char)('0' + value % 10);
-    while (value /= 10);
-    *out++ = ':';
-    while (n)
-        *out++ = digits[--n];
-    return out;
+    return classes[(unsigned char)c] & wanted;
 }
 
 const char *qc_lex_place(qc_lexer *l, const char *at)
@@ -40,14 +31,7 @@ const char *qc_lex_place(qc_lexer *l, const char *at)
                 start = c + 1;
             }
     }
-    size_t length = strlen(l->name);
-    if (!l->place) {
-        l->place = QC_NEW_ARRAY(&l->ctx->scratch, char, length + 32);
-        memcpy(l->place, l->name, length);
-    }
-    char *end = put_number(put_number(l->place + length, line), (uint32_t)(at - start + 1));
-    *end = 0;
-    return l->place;
+    return qc_arena_printf(l->scratch, "%s:%u:%zu", l->name, line, (size_t)(at - start) + 1);
 }
 
 qc_status qc_lex_error(qc_lexer *l, const char *at, const char *format, ...)
@@ -62,7 +46,7 @@ qc_status qc_lex_error(qc_lexer *l, const char *at, const char *format, ...)
     return QC_ERROR;
 }
 
-void qc_lex_skip(qc_lexer *l)
+void qc_lex_skip_more(qc_lexer *l)
 {
     for (; l->at < l->end; l->at++) {
         char c = *l->at;
@@ -70,17 +54,19 @@ void qc_lex_skip(qc_lexer *l)
             l->line++;
             l->line_start = l->at + 1;
         } else if (c == '/' && l->at + 1 < l->end && l->at[1] == '/') {
-            while (l->at + 1 < l->end && l->at[1] != '\n')
-                l->at++;
+            const char *newline = memchr(l->at, '\n', (size_t)(l->end - l->at));
+            l->at = (newline ? newline : l->end) - 1;
         } else if (c != ' ' && c != '\t' && c != '\r')
             return;
     }
 }
 
-bool qc_lex_peek(qc_lexer *l, char c)
+bool qc_lex_expect_char(qc_lexer *l, char c)
 {
-    qc_lex_skip(l);
-    return !l->failed && l->at < l->end && *l->at == c;
+    if (qc_lex_take_char(l, c))
+        return true;
+    qc_lex_error(l, l->at, "expected '%c'", c);
+    return false;
 }
 
 bool qc_lex_take(qc_lexer *l, const char *token)
@@ -89,7 +75,8 @@ bool qc_lex_take(qc_lexer *l, const char *token)
     size_t length = strlen(token);
     if (l->failed || (size_t)(l->end - l->at) < length || memcmp(l->at, token, length) != 0)
         return false;
-    if (is_word_char(token[length - 1]) && l->at + length < l->end && is_word_char(l->at[length]))
+    if (is_class(token[length - 1], LETTER) && l->at + length < l->end &&
+        is_class(l->at[length], LETTER | DIGIT))
         return false;
     l->at += length;
     return true;
@@ -106,36 +93,36 @@ bool qc_lex_expect(qc_lexer *l, const char *token)
 bool qc_lex_word(qc_lexer *l, const char **word, size_t *length)
 {
     qc_lex_skip(l);
-    if (l->failed || l->at == l->end || !is_word_start(*l->at))
+    const char *start = l->at, *at = start;
+    if (l->failed || at == l->end || !is_class(*at, LETTER))
         return false;
-    const char *start = l->at;
-    while (l->at < l->end && is_word_char(*l->at))
-        l->at++;
+    while (at < l->end && is_class(*at, LETTER | DIGIT))
+        at++;
+    l->at = at;
     *word = start;
-    *length = (size_t)(l->at - start);
+    *length = (size_t)(at - start);
     return true;
 }
 
 bool qc_lex_is_word(qc_lexer *l, const char *word)
 {
-    const char *before = l->at, *line_start = l->line_start;
-    uint32_t line = l->line;
+    qc_lex_skip(l);
+    const char *before = l->at;
     bool is = qc_lex_take(l, word);
     l->at = before;
-    l->line = line;
-    l->line_start = line_start;
     return is;
 }
 
 bool qc_lex_value_name(qc_lexer *l, const char **name, size_t *length)
 {
-    if (!qc_lex_expect(l, "%"))
+    if (!qc_lex_expect_char(l, '%'))
         return false;
-    const char *start = l->at;
-    while (l->at < l->end && (is_word_char(*l->at) || *l->at == '.'))
-        l->at++;
+    const char *start = l->at, *at = start;
+    while (at < l->end && is_class(*at, LETTER | DIGIT | POINT))
+        at++;
+    l->at = at;
     *name = start;
-    *length = (size_t)(l->at - start);
+    *length = (size_t)(at - start);
     if (!*length)
         qc_lex_error(l, start, "expected a value name after '%%'");
     return *length > 0;
@@ -150,9 +137,11 @@ static int hex_digit(char c)
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* One escape after the backslash; gives the byte, or -1. */
+/* One escape after the backslash; gives the character, or -1. */
 static int escape(qc_lexer *l)
 {
+    if (l->at == l->end)
+        return -1;
     switch (*l->at++) {
     case 'n':
         return '\n';
@@ -176,67 +165,150 @@ static int escape(qc_lexer *l)
     }
 }
 
-bool qc_lex_string(qc_lexer *l, const char **text)
+/* A string with escapes (or an error) in it; l->at stands behind the opening quote. */
+static bool decode_string(qc_lexer *l, const char *open, qc_str *out)
 {
-    const char *open = l->at;
-    if (!qc_lex_expect(l, "\""))
+    while (!l->failed) {
+        const char *run = l->at;
+        while (l->at < l->end && *l->at != '"' && *l->at != '\\' && *l->at != '\n' && *l->at)
+            l->at++;
+        qc_str_add_bytes(out, run, (size_t)(l->at - run));
+        if (l->at == l->end || *l->at == '\n') {
+            qc_lex_error(l, open, "the string does not end on its line");
+        } else if (!*l->at) {
+            qc_lex_error(l, l->at, "a NUL byte in a string");
+        } else if (*l->at++ == '"') {
+            return true;
+        } else {
+            const char *backslash = l->at - 1;
+            int c = escape(l);
+            if (c <= 0)
+                qc_lex_error(l, backslash,
+                    "bad escape in a string (\\n \\t \\r \\\" \\\\ \\u00XX are known, NUL is not allowed)");
+            else if (c < 0x80)
+                qc_str_add_char(out, (char)c);
+            else { /* U+0080 to U+00FF in UTF-8 */
+                qc_str_add_char(out, (char)(0xc0 | c >> 6));
+                qc_str_add_char(out, (char)(0x80 | (c & 0x3f)));
+            }
+        }
+    }
+    return false;
+}
+
+bool qc_lex_string_view(qc_lexer *l, const char **text, size_t *length)
+{
+    const char *open = qc_lex_here(l);
+    if (!qc_lex_expect_char(l, '"'))
         return false;
     const char *plain = l->at; /* most strings hold no escape */
     while (plain < l->end && *plain != '"' && *plain != '\\' && *plain != '\n' && *plain)
         plain++;
+    *text = l->at;
+    *length = (size_t)(plain - l->at);
     if (plain < l->end && *plain == '"') {
-        *text = qc_intern(l->ctx, l->at, (size_t)(plain - l->at));
         l->at = plain + 1;
         return true;
     }
     qc_str out;
-    qc_str_init(&out, &l->ctx->arena);
-    while (!l->failed) {
-        const char *run = l->at;
-        while (l->at < l->end && *l->at != '"' && *l->at != '\\' && *l->at != '\n')
-            l->at++;
-        qc_str_add_bytes(&out, run, (size_t)(l->at - run));
-        if (l->at == l->end || *l->at == '\n') {
-            qc_lex_error(l, open, "the string does not end on its line");
-        } else if (*l->at++ == '"') {
-            break;
-        } else {
-            int c = l->at < l->end ? escape(l) : -1;
-            if (c <= 0)
-                qc_lex_error(l, l->at,
-                    "bad escape in a string (\\n \\t \\r \\\" \\\\ \\u00XX are known, NUL is not allowed)");
-            else
-                qc_str_add_char(&out, (char)c);
-        }
+    qc_str_init(&out, l->scratch);
+    bool good = decode_string(l, open, &out);
+    if (good) {
+        *text = qc_arena_strndup(l->scratch, out.data, out.length);
+        *length = out.length;
     }
-    if (!l->failed && memchr(out.data, 0, out.length))
-        qc_lex_error(l, open, "a NUL byte in a string");
-    if (!l->failed)
-        *text = qc_intern(l->ctx, out.data, out.length);
     qc_str_fini(&out);
+    return good;
+}
+
+bool qc_lex_string(qc_lexer *l, const char **text)
+{
+    const char *view;
+    size_t length;
+    if (!qc_lex_string_view(l, &view, &length))
+        return false;
+    *text = qc_intern(l->ctx, view, length);
+    return true;
+}
+
+bool qc_lex_integer(qc_lexer *l, bool *negative, uint64_t *magnitude)
+{
+    qc_lex_skip(l);
+    const char *start = l->at;
+    *negative = l->at < l->end && *l->at == '-';
+    l->at += *negative;
+    *magnitude = 0;
+    const char *digits = l->at;
+    bool overflow = false;
+    for (; l->at < l->end && is_class(*l->at, DIGIT); l->at++)
+        overflow = overflow || __builtin_mul_overflow(*magnitude, 10u, magnitude) ||
+                   __builtin_add_overflow(*magnitude, (uint64_t)(*l->at - '0'), magnitude);
+    if (l->at == digits)
+        qc_lex_error(l, start, "expected an integer");
+    else if (overflow)
+        qc_lex_error(l, start, "the integer does not fit 64 bits");
     return !l->failed;
 }
 
 bool qc_lex_int(qc_lexer *l, int64_t *value)
 {
-    qc_lex_skip(l);
-    const char *start = l->at;
-    bool negative = l->at < l->end && *l->at == '-';
-    l->at += negative;
-    uint64_t magnitude = 0;
-    const char *digits = l->at;
-    bool overflow = false;
-    for (; l->at < l->end && *l->at >= '0' && *l->at <= '9'; l->at++)
-        overflow = overflow || __builtin_mul_overflow(magnitude, 10u, &magnitude) ||
-                   __builtin_add_overflow(magnitude, (uint64_t)(*l->at - '0'), &magnitude);
-    if (l->at == digits) {
-        qc_lex_error(l, start, "expected an integer");
+    const char *start = qc_lex_here(l);
+    bool negative;
+    uint64_t magnitude;
+    if (!qc_lex_integer(l, &negative, &magnitude))
         return false;
-    }
-    if (overflow || magnitude > (uint64_t)INT64_MAX + negative) {
+    if (magnitude > (uint64_t)INT64_MAX + negative) {
         qc_lex_error(l, start, "the integer does not fit 64 bits");
         return false;
     }
     *value = negative ? (int64_t)(0 - magnitude) : (int64_t)magnitude;
+    return true;
+}
+
+static const char *skip_digits(const qc_lexer *l, const char *at)
+{
+    while (at < l->end && is_class(*at, DIGIT))
+        at++;
+    return at;
+}
+
+/* Where the number at `at` ends, `at` itself when there is none. */
+static const char *number_end(const qc_lexer *l, const char *at)
+{
+    const char *start = at;
+    at += at < l->end && *at == '-';
+    if (l->end - at >= 3 && (!memcmp(at, "inf", 3) || (at == start && !memcmp(at, "nan", 3))))
+        return at + 3;
+    const char *digits = at;
+    at = skip_digits(l, at);
+    if (at == digits)
+        return start;
+    if (at < l->end && *at == '.') {
+        const char *fraction = at + 1;
+        at = skip_digits(l, fraction);
+        if (at == fraction)
+            return start;
+    }
+    if (at < l->end && (*at == 'e' || *at == 'E')) {
+        const char *exponent = at + 1;
+        exponent += exponent < l->end && (*exponent == '-' || *exponent == '+');
+        at = skip_digits(l, exponent);
+        if (at == exponent)
+            return start;
+    }
+    return at;
+}
+
+bool qc_lex_number(qc_lexer *l, const char **number, size_t *length)
+{
+    const char *start = qc_lex_here(l);
+    const char *end = l->failed ? start : number_end(l, start);
+    if (end == start || (end < l->end && is_class(*end, LETTER | DIGIT | POINT))) {
+        qc_lex_error(l, start, "expected a number");
+        return false;
+    }
+    l->at = end;
+    *number = start;
+    *length = (size_t)(end - start);
     return true;
 }

@@ -17,6 +17,8 @@ qc_module *qc_module_create(qc_ctx *ctx)
     module->arena = arena;
     module->ctx = ctx;
     qc_map_init(&module->nodes, &module->arena);
+    qc_map_init(&module->symbols, &module->arena);
+    qc_map_init(&module->funcs, &module->arena);
     return module;
 }
 
@@ -35,10 +37,11 @@ qc_ctx *qc_module_ctx(const qc_module *module)
 
 void qc_module_declare_dim(qc_module *module, const char *name)
 {
+    name = text_copy(module, name);
     for (size_t i = 0; i < module->dims.count; i++)
-        if (!strcmp(module->dims.items[i], name))
+        if (module->dims.items[i] == name) /* interned */
             return;
-    QC_PUSH(&module->arena, &module->dims, text_copy(module, name));
+    QC_PUSH(&module->arena, &module->dims, name);
 }
 
 /* ---- source
@@ -78,7 +81,7 @@ const char *qc_module_shard(
 /* ---- module tree
  * --------------------------------------------------------------------------------------------- */
 
-static qc_node *find_parent(const qc_module *module, const char *path)
+qc_node *qc_node_find_parent(const qc_module *module, const char *path)
 {
     if (!*path)
         return NULL;
@@ -102,7 +105,7 @@ qc_node *qc_module_add_node(qc_module *module, const char *path, const char *cla
     node->module = module;
     node->path = text_copy(module, path);
     node->class_name = text_copy(module, class_name);
-    node->parent = find_parent(module, path);
+    node->parent = qc_node_find_parent(module, path);
     if (node->parent)
         node->parent->has_children = true;
     *(module->last_node ? &module->last_node->next : &module->first_node) = node;
@@ -169,15 +172,13 @@ qc_symbol *qc_module_add_symbol(qc_module *module, const char *kind, const char 
     symbol->fields = fields;
     *(module->last_symbol ? &module->last_symbol->next : &module->first_symbol) = symbol;
     module->last_symbol = symbol;
+    qc_map_set(&module->symbols, symbol->name, symbol);
     return symbol;
 }
 
 qc_symbol *qc_module_find_symbol(const qc_module *module, const char *name)
 {
-    for (qc_symbol *s = module->first_symbol; s; s = s->next)
-        if (!strcmp(s->name, name))
-            return s;
-    return NULL;
+    return qc_map_get(&module->symbols, name);
 }
 
 qc_symbol *qc_module_first_symbol(const qc_module *module)
@@ -220,15 +221,14 @@ qc_func *qc_module_add_func(qc_module *module, const char *name)
     func->name = text_copy(module, name);
     *(module->last_func ? &module->last_func->next : &module->first_func) = func;
     module->last_func = func;
+    if (!qc_map_get(&module->funcs, func->name))
+        qc_map_set(&module->funcs, func->name, func);
     return func;
 }
 
 qc_func *qc_module_func(const qc_module *module, const char *name)
 {
-    for (qc_func *f = module->first_func; f; f = f->next)
-        if (!strcmp(f->name, name))
-            return f;
-    return NULL;
+    return qc_map_get(&module->funcs, name);
 }
 
 qc_func *qc_module_first_func(const qc_module *module)
@@ -257,6 +257,7 @@ qc_value *qc_func_add_argument(qc_func *func, const char *hint, const qc_type *t
     value->type = type;
     value->func = func;
     value->index = (uint32_t)func->arguments.count;
+    value->argument = true;
     qc_value_set_hint(value, hint);
     QC_PUSH(&func->module->arena, &func->arguments, value);
     return value;
@@ -300,38 +301,55 @@ qc_op *qc_func_last_op(const qc_func *func)
 /* ---- clone
  * --------------------------------------------------------------------------------------------------- */
 
-static void clone_func(const qc_func *from, qc_module *into)
+static void clone_values(const qc_func *from, qc_func *func, qc_value **values)
 {
-    qc_func *func = qc_module_add_func(into, from->name);
-    func->line = from->line;
-    size_t count = 0;
-    for (qc_op *op = from->first; op; op = op->next)
-        count += op->result_count;
-    qc_value **values = QC_NEW_ARRAY(&into->ctx->scratch, qc_value *, from->arguments.count + count + 1);
-    size_t next = 0;
+    uint32_t next = 0;
     for (size_t i = 0; i < from->arguments.count; i++) {
         qc_value *argument = from->arguments.items[i];
-        argument->number = (uint32_t)next;
+        argument->number = next;
         values[next++] = qc_func_add_argument(func, argument->hint, argument->type);
     }
     for (qc_op *op = from->first; op; op = op->next) {
         qc_op *copy = qc_op_create(func, op->info, op->operand_count);
-        copy->node = op->node ? qc_module_find_node(into, op->node->path) : NULL;
+        copy->node = op->node ? qc_module_find_node(func->module, op->node->path) : NULL;
         copy->line = op->line;
-        for (uint32_t i = 0; i < op->operand_count; i++)
-            if (op->operands[i].value)
-                qc_op_set_operand(copy, i, values[op->operands[i].value->number]);
         memcpy(copy->attrs, op->attrs, (size_t)op->info->attr_count * sizeof *copy->attrs);
         for (uint32_t i = 0; i < op->result_count; i++) {
-            op->results[i].number = (uint32_t)next;
+            op->results[i].number = next;
             copy->results[i].type = op->results[i].type;
             copy->results[i].hint = op->results[i].hint;
             values[next++] = &copy->results[i];
         }
         qc_op_insert(copy, NULL);
     }
+}
+
+/* NULL for what is no value of the function (erased, poison, another function's): the verifier calls it
+ * missing. */
+static qc_value *cloned(const qc_func *from, qc_value *const *values, const qc_value *value)
+{
+    bool inside = value && value->func == from && (value->op ? value->op->linked : value->argument);
+    return inside ? values[value->number] : NULL;
+}
+
+static void clone_func(const qc_func *from, qc_module *into)
+{
+    qc_arena arena;
+    qc_arena_init(&arena, into->arena.oom);
+    qc_func *func = qc_module_add_func(into, from->name);
+    func->line = from->line;
+    size_t count = from->arguments.count;
+    for (qc_op *op = from->first; op; op = op->next)
+        count += op->result_count;
+    qc_value **values = QC_NEW_ARRAY(&arena, qc_value *, count);
+    clone_values(from, func, values);
+    qc_op *copy = func->first;
+    for (qc_op *op = from->first; op; op = op->next, copy = copy->next)
+        for (uint32_t i = 0; i < op->operand_count; i++)
+            qc_op_set_operand(copy, i, cloned(from, values, op->operands[i].value));
     for (size_t i = 0; i < from->results.count; i++)
-        qc_func_add_result(func, values[from->results.items[i]->number]);
+        qc_func_add_result(func, cloned(from, values, from->results.items[i]));
+    qc_arena_fini(&arena);
 }
 
 qc_module *qc_module_clone(const qc_module *module)

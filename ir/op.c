@@ -9,14 +9,18 @@
 qc_op *qc_op_create(qc_func *func, const qc_op_info *info, size_t operand_count)
 {
     qc_arena *arena = &func->module->arena;
-    qc_op *op = QC_NEW(arena, qc_op);
+    size_t results = (size_t)info->result_count, attrs = (size_t)info->attr_count;
+    /* One piece: op, results, uses and attributes all consist of pointers and 32-bit numbers. */
+    char *room = qc_arena_alloc(arena, sizeof(qc_op) + results * sizeof(qc_value) +
+                                           operand_count * sizeof(qc_use) + attrs * sizeof(qc_attr *));
+    qc_op *op = (qc_op *)room;
     op->info = info;
     op->func = func;
     op->operand_count = (uint32_t)operand_count;
-    op->result_count = (uint32_t)info->result_count;
-    op->operands = QC_NEW_ARRAY(arena, qc_use, operand_count + 1);
-    op->results = QC_NEW_ARRAY(arena, qc_value, (size_t)info->result_count + 1);
-    op->attrs = QC_NEW_ARRAY(arena, const qc_attr *, (size_t)info->attr_count + 1);
+    op->result_count = (uint32_t)results;
+    op->results = (qc_value *)(op + 1);
+    op->operands = (qc_use *)(op->results + results);
+    op->attrs = (const qc_attr **)(op->operands + operand_count);
     for (uint32_t i = 0; i < op->operand_count; i++)
         op->operands[i].op = op;
     for (uint32_t i = 0; i < op->result_count; i++) {
@@ -83,7 +87,8 @@ void qc_op_move_before(qc_op *op, qc_op *before)
 {
     if (op == before)
         return;
-    op_unlink(op);
+    if (op->linked)
+        op_unlink(op);
     qc_op_insert(op, before);
 }
 

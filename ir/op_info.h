@@ -8,7 +8,10 @@
 #include "qc/ir.h"
 #include "ir/support/arena.h"
 
+/* gen_ops.py refuses rows that have more. */
 #define QC_MAX_ATTRS 12
+#define QC_MAX_OPERANDS 8
+#define QC_MAX_RESULTS 4
 
 typedef enum qc_trait {
     QC_TRAIT_EFFECT = 1,

@@ -76,7 +76,7 @@ op("concat", "The operands one after another along an axis.", ["xs..."], ["axis:
 op("split_heads", "[B, S, heads * d] as [B, heads, S, d].", ["x"], ["heads: int!"])
 op("merge_heads", "[B, heads, S, d] as [B, S, heads * d].", ["x"])
 op("repeat_heads", "[B, heads, S, d] with every head repeated `times` times in place.", ["x"], ["times: int!"])
-op("rotate_half", "The last dimension split in halves a, b becomes -b, a.", ["x: float"], traits=["same_type"])
+op("rotate_half", "The last dimension split in halves a, b becomes -b, a.", ["x: float"], traits=["same_type"], verify=True)
 
 # ---- products and reductions --------------------------------------------------------------------------------
 
@@ -91,9 +91,9 @@ op("reduce_max", "The maximum over the last dimension, kept as 1.", ["x: float"]
 op("attention_mask",
    "Adds the most negative finite number of the element type where query i must not see key j. Scores are [B, heads, S, P+S]; "
    "query i has position P+i. causal: sees j <= P+i; window w > 0: and j > P+i-w.",
-   ["x: float"], ["causal: bool = false", "window: int = 0"], traits=["same_type"])
+   ["x: float"], ["causal: bool = false", "window: int = 0"], traits=["same_type"], verify=True)
 op("softmax", "exp(x - max) / sum over the last dimension, each step in the element type of x.", ["x: float"],
-   traits=["same_type"], decomposition="""
+   traits=["same_type"], verify=True, decomposition="""
   %m = reduce_max %x
   %d = sub %x, %m
   %e = exp %d
@@ -104,7 +104,7 @@ op("softmax", "exp(x - max) / sum over the last dimension, each step in the elem
 # ---- composite ops of transformers --------------------------------------------------------------------------
 
 op("rmsnorm", "w * (x / sqrt(mean(x^2) + eps)) over the last dimension; the normalised x is computed in f32 and rounded "
-   "before the product with w.", ["x: float", "w: float"], ["eps: float!"], traits=["same_type"], decomposition="""
+   "before the product with w.", ["x: float", "w: float"], ["eps: float!"], traits=["same_type"], verify=True, decomposition="""
   %f = cast %x {to = f32}
   %q = mul %f, %f
   %a = reduce_mean %q
@@ -117,12 +117,13 @@ op("rmsnorm", "w * (x / sqrt(mean(x^2) + eps)) over the last dimension; the norm
 """)
 op("rope_cos", "cos(position * frequency) * attention factor as [B, 1, S, dims]; frequencies repeat in both halves. "
    "`scaling` is a map with `type` linear, dynamic, llama3 or yarn and that type's parameters.",
-   ["pos: int"], ["theta: float!", "dims: int!", "scaling: map"], traits=["independent"])
+   ["pos: int"], ["theta: float!", "dims: int!", "scaling: map"], traits=["independent"], verify=True)
 op("rope_sin", "sin(position * frequency) * attention factor as [B, 1, S, dims]; see rope_cos.",
-   ["pos: int"], ["theta: float!", "dims: int!", "scaling: map"], traits=["independent"])
+   ["pos: int"], ["theta: float!", "dims: int!", "scaling: map"], traits=["independent"], verify=True)
 op("rope", "Rotary position embedding of x [B, heads, S, d], in halves: x * cos + rotate_half(x) * sin. cos and sin are "
    "computed in f32 and rounded to `tables`; each product and the sum are rounded to the type of x.",
-   ["x: float", "pos: int"], ["theta: float!", "scaling: map", "tables: dtype!"], traits=["same_type"], decomposition="""
+   ["x: float", "pos: int"], ["theta: float!", "scaling: map", "tables: dtype!"], traits=["same_type"], verify=True,
+   decomposition="""
   %c0 = rope_cos %pos {dims = ${dim:x:-1}, theta = ${theta}, scaling = ${scaling}}
   %s0 = rope_sin %pos {dims = ${dim:x:-1}, theta = ${theta}, scaling = ${scaling}}
   %c = cast %c0 {to = ${tables}}

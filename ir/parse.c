@@ -5,13 +5,31 @@
  */
 #include "ir/lex.h"
 
+/* A value of the function by its name, which lies in the text. */
+typedef struct named_value {
+    const char *name;
+    uint32_t length, hash;
+    qc_value *value;
+} named_value;
+
+typedef struct result_name {
+    const char *at, *name;
+    size_t length;
+} result_name;
+
 typedef struct parser {
     qc_lexer l;
     qc_module *module;
     qc_func *func;
-    qc_map values;  /* name -> qc_value *, of the function */
-    qc_node *block; /* of the at-block, or NULL */
-    qc_arena arena; /* names of one function */
+    qc_node *block;     /* of the at-block, or NULL */
+    named_value *slots; /* hash table of the function's values, open addressing, at most half full */
+    size_t slot_count, value_count;
+    qc_arena values;  /* of the slots */
+    qc_arena scratch; /* of everything else */
+    /* Of the op that is being read; kept to be filled again. */
+    QC_VEC(result_name) results;
+    QC_VEC(qc_value *) variadic;
+    qc_data_list data;
 } parser;
 
 static bool expect_word(parser *p, const char *what, const char **word, size_t *length)
@@ -36,83 +54,125 @@ static const char *symbol_name(parser *p)
 {
     const char *word;
     size_t length;
-    if (!qc_lex_expect(&p->l, "@") || !expect_word(p, "a name after '@'", &word, &length))
+    if (!qc_lex_expect_char(&p->l, '@') || !expect_word(p, "a name after '@'", &word, &length))
         return NULL;
     return qc_intern(p->l.ctx, word, length);
 }
 
-/* ---- operations
- * ---------------------------------------------------------------------------------------------- */
+/* ---- values
+ * -------------------------------------------------------------------------------------------------- */
 
-typedef struct result_name {
-    const char *at, *name;
-    size_t length;
-} result_name;
+static void values_clear(parser *p)
+{
+    qc_arena_fini(&p->values);
+    p->slots = NULL;
+    p->slot_count = p->value_count = 0;
+}
+
+static uint32_t name_hash(const char *name, size_t length)
+{
+    uint32_t hash = 2166136261u; /* FNV-1a (Fowler, Noll, Vo) */
+    for (size_t i = 0; i < length; i++)
+        hash = (hash ^ (unsigned char)name[i]) * 16777619u;
+    return hash ^ hash >> 15;
+}
+
+/* The slot that holds the name, or the empty one where it belongs; there must be one. */
+static named_value *value_slot(const parser *p, const char *name, size_t length, uint32_t hash)
+{
+    for (size_t i = hash;; i++) {
+        named_value *slot = &p->slots[i & (p->slot_count - 1)];
+        if (!slot->value ||
+            (slot->hash == hash && slot->length == length && !memcmp(slot->name, name, length)))
+            return slot;
+    }
+}
+
+static void values_grow(parser *p)
+{
+    named_value *old = p->slots;
+    size_t old_count = p->slot_count;
+    p->slot_count = old_count ? 4 * old_count : 64;
+    p->slots = QC_NEW_ARRAY(&p->values, named_value, p->slot_count);
+    for (size_t i = 0; i < old_count; i++)
+        if (old[i].value)
+            *value_slot(p, old[i].name, old[i].length, old[i].hash) = old[i];
+}
 
 static qc_value *value_use(parser *p)
 {
-    const char *name;
+    const char *name, *at = qc_lex_here(&p->l);
     size_t length;
-    qc_lex_skip(&p->l);
-    const char *at = p->l.at;
     if (!qc_lex_value_name(&p->l, &name, &length))
         return NULL;
-    qc_value *value = qc_map_get_n(&p->values, name, length);
+    qc_value *value = p->slot_count ? value_slot(p, name, length, name_hash(name, length))->value : NULL;
     if (!value)
         qc_lex_error(&p->l, at, "%%%.*s is not defined before this", (int)length, name);
     return value;
 }
 
-static bool value_define(parser *p, const result_name *r, qc_value *value)
+static void value_define(parser *p, const result_name *r, qc_value *value)
 {
-    if (qc_map_find_n(&p->values, r->name, r->length)) {
+    if (2 * p->value_count >= p->slot_count)
+        values_grow(p);
+    uint32_t hash = name_hash(r->name, r->length);
+    named_value *slot = value_slot(p, r->name, r->length, hash);
+    if (slot->value) {
         qc_lex_error(&p->l, r->at, "%%%.*s is defined twice", (int)r->length, r->name);
-        return false;
+        return;
     }
-    qc_map_set_n(&p->values, r->name, r->length, value);
+    *slot = (named_value){r->name, (uint32_t)r->length, hash, value};
+    p->value_count++;
+    /* The hint is the name without the number that tells it from others; a name of another form has none. */
     size_t hint = r->length;
     while (hint > 0 && r->name[hint - 1] >= '0' && r->name[hint - 1] <= '9')
         hint--;
     bool suffixed = hint > 0 && hint < r->length && r->name[hint - 1] == '.';
-    hint = suffixed ? hint - 1 : hint == 0 ? 0 : r->length;
-    qc_value_set_hint(value, hint ? qc_intern(p->l.ctx, r->name, hint) : NULL);
-    return true;
+    hint = suffixed ? hint - 1 : r->length;
+    bool good = hint > 0 && !(r->name[0] >= '0' && r->name[0] <= '9') && !memchr(r->name, '.', hint);
+    value->hint = good ? qc_intern(p->l.ctx, r->name, hint) : NULL;
 }
+
+/* ---- operations
+ * ---------------------------------------------------------------------------------------------- */
 
 typedef struct op_parts {
     const qc_op_info *info;
     const char *at;         /* of the op's name */
     const char *line_start; /* of its line */
     uint32_t line;
-    QC_VEC(result_name) results;
-    qc_value *operands[16];
-    QC_VEC(qc_value *) variadic;
+    qc_value *operands[QC_MAX_OPERANDS];
     const qc_attr *attrs[QC_MAX_ATTRS];
-    qc_data_list data;
     bool has_data;
-    const qc_type *types[4];
+    const qc_type *types[QC_MAX_RESULTS];
     size_t type_count;
     qc_node *node;
 } op_parts;
+
+static void check_attr(parser *p, const op_parts *o, int slot, const char *at)
+{
+    if (qc_attr_fits(o->info, slot, o->attrs[slot]))
+        return;
+    qc_attr_check(&p->l.ctx->diag, qc_lex_place(&p->l, at), o->info, slot, o->attrs[slot]);
+    p->l.failed = true;
+}
 
 static void parse_positional_attr(parser *p, op_parts *o)
 {
     int slot = o->info->positional;
     if (o->info->attrs[slot].kind == QC_ATTR_DATA) {
-        o->has_data = qc_parse_data_tokens(&p->l, &o->data);
+        o->has_data = qc_parse_data_tokens(&p->l, &p->data);
         return;
     }
-    qc_lex_skip(&p->l);
-    const char *at = p->l.at;
+    const char *at = qc_lex_here(&p->l);
     o->attrs[slot] = qc_parse_attr(&p->l);
-    if (o->attrs[slot] &&
-        qc_attr_check(&p->l.ctx->diag, qc_lex_place(&p->l, at), o->info, slot, o->attrs[slot]) != QC_OK)
-        p->l.failed = true;
+    if (o->attrs[slot])
+        check_attr(p, o, slot, at);
 }
 
 static void parse_named_operand(parser *p, op_parts *o)
 {
-    const char *word, *at = p->l.at;
+    const char *word, *at = qc_lex_here(&p->l);
     size_t length;
     if (!expect_word(p, "an operand", &word, &length))
         return;
@@ -126,25 +186,36 @@ static void parse_named_operand(parser *p, op_parts *o)
         qc_lex_error(&p->l, at, "operand '%s' is given twice", name);
         return;
     }
-    if (qc_lex_expect(&p->l, "="))
+    if (qc_lex_expect_char(&p->l, '='))
         o->operands[slot] = value_use(p);
+}
+
+/* Is the next token the first of its line? There `at` opens a block; behind an op it names the op's own node.
+ */
+static bool begins_line(qc_lexer *l)
+{
+    const char *c = qc_lex_here(l);
+    while (c > l->text && (c[-1] == ' ' || c[-1] == '\t'))
+        c--;
+    return c == l->text || c[-1] == '\n';
+}
+
+static bool operands_follow(parser *p, const op_parts *o)
+{
+    char c = qc_lex_here(&p->l) < p->l.end ? *p->l.at : '}';
+    if (p->l.failed || c == '{' || c == ':' || c == '}' || begins_line(&p->l))
+        return false;
+    return c == '%' || (o->info->operand_count && !qc_lex_is_word(&p->l, "at"));
 }
 
 static void parse_operands(parser *p, op_parts *o)
 {
     int next = 0, rows = o->info->operand_count;
-    bool variadic = rows && o->info->operands[rows - 1].variadic, any = false;
-    while (!p->l.failed) {
-        bool more =
-            any ? qc_lex_take(&p->l, ",")
-                : qc_lex_peek(&p->l, '%') || (rows && !qc_lex_peek(&p->l, '{') && !qc_lex_peek(&p->l, ':') &&
-                                                 !qc_lex_is_word(&p->l, "at") && !qc_lex_peek(&p->l, '}') &&
-                                                 !qc_lex_is_word(&p->l, "return"));
-        if (!more)
-            return;
-        any = true;
-        qc_lex_skip(&p->l);
-        const char *at = p->l.at;
+    bool variadic = rows && o->info->operands[rows - 1].variadic;
+    if (!operands_follow(p, o))
+        return;
+    do {
+        const char *at = qc_lex_here(&p->l);
         if (!qc_lex_peek(&p->l, '%')) {
             parse_named_operand(p, o);
             continue;
@@ -153,12 +224,12 @@ static void parse_operands(parser *p, op_parts *o)
         while (next < rows && o->info->operands[next].optional)
             next++;
         if (variadic && next == rows - 1)
-            QC_PUSH(&p->l.ctx->scratch, &o->variadic, value);
+            QC_PUSH(&p->scratch, &p->variadic, value);
         else if (next < rows)
             o->operands[next++] = value;
         else
             qc_lex_error(&p->l, at, "%s takes no further operand", o->info->name);
-    }
+    } while (!p->l.failed && qc_lex_take_char(&p->l, ','));
 }
 
 static int attr_slot(const qc_op_info *info, const char *word, size_t length)
@@ -169,107 +240,127 @@ static int attr_slot(const qc_op_info *info, const char *word, size_t length)
     return -1;
 }
 
+static void parse_attr_entry(parser *p, op_parts *o)
+{
+    const char *at = qc_lex_here(&p->l), *word;
+    size_t length;
+    if (!expect_word(p, "an attribute name", &word, &length))
+        return;
+    int slot = attr_slot(o->info, word, length);
+    if (slot < 0) {
+        qc_lex_error(&p->l, at, "%s has no attribute '%.*s'", o->info->name, (int)length, word);
+        return;
+    }
+    if (o->attrs[slot] || (o->has_data && slot == o->info->positional)) {
+        qc_lex_error(&p->l, at, "attribute '%.*s' is given twice", (int)length, word);
+        return;
+    }
+    const qc_attr *value = qc_lex_take_char(&p->l, '=') ? qc_parse_attr(&p->l) : qc_attr_bool(p->l.ctx, true);
+    if (!value)
+        return;
+    if (o->info->attrs[slot].kind == QC_ATTR_FLOAT && value->kind == QC_ATTR_INT)
+        value = qc_attr_float(p->l.ctx, (double)value->u.integer);
+    o->attrs[slot] = value;
+    check_attr(p, o, slot, at);
+}
+
 static void parse_attrs(parser *p, op_parts *o)
 {
-    if (!qc_lex_take(&p->l, "{"))
+    if (!qc_lex_take_char(&p->l, '{') || qc_lex_take_char(&p->l, '}'))
         return;
-    bool any = false;
-    while (!p->l.failed && !qc_lex_take(&p->l, "}")) {
-        if (any && !qc_lex_expect(&p->l, ","))
-            return;
-        any = true;
-        qc_lex_skip(&p->l);
-        const char *at = p->l.at, *word;
-        size_t length;
-        if (!expect_word(p, "an attribute name", &word, &length))
-            return;
-        int slot = attr_slot(o->info, word, length);
-        if (slot < 0) {
-            qc_lex_error(&p->l, at, "%s has no attribute '%.*s'", o->info->name, (int)length, word);
-            return;
-        }
-        if (o->attrs[slot] || (o->has_data && slot == o->info->positional)) {
-            qc_lex_error(&p->l, at, "attribute '%.*s' is given twice", (int)length, word);
-            return;
-        }
-        const qc_attr *value = qc_lex_take(&p->l, "=") ? qc_parse_attr(&p->l) : qc_attr_bool(p->l.ctx, true);
-        if (!value)
-            return;
-        if (o->info->attrs[slot].kind == QC_ATTR_FLOAT && value->kind == QC_ATTR_INT)
-            value = qc_attr_float(p->l.ctx, (double)value->u.integer);
-        o->attrs[slot] = value;
-        if (qc_attr_check(&p->l.ctx->diag, qc_lex_place(&p->l, at), o->info, slot, value) != QC_OK)
-            p->l.failed = true;
-    }
+    do
+        parse_attr_entry(p, o);
+    while (!p->l.failed && qc_lex_take_char(&p->l, ','));
+    qc_lex_expect_char(&p->l, '}');
 }
 
 /* The node of a path written after `at`: whole, or ".leaf" inside a block. */
-static qc_node *find_at(parser *p, const char *path)
+static qc_node *find_at(parser *p, const char *path, size_t length)
 {
-    char buffer[512];
-    if (*path != '.' || !p->block)
-        return qc_module_find_node(p->module, path);
-    size_t block = strlen(p->block->path), leaf = strlen(path);
-    if (block + leaf >= sizeof buffer)
-        return NULL;
-    memcpy(buffer, p->block->path, block);
-    memcpy(buffer + block, path, leaf + 1);
-    return qc_map_get_n(&p->module->nodes, buffer, block + leaf);
+    char buffer[256];
+    if (!length || *path != '.' || !p->block)
+        return qc_map_get_n(&p->module->nodes, path, length);
+    size_t block = strlen(p->block->path), whole = block + length;
+    char *joined = whole <= sizeof buffer ? buffer : qc_arena_alloc(&p->scratch, whole);
+    memcpy(joined, p->block->path, block);
+    memcpy(joined + block, path, length);
+    return qc_map_get_n(&p->module->nodes, joined, whole);
 }
 
 static qc_node *parse_at(parser *p)
 {
-    const char *at = p->l.at, *path = NULL;
-    if (!qc_lex_string(&p->l, &path))
+    const char *at = qc_lex_here(&p->l), *path;
+    size_t length;
+    if (!qc_lex_string_view(&p->l, &path, &length))
         return NULL;
-    qc_node *node = find_at(p, path);
+    qc_node *node = find_at(p, path, length);
     if (!node)
-        qc_lex_error(&p->l, at, "no module line declares \"%s%s\"",
-            *path == '.' && p->block ? p->block->path : "", path);
+        qc_lex_error(&p->l, at, "no module line declares \"%s%.*s\"",
+            length && *path == '.' && p->block ? p->block->path : "", (int)length, path);
     return node;
 }
 
 static void parse_result_types(parser *p, op_parts *o)
 {
-    if (!qc_lex_take(&p->l, ":"))
+    if (!qc_lex_take_char(&p->l, ':'))
         return;
     do {
-        if (o->type_count == (size_t)o->info->result_count || o->type_count == 4) {
-            qc_lex_error(&p->l, p->l.at, "%s has %d results", o->info->name, o->info->result_count);
+        if (o->type_count == (size_t)o->info->result_count) {
+            qc_lex_error(&p->l, qc_lex_here(&p->l), "%s has no result for this type", o->info->name);
             return;
         }
         o->types[o->type_count++] = qc_parse_type(&p->l);
-    } while (!p->l.failed && qc_lex_take(&p->l, ","));
+    } while (!p->l.failed && qc_lex_take_char(&p->l, ','));
 }
 
 static bool parts_complete(parser *p, op_parts *o)
 {
     const qc_op_info *info = o->info;
     if (o->has_data && o->type_count)
-        o->attrs[info->positional] = qc_parse_data_encode(&p->l, &o->data, o->types[0]->dtype);
+        o->attrs[info->positional] = qc_parse_data_encode(&p->l, &p->data, o->types[0]->dtype);
     else if (o->has_data)
-        qc_lex_error(&p->l, o->at, "%s: the type must be written", info->name);
+        qc_lex_error(&p->l, o->at, "%s: the result type must be written, it cannot be inferred", info->name);
     for (int i = 0; i < info->operand_count; i++)
         if (!info->operands[i].optional && !info->operands[i].variadic && !o->operands[i])
             qc_lex_error(&p->l, o->at, "%s: operand '%s' is missing", info->name, info->operands[i].name);
     for (int i = 0; i < info->attr_count; i++)
         if (info->attrs[i].required && !o->attrs[i])
             qc_lex_error(&p->l, o->at, "%s: attribute '%s' is missing", info->name, info->attrs[i].name);
-    if (o->results.count != (size_t)info->result_count)
-        qc_lex_error(&p->l, o->at, "%s has %d results, %zu are named", info->name, info->result_count,
-            o->results.count);
+    if (p->results.count != (size_t)info->result_count)
+        qc_lex_error(&p->l, o->at, "%s gives %d values, %zu are named", info->name, info->result_count,
+            p->results.count);
     return !p->l.failed;
 }
 
-/* Where the op's name stands; its line may be over by now. */
-static const char *op_place(parser *p, const op_parts *o)
+/* Infers and checks silently first: the place of an op is only put together for an error. */
+static qc_status infer(parser *p, const op_parts *o, qc_op *op, const qc_type **types)
 {
-    qc_lexer then = p->l;
-    then.line = o->line;
-    then.line_start = o->line_start;
-    const char *place = qc_lex_place(&then, o->at);
-    p->l.place = then.place;
-    return place;
+    const qc_op_info *info = op->info;
+    qc_diag *diag = &p->l.ctx->diag, saved = *diag;
+    for (int speak = 0; speak < 2; speak++) {
+        const char *where = "";
+        if (speak) {
+            qc_lexer then = p->l; /* the line of the op may be over by now */
+            then.line = o->line;
+            then.line_start = o->line_start;
+            where = qc_lex_place(&then, o->at);
+        }
+        diag->callback = speak ? saved.callback : NULL;
+        memset(types, 0, QC_MAX_RESULTS * sizeof *types);
+        if (info->traits & QC_TRAIT_TYPED)
+            memcpy(types, o->types, sizeof o->types);
+        bool good = qc_op_infer(op, where, types) == QC_OK;
+        for (uint32_t i = 0; good && i < op->result_count; i++)
+            op->results[i].type = types[i];
+        if (good && (!info->verify || info->verify(op, where) == QC_OK)) {
+            *diag = saved;
+            return QC_OK;
+        }
+        if (!speak)
+            *diag = saved;
+    }
+    p->l.failed = true;
+    return QC_ERROR;
 }
 
 static void make_op(parser *p, op_parts *o)
@@ -277,68 +368,55 @@ static void make_op(parser *p, op_parts *o)
     const qc_op_info *info = o->info;
     bool variadic = info->operand_count && info->operands[info->operand_count - 1].variadic;
     size_t fixed = (size_t)info->operand_count - variadic;
-    qc_op *op = qc_op_create(p->func, info, fixed + (variadic ? o->variadic.count : 0));
+    qc_op *op = qc_op_create(p->func, info, fixed + (variadic ? p->variadic.count : 0));
     op->line = o->line;
     op->node = o->node;
     for (size_t i = 0; i < op->operand_count; i++)
-        qc_op_set_operand(op, i, i < fixed ? o->operands[i] : o->variadic.items[i - fixed]);
+        qc_op_set_operand(op, i, i < fixed ? o->operands[i] : p->variadic.items[i - fixed]);
     for (int i = 0; i < info->attr_count; i++)
-        if (o->attrs[i] && !qc_attr_equal(o->attrs[i], qc_op_default_attr(p->l.ctx, info, (size_t)i)))
+        if (o->attrs[i] && o->attrs[i] != qc_op_default_attr(p->l.ctx, info, (size_t)i))
             op->attrs[i] = o->attrs[i];
-    const qc_type *types[4] = {0};
-    if (info->traits & QC_TRAIT_TYPED)
-        memcpy(types, o->types, sizeof types);
-    qc_diag *diag = &p->l.ctx->diag;
-    size_t errors = diag->error_count;
-    const char *where = op_place(p, o);
-    if (qc_op_infer(op, where, types) != QC_OK) {
-        if (diag->error_count == errors)
-            qc_error(diag, where, "%s: its operands give no type", info->name);
-        p->l.failed = true;
-        qc_op_erase(op);
+    const qc_type *types[QC_MAX_RESULTS];
+    if (infer(p, o, op, types) != QC_OK)
         return;
-    }
-    for (uint32_t i = 0; i < op->result_count; i++)
-        op->results[i].type = types[i];
     qc_op_insert(op, NULL);
-    if (info->verify && info->verify(op, where) != QC_OK)
-        p->l.failed = true;
     for (uint32_t i = 0; i < op->result_count && !p->l.failed; i++) {
         if (i < o->type_count && o->types[i] != types[i])
             qc_lex_error(&p->l, o->at, "%s: the type %s is written, its operands give %s", info->name,
                 o->types[i]->text, types[i]->text);
-        value_define(p, &o->results.items[i], &op->results[i]);
+        value_define(p, &p->results.items[i], &op->results[i]);
     }
 }
 
-/* Is the next token the first of its line? There `at` opens a block; behind an op it names the op's own node.
- */
-static bool begins_line(qc_lexer *l)
+static QC_COLD void unknown_op(parser *p, const char *at, const char *word, size_t length)
 {
-    qc_lex_skip(l);
-    for (const char *c = l->at; c > l->text && c[-1] != '\n'; c--)
-        if (c[-1] != ' ' && c[-1] != '\t')
-            return false;
-    return true;
+    const char **names = QC_NEW_ARRAY(&p->scratch, const char *, qc_op_info_count);
+    for (size_t i = 0; i < qc_op_info_count; i++)
+        names[i] = qc_op_infos[i].name;
+    const char *name = qc_arena_strndup(&p->scratch, word, length),
+               *near = qc_nearest_name(name, names, qc_op_info_count);
+    qc_lex_error(&p->l, at, "there is no op '%s'%s%s%s", name, near ? "; did you mean '" : "",
+        near ? near : "", near ? "'?" : "");
+}
+
+static void parse_result_names(parser *p)
+{
+    do {
+        result_name r = {.at = qc_lex_here(&p->l)};
+        if (!qc_lex_value_name(&p->l, &r.name, &r.length))
+            return;
+        QC_PUSH(&p->scratch, &p->results, r);
+    } while (qc_lex_take_char(&p->l, ','));
+    qc_lex_expect_char(&p->l, '=');
 }
 
 static void parse_op(parser *p)
 {
     op_parts o = {0};
-    if (qc_lex_peek(&p->l, '%')) {
-        do {
-            result_name r;
-            qc_lex_skip(&p->l);
-            r.at = p->l.at;
-            if (!qc_lex_value_name(&p->l, &r.name, &r.length))
-                return;
-            QC_PUSH(&p->l.ctx->scratch, &o.results, r);
-        } while (qc_lex_take(&p->l, ","));
-        if (!qc_lex_expect(&p->l, "="))
-            return;
-    }
-    qc_lex_skip(&p->l);
-    o.at = p->l.at;
+    p->results.count = p->variadic.count = p->data.count = 0;
+    if (qc_lex_peek(&p->l, '%'))
+        parse_result_names(p);
+    o.at = qc_lex_here(&p->l);
     o.line = p->l.line;
     o.line_start = p->l.line_start;
     const char *word;
@@ -347,13 +425,7 @@ static void parse_op(parser *p)
         return;
     o.info = qc_map_get_n(&p->l.ctx->ops, word, length);
     if (!o.info) {
-        const char **names = QC_NEW_ARRAY(&p->l.ctx->scratch, const char *, qc_op_info_count);
-        for (size_t i = 0; i < qc_op_info_count; i++)
-            names[i] = qc_op_infos[i].name;
-        const char *name = qc_intern(p->l.ctx, word, length),
-                   *near = qc_nearest_name(name, names, qc_op_info_count);
-        qc_lex_error(&p->l, o.at, "there is no op '%s'%s%s%s", name, near ? "; did you mean '" : "",
-            near ? near : "", near ? "'?" : "");
+        unknown_op(p, o.at, word, length);
         return;
     }
     if (o.info->positional >= 0)
@@ -365,7 +437,7 @@ static void parse_op(parser *p)
     if (!p->l.failed)
         parse_result_types(p, &o);
     o.node = p->block;
-    if (!p->l.failed && !begins_line(&p->l) && qc_lex_take(&p->l, "at"))
+    if (!p->l.failed && qc_lex_peek(&p->l, 'a') && !begins_line(&p->l) && qc_lex_take(&p->l, "at"))
         o.node = parse_at(p);
     if (!p->l.failed && parts_complete(p, &o))
         make_op(p, &o);
@@ -377,22 +449,20 @@ static void parse_op(parser *p)
 static void parse_block(parser *p)
 {
     p->block = parse_at(p);
-    qc_lex_expect(&p->l, "{");
-    while (!p->l.failed && !qc_lex_take(&p->l, "}"))
+    qc_lex_expect_char(&p->l, '{');
+    while (!p->l.failed && !qc_lex_take_char(&p->l, '}'))
         parse_op(p);
     p->block = NULL;
 }
 
 static void parse_arguments(parser *p)
 {
-    qc_lex_expect(&p->l, "(");
-    while (!p->l.failed && !qc_lex_take(&p->l, ")")) {
-        if (p->func->arguments.count && !qc_lex_expect(&p->l, ","))
+    qc_lex_expect_char(&p->l, '(');
+    while (!p->l.failed && !qc_lex_take_char(&p->l, ')')) {
+        if (p->func->arguments.count && !qc_lex_expect_char(&p->l, ','))
             return;
-        result_name r;
-        qc_lex_skip(&p->l);
-        r.at = p->l.at;
-        if (!qc_lex_value_name(&p->l, &r.name, &r.length) || !qc_lex_expect(&p->l, ":"))
+        result_name r = {.at = qc_lex_here(&p->l)};
+        if (!qc_lex_value_name(&p->l, &r.name, &r.length) || !qc_lex_expect_char(&p->l, ':'))
             return;
         const qc_type *type = qc_parse_type(&p->l);
         if (type)
@@ -402,11 +472,10 @@ static void parse_arguments(parser *p)
 
 static void parse_return(parser *p, const qc_type *const *declared, size_t count)
 {
-    const char *at = p->l.at;
+    const char *at = qc_lex_here(&p->l);
     if (qc_lex_peek(&p->l, '%'))
         do {
-            qc_lex_skip(&p->l);
-            const char *place = p->l.at;
+            const char *place = qc_lex_here(&p->l);
             qc_value *value = value_use(p);
             if (!value)
                 return;
@@ -415,7 +484,7 @@ static void parse_return(parser *p, const qc_type *const *declared, size_t count
                 qc_lex_error(&p->l, place, "the function declares %s, this is %s", declared[index]->text,
                     value->type->text);
             qc_func_add_result(p->func, value);
-        } while (qc_lex_take(&p->l, ","));
+        } while (qc_lex_take_char(&p->l, ','));
     if (!p->l.failed && p->func->results.count != count)
         qc_lex_error(
             &p->l, at, "the function declares %zu results, %zu are returned", count, p->func->results.count);
@@ -424,57 +493,73 @@ static void parse_return(parser *p, const qc_type *const *declared, size_t count
 static void parse_func(parser *p)
 {
     QC_VEC(const qc_type *) declared = {0};
-    const char *at = p->l.at, *name = symbol_name(p);
+    const char *at = qc_lex_here(&p->l), *name = symbol_name(p);
     if (!name)
         return;
     if (qc_module_func(p->module, name)) {
         qc_lex_error(&p->l, at, "the function @%s is defined twice", name);
         return;
     }
-    qc_arena_fini(&p->arena);
-    qc_map_init(&p->values, &p->arena);
+    values_clear(p);
     p->func = qc_module_add_func(p->module, name);
     p->func->line = p->l.line;
     parse_arguments(p);
     if (!p->l.failed && qc_lex_take(&p->l, "->"))
         do
-            QC_PUSH(&p->l.ctx->scratch, &declared, qc_parse_type(&p->l));
-        while (!p->l.failed && qc_lex_take(&p->l, ","));
-    qc_lex_expect(&p->l, "{");
+            QC_PUSH(&p->scratch, &declared, qc_parse_type(&p->l));
+        while (!p->l.failed && qc_lex_take_char(&p->l, ','));
+    qc_lex_expect_char(&p->l, '{');
     while (!p->l.failed && !qc_lex_is_word(&p->l, "return")) {
         if (qc_lex_take(&p->l, "at"))
             parse_block(p);
+        else if (qc_lex_peek(&p->l, '}'))
+            qc_lex_expect(&p->l, "return");
         else
             parse_op(p);
     }
     if (qc_lex_take(&p->l, "return"))
         parse_return(p, declared.items, declared.count);
-    qc_lex_expect(&p->l, "}");
+    qc_lex_expect_char(&p->l, '}');
 }
 
 /* ---- module lines
  * -------------------------------------------------------------------------------------------- */
 
+static bool is_sha256(const char *text)
+{
+    return strlen(text) == 64 && strspn(text, "0123456789abcdef") == 64;
+}
+
+static void parse_shard(parser *p)
+{
+    const char *name, *hash;
+    int64_t bytes;
+    if (!qc_lex_expect(&p->l, "shard") || !qc_lex_string(&p->l, &name) || !qc_lex_expect(&p->l, "bytes"))
+        return;
+    const char *at = qc_lex_here(&p->l);
+    if (qc_lex_int(&p->l, &bytes) && bytes < 0)
+        qc_lex_error(&p->l, at, "the size of a shard is negative");
+    if (!qc_lex_expect(&p->l, "header"))
+        return;
+    at = qc_lex_here(&p->l);
+    if (!qc_lex_string(&p->l, &hash))
+        return;
+    if (!is_sha256(hash))
+        qc_lex_error(&p->l, at, "the SHA-256 of a shard's header has 64 hex digits");
+    qc_module_add_shard(p->module, name, (uint64_t)bytes, hash);
+}
+
 static void parse_source(parser *p)
 {
-    const char *text, *hash;
-    int64_t bytes;
+    const char *at = qc_lex_here(&p->l), *text;
     if (p->module->source)
-        qc_lex_error(&p->l, p->l.at, "a second source line");
+        qc_lex_error(&p->l, at, "a second source line");
     if (p->l.failed || !qc_lex_string(&p->l, &text))
         return;
     qc_module_set_source(p->module, text);
-    if (!qc_lex_take(&p->l, "{"))
-        return;
-    while (!p->l.failed && !qc_lex_take(&p->l, "}")) {
-        if (!qc_lex_expect(&p->l, "shard") || !qc_lex_string(&p->l, &text) ||
-            !qc_lex_expect(&p->l, "bytes") || !qc_lex_int(&p->l, &bytes) || !qc_lex_expect(&p->l, "header") ||
-            !qc_lex_string(&p->l, &hash))
-            return;
-        if (bytes < 0 || strlen(hash) != 64)
-            qc_lex_error(&p->l, p->l.at, "a shard needs its size in bytes and 64 hex digits of SHA-256");
-        qc_module_add_shard(p->module, text, (uint64_t)bytes, hash);
-    }
+    if (qc_lex_take_char(&p->l, '{'))
+        while (!p->l.failed && !qc_lex_take_char(&p->l, '}'))
+            parse_shard(p);
 }
 
 static void parse_dims(parser *p)
@@ -485,12 +570,12 @@ static void parse_dims(parser *p)
         if (!expect_word(p, "the name of a dimension", &word, &length))
             return;
         qc_module_declare_dim(p->module, qc_intern(p->l.ctx, word, length));
-    } while (qc_lex_take(&p->l, ","));
+    } while (qc_lex_take_char(&p->l, ','));
 }
 
 static void parse_node(parser *p)
 {
-    const char *at = p->l.at, *path;
+    const char *at = qc_lex_here(&p->l), *path;
     if (!qc_lex_string(&p->l, &path))
         return;
     if (qc_module_find_node(p->module, path)) {
@@ -501,20 +586,20 @@ static void parse_node(parser *p)
     if (!class_name)
         return;
     qc_node *node = qc_module_add_node(p->module, path, class_name);
-    if (!qc_lex_take(&p->l, "{"))
+    if (!qc_lex_take_char(&p->l, '{'))
         return;
     do {
         const char *tensor = name_text(p, "the name of a tensor");
         if (!tensor)
             return;
         qc_node_add_tensor(node, tensor);
-    } while (qc_lex_take(&p->l, ","));
-    qc_lex_expect(&p->l, "}");
+    } while (qc_lex_take_char(&p->l, ','));
+    qc_lex_expect_char(&p->l, '}');
 }
 
 static void parse_symbol(parser *p, const char *kind)
 {
-    const char *at = p->l.at, *name = symbol_name(p);
+    const char *at = qc_lex_here(&p->l), *name = symbol_name(p);
     if (!name)
         return;
     const qc_attr *fields = qc_parse_map(&p->l);
@@ -525,10 +610,10 @@ static void parse_symbol(parser *p, const char *kind)
 static void parse_item(parser *p)
 {
     static const char *const kinds[] = {"scheme", "kv_scheme", "transform"};
-    if (qc_lex_take(&p->l, "func")) {
-        parse_func(p);
-    } else if (qc_lex_take(&p->l, "module")) {
+    if (qc_lex_take(&p->l, "module")) {
         parse_node(p);
+    } else if (qc_lex_take(&p->l, "func")) {
+        parse_func(p);
     } else if (qc_lex_take(&p->l, "dim")) {
         parse_dims(p);
     } else if (qc_lex_take(&p->l, "source")) {
@@ -550,7 +635,7 @@ static void parse_module(parser *p)
         qc_lex_error(&p->l, p->l.at, "not IR text: the first line must be 'qc 1'");
         return;
     }
-    const char *at = p->l.at;
+    const char *at = qc_lex_here(&p->l);
     if (qc_lex_int(&p->l, &version) && version != 1)
         qc_lex_error(
             &p->l, at, "version %lld of the text form; this program reads version 1", (long long)version);
@@ -563,22 +648,20 @@ static void parse_module(parser *p)
 
 qc_module *qc_module_parse(qc_ctx *ctx, const char *name, const char *text, size_t length)
 {
-    qc_str copy; /* numbers are read up to a NUL */
-    qc_str_init(&copy, &ctx->arena);
-    qc_str_add_bytes(&copy, text, length);
     parser p = {.module = qc_module_create(ctx)};
     p.l = (qc_lexer){.ctx = ctx,
+        .scratch = &p.scratch,
         .name = name,
-        .text = copy.data,
-        .line_start = copy.data,
-        .at = copy.data,
-        .end = copy.data + length,
+        .text = text,
+        .line_start = text,
+        .at = text,
+        .end = text + length,
         .line = 1};
-    qc_arena_init(&p.arena, ctx->arena.oom);
-    qc_map_init(&p.values, &p.arena);
+    qc_arena_init(&p.scratch, ctx->arena.oom);
+    qc_arena_init(&p.values, ctx->arena.oom);
     parse_module(&p);
-    qc_arena_fini(&p.arena);
-    qc_str_fini(&copy);
+    qc_arena_fini(&p.values);
+    qc_arena_fini(&p.scratch);
     if (!p.l.failed)
         return p.module;
     qc_module_destroy(p.module);

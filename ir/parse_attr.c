@@ -2,49 +2,48 @@
  *
  * parse_attr.c - attribute values, constants' data, dimensions and types in IR text.
  */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
 #include "ir/dtype/codec.h"
 #include "ir/lex.h"
 
-enum { MAX_DEPTH = 64 };
+enum { MAX_DEPTH = QC_MAX_ATTR_DEPTH, MAX_KEYS = 4096, MAX_SPELLING = 200 };
 
-/* The end of a number token: digits, sign, point, exponent. */
-static const char *number_end(const qc_lexer *l)
+static double number_value(const char *text, size_t length)
 {
-    const char *c = l->at;
-    while (c < l->end &&
-           ((*c >= '0' && *c <= '9') || *c == '-' || *c == '+' || *c == '.' || *c == 'e' || *c == 'E'))
-        c++;
-    return c;
+    bool negative = *text == '-';
+    switch (text[negative]) {
+    case 'i':
+        return negative ? -HUGE_VAL : HUGE_VAL;
+    case 'n':
+        return (double)NAN;
+    default:
+        return qc_decimal_to_f64(text, length);
+    }
+}
+
+static bool is_integer(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (text[i] != '-' && (text[i] < '0' || text[i] > '9'))
+            return false;
+    return true;
 }
 
 static const qc_attr *parse_number(qc_lexer *l)
 {
-    const char *start = l->at, *end = number_end(l);
-    bool integer = true;
-    for (const char *c = start; c < end; c++)
-        integer = integer && *c != '.' && *c != 'e' && *c != 'E';
-    if (integer) {
-        int64_t value;
-        return qc_lex_int(l, &value) ? qc_attr_int(l->ctx, value) : NULL;
-    }
-    char buffer[64], *stop;
-    size_t length = (size_t)(end - start);
-    if (length >= sizeof buffer) {
-        qc_lex_error(l, start, "a number of %zu characters", length);
+    const char *text;
+    size_t length;
+    qc_lexer before = *l;
+    if (!qc_lex_number(l, &text, &length))
         return NULL;
-    }
-    memcpy(buffer, start, length);
-    buffer[length] = 0;
-    double value = strtod(buffer, &stop);
-    if (*stop) {
-        qc_lex_error(l, start, "'%s' is not a number", buffer);
-        return NULL;
-    }
-    l->at = end;
-    return qc_attr_float(l->ctx, value);
+    if (!is_integer(text, length))
+        return qc_attr_float(l->ctx, number_value(text, length));
+    int64_t value;
+    l->at = before.at;
+    return qc_lex_int(l, &value) ? qc_attr_int(l->ctx, value) : NULL;
 }
 
 static const qc_attr *attr_at(qc_lexer *l, int depth);
@@ -52,11 +51,11 @@ static const qc_attr *attr_at(qc_lexer *l, int depth);
 static const qc_attr *list_at(qc_lexer *l, int depth)
 {
     QC_VEC(const qc_attr *) items = {0};
-    qc_lex_expect(l, "[");
-    while (!l->failed && !qc_lex_take(l, "]")) {
-        if (items.count && !qc_lex_expect(l, ","))
+    qc_lex_expect_char(l, '[');
+    while (!l->failed && !qc_lex_take_char(l, ']')) {
+        if (items.count && !qc_lex_expect_char(l, ','))
             break;
-        QC_PUSH(&l->ctx->scratch, &items, attr_at(l, depth + 1));
+        QC_PUSH(l->scratch, &items, attr_at(l, depth + 1));
     }
     return l->failed ? NULL : qc_attr_list(l->ctx, items.items, items.count);
 }
@@ -78,20 +77,21 @@ static const qc_attr *map_at(qc_lexer *l, int depth)
 {
     QC_VEC(const char *) keys = {0};
     QC_VEC(const qc_attr *) values = {0};
-    qc_lex_expect(l, "{");
-    while (!l->failed && !qc_lex_take(l, "}")) {
-        if (keys.count && !qc_lex_expect(l, ","))
+    qc_lex_expect_char(l, '{');
+    while (!l->failed && !qc_lex_take_char(l, '}')) {
+        if (keys.count && !qc_lex_expect_char(l, ','))
             break;
-        qc_lex_skip(l);
-        const char *place = l->at, *key = key_at(l);
+        const char *place = qc_lex_here(l), *key = key_at(l);
         if (!key)
             break;
+        if (keys.count == MAX_KEYS)
+            qc_lex_error(l, place, "a map of more than %d keys", MAX_KEYS);
         for (size_t i = 0; i < keys.count; i++)
-            if (!strcmp(keys.items[i], key))
+            if (keys.items[i] == key) /* interned */
                 qc_lex_error(l, place, "the key '%s' is given twice", key);
-        QC_PUSH(&l->ctx->scratch, &keys, key);
-        const qc_attr *value = qc_lex_take(l, "=") ? attr_at(l, depth + 1) : qc_attr_bool(l->ctx, true);
-        QC_PUSH(&l->ctx->scratch, &values, value);
+        QC_PUSH(l->scratch, &keys, key);
+        const qc_attr *value = qc_lex_take_char(l, '=') ? attr_at(l, depth + 1) : qc_attr_bool(l->ctx, true);
+        QC_PUSH(l->scratch, &values, value);
     }
     return l->failed ? NULL : qc_attr_map(l->ctx, keys.items, values.items, keys.count);
 }
@@ -118,14 +118,12 @@ static const qc_attr *attr_at(qc_lexer *l, int depth)
         return list_at(l, depth);
     if (c == '{')
         return map_at(l, depth);
-    if (qc_lex_take(l, "@")) {
-        if (qc_lex_word(l, &word, &length))
+    if (qc_lex_take_char(l, '@')) {
+        if (l->at < l->end && *l->at != ' ' && qc_lex_word(l, &word, &length))
             return qc_attr_symbol(l->ctx, qc_intern(l->ctx, word, length));
-        qc_lex_error(l, l->at, "expected a symbol name after '@'");
+        qc_lex_error(l, l->at, "expected a name after '@'");
         return NULL;
     }
-    if (qc_lex_take(l, "-inf"))
-        return qc_attr_float(l->ctx, -HUGE_VAL);
     if ((c >= '0' && c <= '9') || c == '-')
         return parse_number(l);
     if (!qc_lex_word(l, &word, &length)) {
@@ -158,88 +156,131 @@ const qc_attr *qc_parse_map(qc_lexer *l)
 
 bool qc_parse_data_tokens(qc_lexer *l, qc_data_list *list)
 {
-    if (!qc_lex_expect(l, "["))
+    if (!qc_lex_expect_char(l, '['))
         return false;
-    while (!l->failed && !qc_lex_take(l, "]")) {
-        if (list->count && !qc_lex_expect(l, ","))
+    while (!l->failed && !qc_lex_take_char(l, ']')) {
+        qc_number_text number;
+        if (list->count && !qc_lex_expect_char(l, ','))
             break;
-        qc_lex_skip(l);
-        const char *start = l->at, *end = number_end(l);
-        if (end < l->end && (*end == 'i' || *end == 'n')) /* inf, -inf, nan */
-            end += (size_t)(l->end - end) >= 3 ? 3 : 0;
-        if (end == start)
-            qc_lex_error(l, start, "expected a number");
-        QC_PUSH(&l->ctx->scratch, list, start);
-        l->at = end;
+        if (qc_lex_number(l, &number.at, &number.length))
+            QC_PUSH(l->scratch, list, number);
     }
     return !l->failed;
 }
 
-static bool integer_range(qc_dtype dtype, int64_t value)
+static bool integer_fits(qc_dtype dtype, bool negative, uint64_t magnitude)
 {
-    int bits = qc_dtype_bits(dtype);
-    bool is_unsigned =
-        dtype == QC_U8 || dtype == QC_U16 || dtype == QC_U32 || dtype == QC_U64 || dtype == QC_BOOL;
-    if (dtype == QC_BOOL)
-        return value == 0 || value == 1;
-    if (bits == 64)
-        return true;
-    return is_unsigned ? value >= 0 && value < (int64_t)1 << bits
-                       : value >= -((int64_t)1 << (bits - 1)) && value < (int64_t)1 << (bits - 1);
+    int bits = dtype == QC_BOOL ? 1 : qc_dtype_bits(dtype);
+    bool is_signed =
+        dtype == QC_I4 || dtype == QC_I8 || dtype == QC_I16 || dtype == QC_I32 || dtype == QC_I64;
+    uint64_t positive = UINT64_MAX >> (64 - bits + is_signed);
+    return magnitude <= (negative ? (is_signed ? positive + 1 : 0) : positive);
 }
 
-static bool encode_integer(qc_lexer *l, const char *token, qc_dtype dtype, char *bytes, size_t index)
+static bool encode_integer(
+    qc_lexer *l, const qc_number_text *number, qc_dtype dtype, unsigned char *bytes, size_t index)
 {
     qc_lexer at = *l;
-    at.at = token;
-    int64_t value;
-    if (!qc_lex_int(&at, &value)) {
+    bool negative;
+    uint64_t magnitude;
+    if (!is_integer(number->at, number->length)) {
+        qc_lex_error(l, number->at, "not an element of %s", qc_dtype_name(dtype));
+        return false;
+    }
+    at.at = number->at;
+    at.end = number->at + number->length;
+    if (!qc_lex_integer(&at, &negative, &magnitude)) {
         l->failed = true;
         return false;
     }
-    if (number_end(&at) != at.at || !integer_range(dtype, value)) {
-        qc_lex_error(l, token, "not an element of %s", qc_dtype_name(dtype));
+    if (!integer_fits(dtype, negative, magnitude)) {
+        qc_lex_error(l, number->at, "not an element of %s", qc_dtype_name(dtype));
         return false;
     }
+    uint64_t value = negative ? 0 - magnitude : magnitude;
     int bits = qc_dtype_bits(dtype);
     if (bits == 4)
-        bytes[index / 2] = (char)(bytes[index / 2] | (value & 15) << (index % 2 * 4));
+        bytes[index / 2] |= (unsigned char)((value & 15) << (index % 2 * 4));
     else
         memcpy(bytes + index * (size_t)bits / 8, &value, (size_t)bits / 8); /* little-endian hosts */
     return true;
 }
 
-/* Reads each float in its own type where the library can (f32, f64), so that the shortest decimal reads back.
- */
-static bool encode_float(
-    qc_lexer *l, const char *token, qc_dtype dtype, char *bytes, size_t index, float *floats)
+/* The f32 nearest to the decimal. Its nearest double rounds to that, unless the double lies in the middle of
+ * two floats and the decimal does not. */
+static float decimal_f32(qc_lexer *l, const char *text, size_t length, double wide)
 {
-    char *end;
-    double wide = strtod(token, &end);
-    float narrow = strtof(token, &end);
-    if (end == token) {
-        qc_lex_error(l, token, "not a number");
-        return false;
+    uint64_t bits;
+    memcpy(&bits, &wide, 8);
+    if ((bits & 0x1fffffff) != 0x10000000 && fabs(wide) >= FLT_MIN)
+        return (float)wide;
+    char *copy = qc_arena_alloc(l->scratch, length + 32), *out = copy; /* without the point: no locale */
+    int64_t scale = 0;
+    size_t i = 0;
+    for (bool point = false; i < length && text[i] != 'e' && text[i] != 'E'; i++) {
+        scale -= point;
+        if (text[i] == '.')
+            point = true;
+        else
+            *out++ = text[i];
     }
-    if (dtype == QC_F64)
+    int64_t exponent = 0;
+    bool down = i + 1 < length && text[i + 1] == '-';
+    for (i++; i < length; i++)
+        if (text[i] >= '0' && text[i] <= '9' && exponent < 1000000000)
+            exponent = exponent * 10 + (text[i] - '0');
+    qc_str digits;
+    qc_str_init(&digits, l->scratch);
+    qc_str_addf(&digits, "%se%lld", copy, (long long)(scale + (down ? -exponent : exponent)));
+    float value = strtof(digits.data, NULL);
+    qc_str_fini(&digits);
+    return value;
+}
+
+/* Decimals round; what lies outside the type (too large, an infinity or NaN or sign it does not have) is
+ * refused. */
+static bool encode_float(
+    qc_lexer *l, const qc_number_text *number, qc_dtype dtype, unsigned char *bytes, size_t index)
+{
+    double wide = number_value(number->at, number->length);
+    unsigned char code[8] = {0};
+    double back;
+    if (dtype == QC_F64) {
         memcpy(bytes + 8 * index, &wide, 8);
-    floats[index] = narrow;
-    return true;
+        back = wide;
+    } else {
+        float narrow = isfinite(wide) ? decimal_f32(l, number->at, number->length, wide) : (float)wide, again;
+        qc_encode_f32(dtype, &narrow, code, 1);
+        qc_decode_f32(dtype, code, &again, 1);
+        back = (double)again;
+        int bits = qc_dtype_bits(dtype);
+        if (bits == 4)
+            bytes[index / 2] |= (unsigned char)((code[0] & 15) << (index % 2 * 4));
+        else
+            memcpy(bytes + index * (size_t)bits / 8, code, (size_t)bits / 8);
+    }
+    bool decimal = number->at[number->length - 1] >= '0' && number->at[number->length - 1] <= '9';
+    bool saturates = dtype == QC_F8E4M3 || dtype == QC_F4E2M1;
+    double most = qc_dtype_max(dtype);
+    bool fits = isnan(wide) ? isnan(back)
+                : !decimal  ? back == wide
+                : wide == 0 ? back == 0
+                            : (wide < 0 ? back <= 0 : back >= 0) && fabs(back) <= most &&
+                                  !(saturates && fabs(wide) > most);
+    if (!fits)
+        qc_lex_error(l, number->at, "not an element of %s", qc_dtype_name(dtype));
+    return fits;
 }
 
 const qc_attr *qc_parse_data_encode(qc_lexer *l, const qc_data_list *list, qc_dtype dtype)
 {
     if (l->failed || dtype == QC_DTYPE_NONE)
         return NULL;
-    char *bytes = QC_NEW_ARRAY(&l->ctx->scratch, char, list->count * 8 + 8);
-    float *floats = QC_NEW_ARRAY(&l->ctx->scratch, float, list->count + 2);
+    unsigned char *bytes = QC_NEW_ARRAY(l->scratch, unsigned char, list->count * 8 + 8);
     bool is_float = qc_dtype_is_float(dtype);
     for (size_t i = 0; i < list->count; i++)
-        if (is_float ? !encode_float(l, list->items[i], dtype, bytes, i, floats)
-                     : !encode_integer(l, list->items[i], dtype, bytes, i))
+        if (!(is_float ? encode_float : encode_integer)(l, &list->items[i], dtype, bytes, i))
             return NULL;
-    if (is_float && dtype != QC_F64)
-        qc_encode_f32(dtype, floats, bytes, list->count);
     return qc_attr_data(l->ctx, dtype, bytes, list->count);
 }
 
@@ -250,25 +291,24 @@ static const qc_dim *dim_sum(qc_lexer *l, int depth);
 
 static const qc_dim *dim_factor(qc_lexer *l, int depth)
 {
-    const char *word;
+    const char *word, *start = qc_lex_here(l);
     size_t length;
-    qc_lex_skip(l);
-    const char *start = l->at;
     if (depth > MAX_DEPTH) {
         qc_lex_error(l, start, "a dimension is nested deeper than %d", MAX_DEPTH);
         return NULL;
     }
-    if (qc_lex_take(l, "(")) {
+    if (qc_lex_take_char(l, '(')) {
         const qc_dim *dim = dim_sum(l, depth + 1);
         if (dim && qc_lex_take(l, "floordiv")) {
+            const char *place = qc_lex_here(l);
             int64_t divisor = 0;
             if (!qc_lex_int(l, &divisor))
                 return NULL;
+            if (divisor <= 0)
+                qc_lex_error(l, place, "floordiv needs a positive divisor");
             dim = qc_dim_floordiv(l->ctx, dim, divisor);
-            if (!dim)
-                qc_lex_error(l, start, "floordiv needs a positive divisor");
         }
-        return qc_lex_expect(l, ")") ? dim : NULL;
+        return qc_lex_expect_char(l, ')') ? dim : NULL;
     }
     if (qc_lex_word(l, &word, &length))
         return qc_dim_symbol(l->ctx, qc_intern(l->ctx, word, length));
@@ -276,36 +316,49 @@ static const qc_dim *dim_factor(qc_lexer *l, int depth)
     return qc_lex_int(l, &value) ? qc_dim_int(l->ctx, value) : NULL;
 }
 
+static const qc_dim *too_large(qc_lexer *l, const char *start)
+{
+    qc_lex_error(l, start, "a dimension overflows 64 bits or has too many terms");
+    return NULL;
+}
+
 static const qc_dim *dim_product(qc_lexer *l, int depth)
 {
-    qc_lex_skip(l);
-    const char *start = l->at;
+    const char *start = qc_lex_here(l);
     const qc_dim *dim = dim_factor(l, depth);
-    while (dim && qc_lex_take(l, "*")) {
-        const qc_dim *factor = dim_factor(l, depth);
-        dim = factor ? qc_dim_mul(l->ctx, dim, factor) : NULL;
+    while (dim && qc_lex_take_char(l, '*')) {
+        dim = qc_dim_mul(l->ctx, dim, dim_factor(l, depth));
         if (!dim)
-            qc_lex_error(l, start, "the dimension overflows 64 bits");
+            return too_large(l, start);
     }
     return dim;
 }
 
+/* A minus before digits belongs to the integer, so that the least one can be read. */
+static bool take_sign(qc_lexer *l)
+{
+    const char *at = qc_lex_here(l);
+    return l->end - at >= 2 && !(at[1] >= '0' && at[1] <= '9') && qc_lex_take_char(l, '-');
+}
+
 static const qc_dim *dim_sum(qc_lexer *l, int depth)
 {
-    qc_lex_skip(l);
-    const char *start = l->at;
+    const char *start = qc_lex_here(l);
+    bool negative = take_sign(l);
     const qc_dim *dim = dim_product(l, depth);
+    if (dim && negative) {
+        dim = qc_dim_sub(l->ctx, qc_dim_int(l->ctx, 0), dim);
+        if (!dim)
+            return too_large(l, start);
+    }
     while (dim) {
-        bool minus = qc_lex_peek(l, '-');
-        if (!minus && !qc_lex_peek(l, '+'))
+        bool minus = qc_lex_take_char(l, '-');
+        if (!minus && !qc_lex_take_char(l, '+'))
             break;
-        l->at++;
         const qc_dim *term = dim_product(l, depth);
-        if (!term)
-            return NULL;
         dim = minus ? qc_dim_sub(l->ctx, dim, term) : qc_dim_add(l->ctx, dim, term);
         if (!dim)
-            qc_lex_error(l, start, "the dimension overflows 64 bits");
+            return too_large(l, start);
     }
     return dim;
 }
@@ -331,16 +384,15 @@ static const qc_type *type_read(qc_lexer *l)
     }
     const qc_dim *dims[QC_MAX_RANK];
     int rank = 0;
-    qc_lex_expect(l, "[");
-    while (!l->failed && !qc_lex_take(l, "]")) {
-        if (rank && !qc_lex_expect(l, ","))
+    qc_lex_expect_char(l, '[');
+    while (!l->failed && !qc_lex_take_char(l, ']')) {
+        if (rank && !qc_lex_expect_char(l, ','))
             break;
         if (rank == QC_MAX_RANK) {
             qc_lex_error(l, start, "a tensor of more than %d dimensions", QC_MAX_RANK);
             break;
         }
-        qc_lex_skip(l);
-        const char *place = l->at;
+        const char *place = qc_lex_here(l);
         const qc_dim *dim = qc_parse_dim(l);
         int64_t value;
         if (dim && qc_dim_as_int(dim, &value) && value < 0)
@@ -358,12 +410,15 @@ static const qc_type *type_read(qc_lexer *l)
     return qc_type_tensor(l->ctx, dtype, rank, dims);
 }
 
-/* A module has few different types and writes them often: known spellings are looked up whole. */
+/* A module has few different types and writes them often: known spellings (of one line, so that lines are
+ * counted) are looked up whole. */
 const qc_type *qc_parse_type(qc_lexer *l)
 {
-    qc_lex_skip(l);
-    const char *start = l->at, *end = memchr(start, ']', (size_t)(l->end - start));
-    size_t length = end && end - start < 200 ? (size_t)(end - start) + 1 : 0;
+    const char *start = qc_lex_here(l);
+    size_t room = (size_t)(l->end - start), length = 0;
+    while (length < room && length < MAX_SPELLING && start[length] != ']' && start[length] != '\n')
+        length++;
+    length = length < room && start[length] == ']' ? length + 1 : 0;
     const qc_type *known = length && !l->failed ? qc_map_get_n(&l->ctx->type_texts, start, length) : NULL;
     if (known) {
         l->at += length;

@@ -28,7 +28,10 @@ static void element_print(qc_str *out, qc_dtype dtype, const void *bytes, size_t
     case QC_U64: {
         int64_t x;
         memcpy(&x, (const char *)bytes + 8 * index, 8);
-        qc_str_add_int(out, x);
+        if (dtype == QC_I64)
+            qc_str_add_int(out, x);
+        else
+            qc_str_addf(out, "%llu", (unsigned long long)x);
         return;
     }
     default:
@@ -58,20 +61,9 @@ static void element_print(qc_str *out, qc_dtype dtype, const void *bytes, size_t
         qc_str_add_f32(out, x);
 }
 
-static bool is_identifier(const char *text)
-{
-    if (!((*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z') || *text == '_'))
-        return false;
-    for (; *text; text++)
-        if (!((*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z') ||
-                (*text >= '0' && *text <= '9') || *text == '_'))
-            return false;
-    return true;
-}
-
 static void word_print(qc_str *out, const char *word)
 {
-    if (is_identifier(word))
+    if (qc_is_identifier(word))
         qc_str_add(out, word);
     else
         qc_str_add_quoted(out, word, strlen(word));
@@ -142,6 +134,12 @@ void qc_attr_print_to(qc_str *out, const qc_attr *attr)
 /* ---- operations
  * ---------------------------------------------------------------------------------------------- */
 
+/* A type that is not there is the verifier's business; it prints the module. */
+static void type_print(qc_str *out, const qc_value *value)
+{
+    qc_str_add(out, value && value->type ? value->type->text : "none");
+}
+
 /* The next number of a hint in this function (interned: its address identifies it). */
 static uint32_t next_number(qc_map *counts, qc_arena *arena, const char *hint)
 {
@@ -172,6 +170,10 @@ void qc_func_number_values(qc_func *func)
 
 void qc_value_print_to(qc_str *out, const qc_value *value)
 {
+    if (!value) {
+        qc_str_add(out, "%<missing>");
+        return;
+    }
     qc_str_add_char(out, '%');
     if (!value->hint) {
         qc_str_add_int(out, value->number);
@@ -199,10 +201,7 @@ static void operands_print(qc_str *out, const qc_op *op)
                 qc_str_add(out, o->name);
                 qc_str_add_char(out, '=');
             }
-            if (op->operands[i].value)
-                qc_value_print_to(out, op->operands[i].value);
-            else
-                qc_str_add(out, "%<missing>");
+            qc_value_print_to(out, op->operands[i].value);
         }
 }
 
@@ -236,7 +235,7 @@ void qc_op_print_to(const qc_op *op, qc_str *out)
     attrs_print(out, op);
     for (uint32_t i = 0; i < op->result_count; i++) {
         qc_str_add(out, i ? ", " : " : ");
-        qc_str_add(out, op->results[i].type ? op->results[i].type->text : "none");
+        type_print(out, &op->results[i]);
     }
 }
 
@@ -307,12 +306,12 @@ static void func_print(printer *p, qc_func *func)
         qc_str_add(p->out, i ? ", " : "");
         qc_value_print_to(p->out, func->arguments.items[i]);
         qc_str_add(p->out, ": ");
-        qc_str_add(p->out, func->arguments.items[i]->type->text);
+        type_print(p->out, func->arguments.items[i]);
     }
     qc_str_add_char(p->out, ')');
     for (size_t i = 0; i < func->results.count; i++) {
         qc_str_add(p->out, i ? ", " : " -> ");
-        qc_str_add(p->out, func->results.items[i]->type ? func->results.items[i]->type->text : "none");
+        type_print(p->out, func->results.items[i]);
     }
     qc_str_add(p->out, " {");
     end_line(p);

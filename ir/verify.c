@@ -3,6 +3,8 @@
  * verify.c - every invariant of a module. Runs silently first; when something is broken the module is
  * printed, so that each report names line and column of text that a person can read, and shows the line.
  */
+#include <math.h>
+
 #include "ir/ir.h"
 #include "op_table.h"
 
@@ -10,41 +12,40 @@ typedef struct verifier {
     const qc_module *module;
     qc_diag *diag;
     const char *text_name; /* NULL during the silent run */
-    qc_str text;           /* the printed module, second run */
+    qc_arena arena;
+    qc_str text;                /* the printed module, second run */
+    QC_VEC(const char *) lines; /* where they begin in the text */
     size_t failures;
 } verifier;
 
 static qc_status report(verifier *v, uint32_t line, const char *format, ...) QC_PRINTF(3, 4);
 
-static const char *line_text(const verifier *v, uint32_t line, size_t *length)
+static void print_text(verifier *v, const char *after)
 {
-    const char *at = v->text.data;
-    for (uint32_t i = 1; i < line && at; i++) {
-        at = strchr(at, '\n');
-        at = at ? at + 1 : NULL;
+    v->text_name = after ? qc_arena_printf(&v->arena, "<IR after %s>", after) : "<IR>";
+    qc_module_print_to(v->module, &v->text);
+    for (const char *at = v->text.data; at; at = strchr(at, '\n')) {
+        at += at != v->text.data; /* behind the newline */
+        QC_PUSH(&v->arena, &v->lines, at);
     }
-    *length = at ? strcspn(at, "\n") : 0;
-    return at;
 }
 
+/* Line 0 is the module as a whole. */
 static const char *place(verifier *v, uint32_t line)
 {
-    if (!v->text_name)
-        return "";
-    size_t length;
-    const char *text = line_text(v, line, &length);
-    size_t column = text ? strspn(text, " ") + 1 : 1;
-    return qc_arena_printf(&v->module->ctx->scratch, "%s:%u:%zu", v->text_name, line, column);
+    if (!v->text_name || !line || line > v->lines.count)
+        return v->text_name ? v->text_name : "";
+    size_t column = strspn(v->lines.items[line - 1], " ") + 1;
+    return qc_arena_printf(&v->arena, "%s:%u:%zu", v->text_name, line, column);
 }
 
 static void show_line(verifier *v, uint32_t line)
 {
-    size_t length;
-    const char *text = v->text_name ? line_text(v, line, &length) : NULL;
-    if (text) {
-        size_t blank = strspn(text, " ");
-        qc_note(v->diag, "%.*s", (int)(length - blank > 300 ? 300 : length - blank), text + blank);
-    }
+    if (!v->text_name || !line || line > v->lines.count)
+        return;
+    const char *text = v->lines.items[line - 1] + strspn(v->lines.items[line - 1], " ");
+    size_t length = strcspn(text, "\n");
+    qc_note(v->diag, "%.*s", (int)(length > 300 ? 300 : length), text);
 }
 
 static qc_status report(verifier *v, uint32_t line, const char *format, ...)
@@ -58,6 +59,9 @@ static qc_status report(verifier *v, uint32_t line, const char *format, ...)
     return QC_ERROR;
 }
 
+/* ---- operations
+ * ---------------------------------------------------------------------------------------------- */
+
 static bool word_allowed(const char *values, const char *word)
 {
     size_t length = strlen(word);
@@ -69,40 +73,52 @@ static bool word_allowed(const char *values, const char *word)
     return false;
 }
 
+bool qc_attr_fits(const qc_op_info *info, int slot, const qc_attr *attr)
+{
+    const qc_attr_info *a = &info->attrs[slot];
+    if (attr->kind != a->kind)
+        return false;
+    if (a->values)
+        return word_allowed(a->values, attr->u.text);
+    return !a->is_dtype || qc_dtype_from_name(attr->u.text, strlen(attr->u.text)) != QC_DTYPE_NONE;
+}
+
 qc_status qc_attr_check(
     qc_diag *diag, const char *where, const qc_op_info *info, int slot, const qc_attr *attr)
 {
+    static const char *const kinds[] = {"true or false", "an integer", "a float (with a point or exponent)",
+        "a string", "a word", "a @symbol", "a list", "a map", "data"};
     const qc_attr_info *a = &info->attrs[slot];
-    bool float_from_int = a->kind == QC_ATTR_FLOAT && attr->kind == QC_ATTR_INT;
-    if (attr->kind != a->kind || float_from_int) {
-        static const char *const kinds[] = {"true or false", "an integer",
-            "a float (with a point or exponent)", "a string", "a word", "a @symbol", "a list", "a map",
-            "data"};
+    if (qc_attr_fits(info, slot, attr))
+        return QC_OK;
+    if (attr->kind != a->kind)
         return qc_error(diag, where, "%s: attribute %s must be %s", info->name, a->name, kinds[a->kind]);
-    }
-    if (a->values && !word_allowed(a->values, attr->u.text))
+    if (a->values)
         return qc_error(diag, where, "%s: attribute %s must be one of %s, not %s", info->name, a->name,
             a->values, attr->u.text);
-    if (a->is_dtype && qc_dtype_from_name(attr->u.text, strlen(attr->u.text)) == QC_DTYPE_NONE)
-        return qc_error(
-            diag, where, "%s: attribute %s: '%s' is not an element type", info->name, a->name, attr->u.text);
-    return QC_OK;
+    return qc_error(
+        diag, where, "%s: attribute %s: '%s' is not an element type", info->name, a->name, attr->u.text);
 }
 
 static qc_status verify_attrs(verifier *v, const qc_op *op)
 {
-    for (int i = 0; i < op->info->attr_count; i++) {
-        if (!op->attrs[i]) {
-            if (op->info->attrs[i].required)
-                return report(
-                    v, op->line, "%s: attribute %s is missing", op->info->name, op->info->attrs[i].name);
+    const qc_op_info *info = op->info;
+    for (int i = 0; i < info->attr_count; i++) {
+        const qc_attr *attr = op->attrs[i];
+        if (!attr) {
+            if (info->attrs[i].required)
+                return report(v, op->line, "%s: attribute %s is missing", info->name, info->attrs[i].name);
             continue;
         }
-        if (qc_attr_check(v->diag, place(v, op->line), op->info, i, op->attrs[i]) != QC_OK) {
+        if (!qc_attr_fits(info, i, attr)) {
             v->failures++;
+            qc_attr_check(v->diag, place(v, op->line), info, i, attr);
             show_line(v, op->line);
             return QC_ERROR;
         }
+        const char *problem = qc_attr_problem(attr);
+        if (problem)
+            return report(v, op->line, "%s: attribute %s holds %s", info->name, info->attrs[i].name, problem);
     }
     return QC_OK;
 }
@@ -137,7 +153,10 @@ static qc_status verify_operands(verifier *v, const qc_op *op)
 
 static qc_status verify_types(verifier *v, qc_op *op)
 {
-    const qc_type *types[4] = {0};
+    const qc_type *types[QC_MAX_RESULTS] = {0};
+    for (uint32_t i = 0; i < op->result_count; i++)
+        if (!op->results[i].type)
+            return report(v, op->line, "%s: its result has no type", op->info->name);
     if (op->info->traits & QC_TRAIT_TYPED)
         for (uint32_t i = 0; i < op->result_count; i++)
             types[i] = op->results[i].type;
@@ -150,8 +169,16 @@ static qc_status verify_types(verifier *v, qc_op *op)
     for (uint32_t i = 0; i < op->result_count; i++)
         if (types[i] != op->results[i].type)
             return report(v, op->line, "%s: result type is %s, its operands give %s", op->info->name,
-                op->results[i].type ? op->results[i].type->text : "none", types[i]->text);
+                op->results[i].type->text, types[i]->text);
     return QC_OK;
+}
+
+static bool symbol_declared(const qc_module *module, const char *symbol)
+{
+    for (size_t i = 0; i < module->dims.count; i++)
+        if (module->dims.items[i] == symbol) /* both interned */
+            return true;
+    return false;
 }
 
 static bool dim_declared(const qc_module *module, const qc_dim *dim)
@@ -159,15 +186,7 @@ static bool dim_declared(const qc_module *module, const qc_dim *dim)
     for (uint32_t i = 0; i < dim->term_count; i++)
         for (uint32_t j = 0; j < dim->terms[i].atom_count; j++) {
             const qc_dim_atom *atom = dim->terms[i].atoms[j];
-            if (!atom->symbol) {
-                if (!dim_declared(module, atom->dividend))
-                    return false;
-                continue;
-            }
-            size_t k = 0;
-            while (k < module->dims.count && strcmp(module->dims.items[k], atom->symbol) != 0)
-                k++;
-            if (k == module->dims.count)
+            if (atom->symbol ? !symbol_declared(module, atom->symbol) : !dim_declared(module, atom->dividend))
                 return false;
         }
     return true;
@@ -182,27 +201,74 @@ static qc_status verify_dims(verifier *v, const qc_type *type, uint32_t line)
     return QC_OK;
 }
 
+static void verify_op(verifier *v, qc_op *op)
+{
+    if (op->node && op->node->module != op->func->module)
+        report(v, op->line, "%s: its module-tree node belongs to another module", op->info->name);
+    else if (verify_operands(v, op) == QC_OK && verify_attrs(v, op) == QC_OK && verify_types(v, op) == QC_OK)
+        for (uint32_t i = 0; i < op->result_count; i++)
+            verify_dims(v, op->results[i].type, op->line);
+}
+
 static void verify_func(verifier *v, qc_func *func)
 {
     uint32_t order = 1;
+    if (!qc_is_identifier(func->name))
+        report(v, func->line, "the function name '%s' is no identifier", func->name);
+    if (qc_module_func(v->module, func->name) != func)
+        report(v, func->line, "a second function @%s", func->name);
     for (qc_op *op = func->first; op; op = op->next)
         op->order = order++;
     for (size_t i = 0; i < func->arguments.count; i++)
-        verify_dims(v, func->arguments.items[i]->type, func->line);
-    for (qc_op *op = func->first; op; op = op->next) {
-        if (op->node && op->node->module != func->module) {
-            report(v, op->line, "%s: its module-tree node belongs to another module", op->info->name);
-            continue;
-        }
-        if (verify_operands(v, op) == QC_OK && verify_attrs(v, op) == QC_OK && verify_types(v, op) == QC_OK)
-            for (uint32_t i = 0; i < op->result_count; i++)
-                verify_dims(v, op->results[i].type, op->line);
-    }
+        if (func->arguments.items[i]->type)
+            verify_dims(v, func->arguments.items[i]->type, func->line);
+        else
+            report(v, func->line, "argument %zu of @%s has no type", i, func->name);
+    for (qc_op *op = func->first; op; op = op->next)
+        verify_op(v, op);
     for (size_t i = 0; i < func->results.count; i++) {
         const qc_value *value = func->results.items[i];
-        if (value->func != func || !value->type || (value->op && !value->op->linked))
+        if (!value || value->func != func || !value->type || (value->op && !value->op->linked))
             report(v, func->line, "result %zu of @%s is not a value of the function", i, func->name);
     }
+}
+
+/* ---- modules
+ * ------------------------------------------------------------------------------------------------- */
+
+static void verify_symbol(verifier *v, const qc_symbol *s)
+{
+    if (strcmp(s->kind, "scheme") != 0 && strcmp(s->kind, "kv_scheme") != 0 &&
+        strcmp(s->kind, "transform") != 0)
+        report(v, 0, "symbol @%s is of the unknown kind '%s'", s->name, s->kind);
+    if (!qc_is_identifier(s->name))
+        report(v, 0, "the symbol name '%s' is no identifier", s->name);
+    if (!s->fields || s->fields->kind != QC_ATTR_MAP) {
+        report(v, 0, "symbol @%s: its fields are no map", s->name);
+        return;
+    }
+    for (size_t i = 0; i < s->fields->u.list.count; i++) {
+        const char *problem = qc_attr_problem(s->fields->u.list.items[i]);
+        if (problem)
+            report(v, 0, "symbol @%s: field %s holds %s", s->name, s->fields->u.list.keys[i], problem);
+    }
+}
+
+static void verify_module(verifier *v)
+{
+    const qc_module *module = v->module;
+    for (size_t i = 0; i < module->dims.count; i++)
+        if (!qc_is_identifier(module->dims.items[i]))
+            report(v, 0, "the dimension name '%s' is no identifier", module->dims.items[i]);
+    if (module->shards.count && !module->source)
+        report(v, 0, "shards without a source");
+    for (const qc_node *n = module->first_node; n; n = n->next)
+        if (n->parent != qc_node_find_parent(module, n->path))
+            report(v, 0, "the module \"%s\" stands before one that it is inside of", n->path);
+    for (const qc_symbol *s = module->first_symbol; s; s = s->next)
+        verify_symbol(v, s);
+    for (qc_func *f = module->first_func; f; f = f->next)
+        verify_func(v, f);
 }
 
 static void ignore(void *user, qc_severity severity, const char *where, const char *what)
@@ -215,19 +281,18 @@ qc_status qc_module_verify(const qc_module *module, const char *after)
     qc_diag *diag = &module->ctx->diag;
     qc_diag saved = *diag;
     verifier v = {.module = module, .diag = diag};
+    qc_arena_init(&v.arena, module->ctx->arena.oom);
     diag->callback = ignore;
-    for (qc_func *f = module->first_func; f; f = f->next)
-        verify_func(&v, f);
+    verify_module(&v);
     *diag = saved;
-    if (!v.failures)
-        return QC_OK;
-    qc_str_init(&v.text, &module->ctx->arena);
-    qc_module_print_to(module, &v.text);
-    v.text_name = after ? qc_arena_printf(&module->ctx->scratch, "<IR after %s>", after) : "<IR>";
-    for (qc_func *f = module->first_func; f; f = f->next)
-        verify_func(&v, f);
-    qc_str_fini(&v.text);
-    return QC_ERROR;
+    if (v.failures) {
+        qc_str_init(&v.text, &v.arena);
+        print_text(&v, after);
+        verify_module(&v);
+        qc_str_fini(&v.text);
+    }
+    qc_arena_fini(&v.arena);
+    return v.failures ? QC_ERROR : QC_OK;
 }
 
 /* ---- hooks
@@ -271,13 +336,85 @@ qc_status qc_verify_reshape(const qc_op *op, const char *where)
     return QC_OK;
 }
 
-qc_status qc_verify_attention(const qc_op *op, const char *where)
+static qc_status verify_window(const qc_op *op, const char *where)
 {
     if (qc_attr_as_int(qc_op_attr(op, "window")) < 0)
-        FAIL("attention: window must not be negative");
+        FAIL("%s: window must not be negative", op->info->name);
+    return QC_OK;
+}
+
+qc_status qc_verify_attention(const qc_op *op, const char *where)
+{
     if (qc_attr_as_int(qc_op_attr(op, "window")) > 0 && !qc_attr_as_bool(qc_op_attr(op, "causal")))
         FAIL("attention: a window needs causal");
+    return verify_window(op, where);
+}
+
+qc_status qc_verify_attention_mask(const qc_op *op, const char *where)
+{
+    if (op->operands[0].value->type->rank != 4)
+        FAIL("attention_mask: x must be [B, heads, S, P + S], not %s", op->operands[0].value->type->text);
+    return verify_window(op, where);
+}
+
+qc_status qc_verify_softmax(const qc_op *op, const char *where)
+{
+    if (op->operands[0].value->type->rank < 1)
+        FAIL("softmax: x has no dimension to sum over");
     return QC_OK;
+}
+
+qc_status qc_verify_rmsnorm(const qc_op *op, const char *where)
+{
+    const qc_type *x = op->operands[0].value->type, *w = op->operands[1].value->type;
+    if (x->rank < 1 || w->rank != 1 || w->dims[0] != x->dims[x->rank - 1])
+        FAIL("rmsnorm: w %s must have the size of the last dimension of x %s", w->text, x->text);
+    return QC_OK;
+}
+
+/* Does the last dimension split in halves? */
+static bool has_halves(const qc_type *x)
+{
+    int64_t size;
+    return x->rank > 0 && qc_dim_as_int(x->dims[x->rank - 1], &size) && size % 2 == 0;
+}
+
+qc_status qc_verify_rotate_half(const qc_op *op, const char *where)
+{
+    if (!has_halves(op->operands[0].value->type))
+        FAIL("rotate_half: the last dimension of %s is not even", op->operands[0].value->type->text);
+    return QC_OK;
+}
+
+static qc_status verify_theta(const qc_op *op, const char *where)
+{
+    double theta = qc_attr_as_float(qc_op_attr(op, "theta"));
+    if (!(theta > 0) || !isfinite(theta))
+        FAIL("%s: theta must be positive", op->info->name);
+    return QC_OK;
+}
+
+qc_status qc_verify_rope_cos(const qc_op *op, const char *where)
+{
+    return verify_theta(op, where);
+}
+
+qc_status qc_verify_rope_sin(const qc_op *op, const char *where)
+{
+    return verify_theta(op, where);
+}
+
+qc_status qc_verify_rope(const qc_op *op, const char *where)
+{
+    const qc_type *x = op->operands[0].value->type, *pos = op->operands[1].value->type;
+    const char *tables = qc_attr_as_text(qc_op_attr(op, "tables"));
+    if (x->rank != 4 || !has_halves(x))
+        FAIL("rope: x must be [B, heads, S, d] with d even, not %s", x->text);
+    if (pos->rank != 2 || pos->dims[0] != x->dims[0] || pos->dims[1] != x->dims[2])
+        FAIL("rope: pos %s does not fit x %s", pos->text, x->text);
+    if (!qc_dtype_is_float(qc_dtype_from_name(tables, strlen(tables))))
+        FAIL("rope: tables must be a float type");
+    return verify_theta(op, where);
 }
 
 qc_status qc_verify_hadamard(const qc_op *op, const char *where)
