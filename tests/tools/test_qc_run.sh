@@ -157,6 +157,9 @@ qc generate "$work/ends" --prompt='Once upon a time' --max-tokens=60
 [ $status -eq 0 ] && [ "$(cat "$work/out")" = ", there was a little girl named Lily" ] && grep -q 'up to an end token' "$work/err"
 ok "generate: ends at any of the end tokens, which give no text" $?
 
+qc generate "$model" --prompt='Once upon a time' --max-tokens=510 --temperature=1
+[ $status -eq 0 ] && grep -q '^qc-run: warning: .* made for 512$' "$work/err"
+ok "generate: more tokens than the model was made for is a warning" $?
 fails "generate: scales of a checkpoint that has none" 1 "--kv-scales=one" \
     generate "$model" --prompt=x --kv-cache-dtype=fp8 --kv-scales=checkpoint
 fails "generate: scales without codes" 1 "--kv-scales" generate "$model" --prompt=x --kv-scales=one
@@ -221,6 +224,38 @@ fails "perplexity: a file that is not UTF-8" 1 "binary.txt: the text is not UTF-
 fails "perplexity: no such data" 1 "nothing.txt" perplexity "$model" --data="$work/nothing.txt"
 fails "perplexity: data is needed" 2 "perplexity needs --data" perplexity "$model"
 fails "perplexity: no such baseline" 1 "nowhere" perplexity "$model" --data="$work/short.txt" --baseline="$work/nowhere"
+
+# ---- a quantized checkpoint: the model with the KV scales that llm-compressor wrote, as a second shard
+
+kv=$work/kv
+mkdir "$kv" && cp "$model"/*.json "$model/model.safetensors" "$kv/" && chmod -R u+w "$kv"
+cp "$2/tests/data/goldens/kv_fp8_tensor/config.json" "$kv/config.json"
+cp "$2/tests/data/goldens/kv_fp8_tensor/small.golden" "$kv/scales.safetensors"
+python3 - "$kv" <<'PYTHON'
+import json, os, struct, sys
+where = {}
+for name in ("model.safetensors", "scales.safetensors"):
+    with open(os.path.join(sys.argv[1], name), "rb") as f:
+        header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
+    where.update({tensor: name for tensor in header if tensor != "__metadata__"})
+with open(os.path.join(sys.argv[1], "model.safetensors.index.json"), "w") as f:
+    json.dump({"metadata": {}, "weight_map": where}, f)
+PYTHON
+# 7.3769, 0.02984, 0.9128: Transformers with k and v rounded to these codes in its eager attention.
+qc perplexity "$kv" --data="$model/eval.txt" --context=256 --baseline="$model" --json
+[ $status -eq 0 ] && near "$(number perplexity)" 7.3769 0.003 && near "$(number kl_divergence)" 0.02984 0.0003 &&
+    near "$(number top1_agreement)" 0.9128 0.001 && near "$(number baseline_perplexity)" 7.226 0.0015
+ok "an FP8 KV cache with calibrated scales: distances as Transformers computes them" $?
+qc generate "$kv" --prompt='Once upon a time' --max-tokens=8 --kv-cache-dtype=fp8 --kv-scales=checkpoint
+[ $status -eq 0 ] && grep -q 'KV cache: .* of f8e4m3 for 13 tokens' "$work/err"
+ok "its scales serve --kv-scales=checkpoint" $?
+cp "$work/out" "$work/scaled"
+qc generate "$kv" --prompt='Once upon a time' --max-tokens=60 --kv-scales=one
+cp "$work/out" "$work/ones"
+qc generate "$model" --prompt='Once upon a time' --max-tokens=60 --kv-cache-dtype=fp8 --kv-scales=one
+[ $status -eq 0 ] && [ -s "$work/ones" ] && cmp -s "$work/out" "$work/ones" && ! cmp -s "$work/scaled" "$work/ones"
+ok "--kv-scales=one forgets them" $?
+fails "codes of another type than the scales are for" 1 "holds f8e4m3 codes" generate "$kv" --prompt=x --kv-cache-dtype=fp8_e5m2
 
 # ---- logits
 
