@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <strings.h>
 
 void qc_option_parser_init(
     qc_option_parser *p, qc_ctx *ctx, qc_arena *arena, const char *where, const char *pass, const char *text)
@@ -239,14 +240,15 @@ const char *qc_option_kind_name(qc_option_kind kind)
     return kind_names[kind];
 }
 
+/* Upper and lower case are one: recipes write FP8_DYNAMIC as they like. No two words differ in case alone. */
 static const qc_attr *parse_word(qc_option_parser *p, const qc_pass_option *option, const char *text)
 {
     QC_VEC(const char *) names = {0};
     for (const char *at = option->values; *at;) {
         size_t length = strcspn(at, "|");
         const char *name = qc_arena_strndup(p->arena, at, length);
-        if (strcmp(name, text) == 0)
-            return qc_attr_word(p->ctx, text);
+        if (strcasecmp(name, text) == 0)
+            return qc_attr_word(p->ctx, name);
         QC_PUSH(p->arena, &names, name);
         at += length + (at[length] == '|');
     }

@@ -145,6 +145,7 @@ static void test_canonical(void)
         {"look{}", "look"},
         {"look{word=red, flag=false}", "look{flag=false, word=red}"},
         {"look{flag}", "look{flag=true}"},
+        {"look{word=GREEN}", "look{word=green}"},
         {"look{text=\"a b\"}", "look{text=\"a b\"}"},
         {"look{text=\"ab\"}", "look{text=ab}"},
         {"look{text=\"\"}", "look{text=\"\"}"},
