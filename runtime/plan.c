@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * plan.c - which ops a plan needs, the slots of their values, and copies between layouts. See plan.h and
- * plan_internal.h.
- *
- * The ops are found by a walk backwards from outputs and observed values; it stops at what is given, at
- * weight expressions (they are the bank's) and, when calibrating, at scales, which nothing is divided by yet.
+ * plan.c - the slots of values, copies between layouts, decompositions, and the ends of a plan. See plan.h
+ * and plan_internal.h.
  */
 #include <limits.h>
 #include <stdlib.h>
@@ -278,68 +275,6 @@ qc_status qc_plan_op(qc_plan *plan, const qc_op *op)
     return qc_plan_eval(plan, op, info);
 }
 
-/* ---- what is needed --------------------------------------------------------------------------------------- */
-
-/* Scales are not read while calibrating. */
-static bool is_read(const qc_plan *plan, const qc_op *op, size_t slot)
-{
-    const char *name = qc_op_operand_name(op, slot);
-    if (!plan->request.calibrating || !name)
-        return true;
-    bool coded = qc_op_is(op, "quantize") || qc_op_is(op, "dequantize") || qc_op_is(op, "attention");
-    size_t length = strlen(name);
-    return !coded || length < 5 || strcmp(name + length - 5, "scale") != 0;
-}
-
-static bool set_has(const qc_map *set, const void *item)
-{
-    return qc_map_find_n(set, (const char *)&item, sizeof item) != NULL;
-}
-
-static void set_add(qc_map *set, const void *item)
-{
-    qc_map_set_n(set, (const char *)&item, sizeof item, NULL);
-}
-
-static bool is_needed(const qc_op *op, const qc_map *ops, const qc_map *values, const qc_map *given)
-{
-    if (set_has(ops, op))
-        return true;
-    for (size_t i = 0; i < qc_op_result_count(op); i++)
-        if (set_has(values, qc_op_result(op, i)) && !set_has(given, qc_op_result(op, i)))
-            return true;
-    return false;
-}
-
-static qc_status plan_needed_ops(qc_plan *plan)
-{
-    const qc_plan_request *r = &plan->request;
-    qc_map ops, values, given;
-    qc_map_init(&ops, &plan->arena);
-    qc_map_init(&values, &plan->arena);
-    qc_map_init(&given, &plan->arena);
-    for (size_t i = 0; i < r->input_count; i++)
-        set_add(&given, r->inputs[i]);
-    for (size_t i = 0; i < r->output_count; i++)
-        set_add(&values, r->outputs[i]);
-    for (size_t i = 0; i < r->observe_count; i++)
-        set_add(&ops, r->observes[i]);
-    QC_VEC(const qc_op *) order = {0};
-    for (const qc_op *op = qc_func_last_op(r->func); op; op = qc_op_prev(op)) {
-        bool weight = qc_op_result_count(op) && qc_plan_is_weight(plan, qc_op_result(op, 0));
-        if (weight || !is_needed(op, &ops, &values, &given))
-            continue;
-        QC_PUSH(&plan->arena, &order, op);
-        for (size_t i = 0; i < qc_op_operand_count(op); i++)
-            if (qc_op_operand(op, i) && is_read(plan, op, i))
-                set_add(&values, qc_op_operand(op, i));
-    }
-    for (size_t i = order.count; i-- > 0;)
-        if (qc_plan_op(plan, order.items[i]) != QC_OK)
-            return QC_ERROR;
-    return QC_OK;
-}
-
 /* ---- ends ------------------------------------------------------------------------------------------------- */
 
 /* B and S are what the first argument, ids [B, S], says. */
@@ -398,6 +333,27 @@ static qc_status plan_outputs(qc_plan *plan)
     return QC_OK;
 }
 
+static qc_status plan_ops(qc_plan *plan)
+{
+    const qc_plan_request *r = &plan->request;
+    size_t count;
+    const qc_op **ops = qc_needed_ops(&plan->arena,
+        &(qc_need){.func = r->func,
+            .kinds = plan->env.kinds,
+            .given = r->inputs,
+            .given_count = r->input_count,
+            .outputs = r->outputs,
+            .output_count = r->output_count,
+            .ops = r->observes,
+            .op_count = r->observe_count,
+            .calibrating = r->calibrating},
+        &count);
+    for (size_t i = 0; i < count; i++)
+        if (qc_plan_op(plan, ops[i]) != QC_OK)
+            return QC_ERROR;
+    return QC_OK;
+}
+
 static void use_slot(qc_plan *plan, int slot, int step, bool by_tail)
 {
     for (; slot >= 0; slot = plan->slots.items[slot].alias) {
@@ -439,7 +395,7 @@ qc_plan *qc_plan_create(const qc_plan_env *env, const qc_plan_request *request)
     qc_map_init(&plan->refs, &plan->arena);
     qc_map_init(&plan->row_tables, &plan->arena);
     qc_map_init(&plan->waiting, &plan->arena);
-    if (plan_arguments(plan) != QC_OK || plan_needed_ops(plan) != QC_OK || plan_outputs(plan) != QC_OK) {
+    if (plan_arguments(plan) != QC_OK || plan_ops(plan) != QC_OK || plan_outputs(plan) != QC_OK) {
         qc_plan_destroy(plan);
         return NULL;
     }

@@ -5,6 +5,8 @@
  */
 #include "runtime/value_kinds.h"
 
+#include <string.h>
+
 static void set_kind(qc_value_kinds *kinds, const qc_value *value, qc_value_kind kind)
 {
     qc_map_set_n(&kinds->kinds, (const char *)&value, sizeof value, (void *)(uintptr_t)kind);
@@ -52,4 +54,60 @@ const qc_value *qc_value_without_codes(const qc_value *value)
             return value;
         value = qc_op_operand(inner, 0);
     }
+}
+
+bool qc_operand_is_read(const qc_op *op, size_t slot, bool calibrating)
+{
+    const char *name = qc_op_operand_name(op, slot);
+    if (!calibrating || !name)
+        return true;
+    bool coded = qc_op_is(op, "quantize") || qc_op_is(op, "dequantize") || qc_op_is(op, "attention");
+    size_t length = strlen(name);
+    return !coded || length < 5 || strcmp(name + length - 5, "scale") != 0;
+}
+
+static bool set_has(const qc_map *set, const void *item)
+{
+    return qc_map_find_n(set, (const char *)&item, sizeof item) != NULL;
+}
+
+static void set_add(qc_map *set, const void *item)
+{
+    qc_map_set_n(set, (const char *)&item, sizeof item, NULL);
+}
+
+const qc_op **qc_needed_ops(qc_arena *arena, const qc_need *need, size_t *count)
+{
+    qc_map ops, values, given;
+    size_t total = 0;
+    qc_map_init(&ops, arena);
+    qc_map_init(&values, arena);
+    qc_map_init(&given, arena);
+    for (size_t i = 0; i < need->given_count; i++)
+        set_add(&given, need->given[i]);
+    for (size_t i = 0; i < need->output_count; i++)
+        set_add(&values, need->outputs[i]);
+    for (size_t i = 0; i < need->op_count; i++)
+        set_add(&ops, need->ops[i]);
+    for (const qc_op *op = qc_func_first_op(need->func); op; op = qc_op_next(op))
+        total++;
+    const qc_op **order = QC_NEW_ARRAY(arena, const qc_op *, total + 1);
+    size_t at = total;
+    /* Users stand behind what they use: one walk backwards meets every user first. */
+    for (const qc_op *op = qc_func_last_op(need->func); op; op = qc_op_prev(op)) {
+        bool needed = set_has(&ops, op);
+        for (size_t i = 0; i < qc_op_result_count(op); i++) {
+            const qc_value *result = qc_op_result(op, i);
+            needed |= set_has(&values, result) && !set_has(&given, result) &&
+                      qc_value_kind_of(need->kinds, result) != QC_VALUE_WEIGHT;
+        }
+        if (!needed)
+            continue;
+        order[--at] = op;
+        for (size_t i = 0; i < qc_op_operand_count(op); i++)
+            if (qc_op_operand(op, i) && qc_operand_is_read(op, i, need->calibrating))
+                set_add(&values, qc_op_operand(op, i));
+    }
+    *count = total - at;
+    return order + at;
 }

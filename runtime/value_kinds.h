@@ -23,6 +23,24 @@ typedef struct qc_value_kinds {
 void qc_value_kinds_init(qc_value_kinds *kinds, qc_arena *arena);
 void qc_value_kinds_add(qc_value_kinds *kinds, const qc_func *func);
 qc_value_kind qc_value_kind_of(const qc_value_kinds *kinds, const qc_value *value);
+/* Does the op read this operand? While calibrating there are no scales yet, and nothing reads them. */
+bool qc_operand_is_read(const qc_op *op, size_t slot, bool calibrating);
+
+/* What to compute: outputs (values) and ops for their own sake, from the arguments and what is given. */
+typedef struct qc_need {
+    const qc_func *func;
+    const qc_value_kinds *kinds;
+    const qc_value *const *given;
+    size_t given_count;
+    const qc_value *const *outputs;
+    size_t output_count;
+    const qc_op *const *ops;
+    size_t op_count;
+    bool calibrating;
+} qc_need;
+
+/* The ops that have to run, in order, without those of weight expressions. */
+const qc_op **qc_needed_ops(qc_arena *arena, const qc_need *need, size_t *count);
 /* `w` of `dequantize (quantize w)`, any number of times: what a weight is when nothing is quantized. */
 const qc_value *qc_value_without_codes(const qc_value *value);
 

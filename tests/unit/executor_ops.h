@@ -128,6 +128,10 @@ static const char *const bodies[] = {
     "  %s = qparams %a {arg = input, scheme = @d} : D[B, 4, S, 1]\n"
     "  %c = quantize %a, %s {arg = input, scheme = @d} : f8e4m3[B, 4, S, 8]\n"
     "  %d = dequantize %c, %s {to = D} : D[B, 4, S, 8]\n  %y = merge_heads %d : TYPE",
+    "%s = qparams %w {arg = weights, scheme = @d} : D[40, 1]\n"
+    "  %c = quantize %w, %s {arg = weights, scheme = @d} : f8e4m3[40, 32]\n"
+    "  %d = dequantize %c, %s {to = D} : D[40, 32]\n  %a = linear %x, %d : D[B, S, 40]\n"
+    "  %y = slice %a {axis = 2, start = 4, stop = 36} : TYPE",
     "%s = qparams %x {arg = input, scheme = @t} : D[1]\n"
     "  %c = quantize %x, %s {arg = input, scheme = @t} : i8[B, S, 32]\n  %y = dequantize %c, %s {to = D} : "
     "TYPE",
@@ -145,7 +149,7 @@ static char *fill_in(model *m, const char *body, const char *dtype)
     qc_str_addf(&s,
         "qc 1\ndim B, S, P\nmodule \"\" Root\n"
         "scheme @d {arith = ct_cpu, input = {dynamic, granularity = token, symmetric, type = f8e4m3}, "
-        "targets = [\"a\"]}\n"
+        "targets = [\"a\"], weights = {granularity = channel, symmetric, type = f8e4m3}}\n"
         "scheme @t {arith = ct_cpu, input = {dynamic, granularity = tensor, symmetric, type = i8}, targets = "
         "[\"a\"]}\n"
         "func @main(%%ids: i64[B, S]) -> %s[B, S, 32] {\n"

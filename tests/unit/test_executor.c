@@ -363,8 +363,9 @@ static void check_quantized(const char *pipeline)
     difference d = compare(host, reference, m.columns * vocabulary);
     printf("# %s: mean %.3g max %.3g of range %.3g, cache %d bytes a token\n", pipeline, d.mean, d.max,
         d.range, (int)cache_bytes);
-    /* A sum that ends on the other side of a tie moves one code; few do. */
-    CHECK(d.mean <= 2e-3 * d.range);
+    /* A sum that ends on the other side of a tie moves a code, and all codes behind it: over all layers that is
+     * as good as another rounding, so few are quantized at a time. */
+    CHECK(d.mean <= 1e-4 * d.range);
     free(host);
     free(reference);
     end(&m);
@@ -383,7 +384,10 @@ static void test_quantized_cache(void)
 
 static void test_quantized_linears(void)
 {
-    check_quantized("quant-linear{scheme=FP8_DYNAMIC}");
+    check_quantized(
+        "quant-linear{scheme=FP8_DYNAMIC, ignore=[lm_head, \"re:.*mlp.*\", \"re:.*[okv]_proj\"]}");
+    check_quantized("quant-linear{scheme=FP8_DYNAMIC, ignore=[lm_head, \"re:.*layers.[1-4].*\"]}");
+    check_quantized("quant-linear{scheme=FP8_DYNAMIC, ignore=[\"re:.*proj\"]}");
 }
 
 static void test_uncalibrated(void)
