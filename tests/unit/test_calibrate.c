@@ -195,6 +195,57 @@ static void test_linear_goldens(void)
     check_golden("fp8_static", "quant-linear{ignore=[lm_head], scheme=FP8},insert-observers", 14);
 }
 
+/* Largest absolute values a head that PyTorch's bf16 run saw on the two rows of input_ids. */
+static void check_amax(const char *name)
+{
+    const char *data = getenv("QC_DATA");
+    char model[1024];
+    job j;
+    qc_st_set golden;
+    tally t = {0};
+    bool in_tree = strcmp(name, "stories260k") == 0;
+    if (!data && !in_tree)
+        return;
+    snprintf(model, sizeof model, "%s/models/%s", data ? data : "", name);
+    if (!open_model(&j, in_tree ? stories() : model, QC_BF16, "quant-fp8-attn,insert-observers"))
+        return;
+    const char *path = qc_path_join(&j.arena, in_tree ? stories() : model, "golden.safetensors");
+    CHECK_INT(qc_st_open_file(qc_ctx_diag(j.ctx), &j.arena, path, &golden), QC_OK);
+    const qc_st_tensor *ids = qc_st_find(&golden, "input_ids");
+    size_t rows = (size_t)ids->shape[0], columns = (size_t)ids->shape[1];
+    int64_t *wide = QC_NEW_ARRAY(&j.arena, int64_t, rows * columns);
+    int32_t *narrow = QC_NEW_ARRAY(&j.arena, int32_t, rows * columns);
+    CHECK_INT(qc_st_read(qc_ctx_diag(j.ctx), &golden, ids, wide), QC_OK);
+    for (size_t i = 0; i < rows * columns; i++)
+        narrow[i] = (int32_t)wide[i];
+    j.data = (qc_dataset){QC_NEW_ARRAY(&j.arena, qc_token_sequence, rows), rows, rows * columns};
+    for (size_t i = 0; i < rows; i++)
+        j.data.sequences[i] = (qc_token_sequence){narrow + i * columns, columns, i + 1};
+    bool ok = calibrate(&j, 2, 0);
+    for (size_t i = 0; ok && i < j.stats.records.count; i++) {
+        const qc_stats_record *r = j.stats.records.entries[i].value;
+        const qc_st_tensor *amax = qc_st_find(&golden, qc_arena_printf(&j.arena, "%s_amax", r->tap));
+        CHECK(amax && (size_t)amax->shape[0] == r->heads);
+        float *theirs = QC_NEW_ARRAY(&j.arena, float, r->heads),
+              *ours = QC_NEW_ARRAY(&j.arena, float, r->heads);
+        for (size_t k = 0; k < r->sequences * r->heads; k++)
+            ours[k % r->heads] = fmaxf(ours[k % r->heads], fmaxf(fabsf(r->min[k]), fabsf(r->max[k])));
+        if (amax && qc_st_read(qc_ctx_diag(j.ctx), &golden, amax, theirs) == QC_OK)
+            compare_values(ours, theirs, r->heads, &t);
+    }
+    printf("# %s: of %zu values %zu are equal, %zu within a unit of bf16\n", name, t.values, t.equal, t.near);
+    CHECK(t.values > 0 && t.near == t.values && t.equal * 10 >= t.values * 9);
+    qc_st_close(&golden);
+    end(&j);
+}
+
+static void test_amax(void)
+{
+    static const char *const names[] = {"stories260k", "llama", "llama_bias", "mistral", "qwen2", "qwen3"};
+    for (size_t i = 0; i < 6; i++)
+        check_amax(names[i]);
+}
+
 /* ---- against itself --------------------------------------------------------------------------------------- */
 
 static const char attention[] = "quant-fp8-attn,insert-observers";
@@ -351,18 +402,6 @@ static void test_folds(void)
     check_fold("minmax", false);
 }
 
-static void test_unit_scales(void)
-{
-    job j;
-    if (!open_model(&j, stories(), QC_BF16, attention))
-        return;
-    CHECK_INT(qc_calibrate_set_unit_scales(j.ctx, j.module), QC_OK);
-    CHECK(said(&j.said, "15 static scales are 1.0"));
-    CHECK_INT(qc_module_verify(j.module, "calibrate"), QC_OK);
-    CHECK(!qc_calibrate_is_needed(j.module) && !first_op(&j, "qparams"));
-    end(&j);
-}
-
 /* ---- errors ----------------------------------------------------------------------------------------------- */
 
 static void test_errors(void)
@@ -452,11 +491,11 @@ int main(void)
 {
     RUN(test_attention_goldens);
     RUN(test_linear_goldens);
+    RUN(test_amax);
     RUN(test_threads_and_memory);
     RUN(test_grouping);
     RUN(test_segments);
     RUN(test_folds);
-    RUN(test_unit_scales);
     RUN(test_errors);
     RUN(test_not_finite);
     return check_done();
