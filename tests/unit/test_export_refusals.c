@@ -70,6 +70,12 @@ static void test_output_is_no_checkpoint(void)
     CHECK_STR(job_text(j, j->out, "thesis.txt"), "years of work");
     job_write(j, j->directory, "file", "x");
     refused(j, qc_path_join(&j->arena, j->directory, "file"), true, "file: exists and is no directory");
+    CHECK_INT(symlink("model", qc_path_join(&j->arena, j->directory, "link")), 0);
+    job_forget(j);
+    refused(j, qc_path_join(&j->arena, j->directory, "link"), true, "link: is the source's directory");
+    CHECK_INT(symlink("nowhere", qc_path_join(&j->arena, j->directory, "dangling")), 0);
+    refused(
+        j, qc_path_join(&j->arena, j->directory, "dangling"), true, "dangling: exists and is no directory");
     refused(j, "", false, "the name of the output directory is empty");
     job_end(j);
 }
@@ -293,6 +299,46 @@ static void test_side_files(void)
     job_end(j);
 }
 
+/* Without quantization the output is the source, file for file. */
+static void test_copy(void)
+{
+    const char *model = "";
+    PREPARE("dce", &model);
+    CHECK_INT(job_export(j, j->out, false, 0), QC_OK);
+    CHECK(job_said(j, "nothing is quantized: the output is a copy of the source"));
+    char **names;
+    size_t count;
+    CHECK_INT(qc_list_directory(&j->diag, &j->arena, j->out, &names, &count), QC_OK);
+    CHECK_INT(count, 6);
+    for (size_t i = 0; i < count; i++)
+        CHECK_STR(job_sha256(j, qc_path_join(&j->arena, j->out, names[i])),
+            job_sha256(j, qc_path_join(&j->arena, model, names[i])));
+    job_end(j);
+}
+
+/* What vLLM will not read is said. */
+static void test_warnings(void)
+{
+    static const struct {
+        const char *pipeline, *what;
+        bool said;
+    } rows[] = {
+        {"quant-linear{scheme=FP8_DYNAMIC}", "warning: lm_head: vLLM takes the head for unquantized", true},
+        {"quant-linear{scheme=FP8_DYNAMIC, targets=[Linear, \"re:.*lm_head$\"]}", "vLLM", false},
+        {"quant-linear{scheme=FP8_DYNAMIC, ignore=[lm_head]}", "vLLM", false},
+        {"quant-fp8-attn{granularity=head, targets=[\"re:.*self_attn$\"]}",
+            "warning: model.layers.0.self_attn: vLLM reads a group of attention only", true},
+        {"quant-fp8-attn{granularity=head}", "vLLM", false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        PREPARE(rows[i].pipeline, NULL);
+        job_settle_all(j, job_path(j, "tests/data/goldens/attn_fp8_head_static/small.golden"));
+        CHECK_INT(job_export(j, j->out, false, 0), QC_OK);
+        CHECK(rows[i].said ? job_said(j, rows[i].what) : !strstr(j->said_text, rows[i].what));
+        job_end(j);
+    }
+}
+
 /* A path that a shell would take apart is quoted in the command. */
 static void test_command_is_quoted(void)
 {
@@ -323,6 +369,8 @@ int main(void)
     RUN(test_half_quantized_attention);
     RUN(test_skipped_layers);
     RUN(test_side_files);
+    RUN(test_copy);
+    RUN(test_warnings);
     RUN(test_command_is_quoted);
     return check_done();
 }

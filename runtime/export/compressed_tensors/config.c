@@ -107,7 +107,12 @@ qc_status ct_config_text(ct_plan *plan, const char *source_directory, qc_str *te
     if (old && old->kind != QC_JSON_NULL)
         return qc_error(diag, path, "the source is quantized already (it has a quantization_config)");
     set_tie(plan, arena, config);
-    qc_json_set(arena, config, "quantization_config", ct_quantization_config(plan, arena));
+    if (!plan->quantized && plan->tie < 0) { /* as it is */
+        qc_str_add_bytes(text, data, length);
+        return QC_OK;
+    }
+    if (plan->quantized)
+        qc_json_set(arena, config, "quantization_config", ct_quantization_config(plan, arena));
     qc_json_write(text, config, 2, true);
     return QC_OK;
 }

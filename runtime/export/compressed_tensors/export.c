@@ -59,7 +59,8 @@ static qc_status check_replaceable(qc_diag *diag, qc_arena *arena, const char *o
 {
     char **names;
     size_t count;
-    if (!qc_is_directory(out))
+    struct stat info;
+    if (lstat(out, &info) != 0 || !S_ISDIR(info.st_mode))
         return qc_error(diag, out, "exists and is no directory; it is not replaced");
     if (qc_list_directory(diag, arena, out, &names, &count) != QC_OK)
         return QC_ERROR;
@@ -369,7 +370,7 @@ static qc_status write_texts(writer *w, const qc_str *config)
     qc_str_init(&text, &w->plan->arena);
     ct_recipe_text(w->plan, &text);
     qc_status status = write_text(w, "config.json", config);
-    if (status == QC_OK)
+    if (status == QC_OK && w->plan->quantized)
         status = write_text(w, "recipe.yaml", &text);
     if (status == QC_OK && w->shard_count > 1) {
         qc_str_clear(&text);

@@ -71,6 +71,7 @@ typedef struct ct_plan {
     QC_VEC(ct_tensor *) tensors;
     QC_VEC(ct_group) groups; /* in tree order of their first module */
     ct_args kv;              /* kv_cache_scheme */
+    bool quantized;          /* is anything? */
     bool kv_only;            /* by a kv_scheme, without attention group */
     QC_VEC(const char *) ignore;
     const char *format;              /* of the whole checkpoint */

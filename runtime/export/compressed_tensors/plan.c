@@ -269,6 +269,36 @@ static qc_status plan_input(walk *w, const qc_op *op, const ct_group *g)
     return QC_OK;
 }
 
+/* What vLLM makes of targets: a class does not reach the head (which is none of its linear classes), and a group of
+ * attention is passed over only when its one target ends in "Attention". */
+static void warn_of_head(walk *w, const qc_op *op, const ct_group *g)
+{
+    const qc_node *node = qc_op_node(op);
+    if (!qc_ends_with(path_of(op), "lm_head"))
+        return;
+    for (size_t i = 0; i < qc_attr_count(g->targets); i++) {
+        const char *target = qc_attr_as_text(qc_attr_item(g->targets, i));
+        if (strcmp(target, qc_node_class(node)) != 0 && qc_node_matches(node, target))
+            return;
+    }
+    qc_warning(qc_ctx_diag(w->plan->ctx), where_of(op),
+        "vLLM takes the head for unquantized unless a target names it: it will refuse the head's scale");
+    qc_ctx_note(w->plan->ctx, "add \"re:.*lm_head$\" to the targets, or lm_head to ignore");
+}
+
+static void warn_of_attention(walk *w, const qc_op *op, const qc_symbol *symbol)
+{
+    const qc_attr *targets = qc_attr_find(qc_symbol_fields(symbol), "targets");
+    if (qc_attr_count(targets) == 1 && qc_ends_with(qc_attr_as_text(qc_attr_item(targets, 0)), "Attention"))
+        return;
+    for (size_t i = 0; i < w->plan->groups.count; i++)
+        if (same_group(w->plan->groups.items[i].symbol, symbol))
+            return; /* said before */
+    qc_warning(qc_ctx_diag(w->plan->ctx), where_of(op),
+        "vLLM reads a group of attention only with one target that ends in Attention, such as %s",
+        qc_op_node(op) ? qc_node_class(qc_op_node(op)) : "LlamaAttention");
+}
+
 static qc_status plan_codes(walk *w, const qc_op *op, const qc_value *codes)
 {
     ct_plan *plan = w->plan;
@@ -279,6 +309,7 @@ static qc_status plan_codes(walk *w, const qc_op *op, const qc_value *codes)
     for (size_t i = 0; i < plan->groups.count && !g; i++)
         if (!plan->groups.items[i].attention && same_group(plan->groups.items[i].symbol, symbol))
             g = &plan->groups.items[i];
+    warn_of_head(w, op, g);
     const qc_value *scale = operand(codes, "scale");
     if (!scale_fits(&g->weights, scale, codes))
         return qc_ctx_error(plan->ctx, where_of(op), "the scale of its weight has the shape %s",
@@ -433,7 +464,10 @@ static qc_status plan_attention(walk *w, const qc_op *op)
             "another way");
     plan->kv = args;
     plan->kv_only |= kv_only;
-    return kv_only ? QC_OK : use_group(w, k, true, op);
+    if (kv_only)
+        return QC_OK;
+    warn_of_attention(w, op, k);
+    return use_group(w, k, true, op);
 }
 
 /* ---- the walk ---- */
@@ -547,6 +581,9 @@ qc_status ct_plan_make(ct_plan *plan)
             if (plan_op(&w, op) != QC_OK)
                 return QC_ERROR;
     finish_groups(plan);
+    plan->quantized = plan->groups.count > 0 || plan->kv.present;
+    if (!plan->quantized)
+        qc_warning(qc_ctx_diag(plan->ctx), "", "nothing is quantized: the output is a copy of the source");
     find_skipped(&w);
     if (ct_tie_embeddings(plan) != QC_OK)
         return QC_ERROR;
