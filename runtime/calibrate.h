@@ -35,7 +35,5 @@ qc_status qc_calibrate(qc_ctx *ctx, qc_module *module, const qc_dataset *dataset
 /* Replaces every `observe` by a constant: its record folded as its observer says, in the model's element type. A missing
  * record is an error that names the tap. */
 qc_status qc_calibrate_resolve(qc_ctx *ctx, qc_module *module, const qc_stats *stats);
-/* Without data: static scales that would come from statistics become 1.0; a remark says so. */
-qc_status qc_calibrate_set_unit_scales(qc_ctx *ctx, qc_module *module);
 
 #endif

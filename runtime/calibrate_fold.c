@@ -111,39 +111,3 @@ qc_status qc_calibrate_resolve(qc_ctx *ctx, qc_module *module, const qc_stats *s
     qc_arena_fini(&arena);
     return status;
 }
-
-static qc_status set_one(qc_ctx *ctx, qc_arena *arena, qc_op *op)
-{
-    int64_t count;
-    if (!qc_type_static_count(qc_value_type(qc_op_result(op, 0)), &count) || count < 1)
-        return qc_ctx_error(ctx, "", "a static scale has no static shape");
-    float *ones = QC_NEW_ARRAY(arena, float, (size_t)count);
-    for (int64_t i = 0; i < count; i++)
-        ones[i] = 1.0f;
-    qc_op *observe = qc_value_op(qc_op_operand(op, 0));
-    qc_status status = replace(ctx, op, ones, (size_t)count, arena);
-    if (status == QC_OK && qc_value_use_count(qc_op_result(observe, 0)) == 0)
-        qc_op_erase(observe);
-    return status;
-}
-
-qc_status qc_calibrate_set_unit_scales(qc_ctx *ctx, qc_module *module)
-{
-    qc_arena arena;
-    size_t scales = 0;
-    qc_status status = QC_OK;
-    qc_arena_init(&arena, qc_ctx_arena(ctx)->oom);
-    for (qc_func *func = qc_module_first_func(module); func && status == QC_OK; func = qc_func_next(func))
-        for (qc_op *op = qc_func_first_op(func), *next; op && status == QC_OK; op = next) {
-            next = qc_op_next(op);
-            const qc_op *from = qc_op_is(op, "qparams") ? qc_value_op(qc_op_operand(op, 0)) : NULL;
-            if (!from || !qc_op_is(from, "observe"))
-                continue;
-            status = set_one(ctx, &arena, op);
-            scales++;
-        }
-    if (status == QC_OK && scales)
-        qc_ctx_remark(ctx, "", "%zu static scales are 1.0: there was no calibration data", scales);
-    qc_arena_fini(&arena);
-    return status;
-}

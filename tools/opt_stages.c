@@ -123,7 +123,7 @@ static qc_pass_result run_calibrate(qc_pass_ctx *pc, qc_module *module)
     if (stats && qc_stats_load(qc_ctx_diag(job->ctx), &job->stats, stats) != QC_OK)
         return QC_PASS_FAILED;
     if (!stats && calib && !strcmp(calib, "none"))
-        return failed_or_changed(qc_calibrate_set_unit_scales(job->ctx, module));
+        return QC_PASS_UNCHANGED; /* resolve-observers{missing=one} follows */
     if (!stats && !calib) {
         qc_pass_fail(pc, NULL, "static scales need statistics of the activations");
         qc_ctx_note(job->ctx, "give calibration data with --calib=FILE.jsonl (or random, or none for scales of 1.0), or "
@@ -195,9 +195,12 @@ static qc_status append_scheme(opt_job *job, const char *name)
     return status;
 }
 
-static qc_status append_stage(opt_job *job, const char *name)
+static qc_status append_stage(opt_job *job, const char *name, const char *options)
 {
-    return qc_pipeline_has(job->pipeline, name) ? QC_OK : qc_pipeline_parse(job->pipeline, "qc-opt", name);
+    if (qc_pipeline_has(job->pipeline, name))
+        return QC_OK;
+    const char *text = qc_arena_printf(&job->cli->arena, "%s%s", name, options);
+    return qc_pipeline_parse(job->pipeline, "qc-opt", text);
 }
 
 qc_status opt_build_pipeline(opt_job *job)
@@ -214,10 +217,12 @@ qc_status opt_build_pipeline(opt_job *job)
             return QC_ERROR;
     }
     bool checkpoint = job->output == OPT_OUTPUT_CHECKPOINT;
-    bool data = qc_cli_has(cli, "calib") || qc_cli_has(cli, "stats");
+    bool stats = qc_cli_has(cli, "stats"), data = qc_cli_has(cli, "calib") || stats;
+    bool none = !stats && !strcmp(qc_cli_text(cli, "calib", ""), "none");
     if ((checkpoint || data) &&
-        (append_stage(job, "insert-observers") != QC_OK || append_stage(job, "share-observers") != QC_OK ||
-            append_stage(job, "calibrate") != QC_OK || append_stage(job, "resolve-observers") != QC_OK))
+        (append_stage(job, "insert-observers", "") != QC_OK || append_stage(job, "share-observers", "") != QC_OK ||
+            (!none && append_stage(job, "calibrate", "") != QC_OK) ||
+            append_stage(job, "resolve-observers", none ? "{missing=one}" : "") != QC_OK))
         return QC_ERROR;
-    return checkpoint && !qc_cli_has(cli, "dry-run") ? append_stage(job, "export") : QC_OK;
+    return checkpoint && !qc_cli_has(cli, "dry-run") ? append_stage(job, "export", "") : QC_OK;
 }

@@ -2,6 +2,7 @@
  *
  * qc_opt.c - the compiler: reads a model, runs passes over its IR, prints the IR or writes a checkpoint.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -156,7 +157,7 @@ static qc_status run_pipeline(opt_job *job)
         .user = job,
         .print_after_all = qc_cli_has(cli, "print-after-all"),
         .reproducer = qc_cli_text(cli, "reproducer", NULL),
-        .version = "qc-opt",
+        .version = QC_VERSION,
     };
     settings.disable_count = collect(cli, "disable", &settings.disable);
     settings.print_before_count = collect(cli, "print-before", &settings.print_before);
@@ -172,9 +173,10 @@ static qc_status write_text(opt_job *job)
     size_t length;
     char *text = qc_module_print(job->module, &length);
     qc_status status = QC_OK;
-    if (job->output == OPT_OUTPUT_STDOUT)
-        fwrite(text, 1, length, stdout); /* qc_cli_fini reports a failing stdout */
-    else if (qc_is_file(job->output_path) && !qc_cli_has(job->cli, "force"))
+    if (job->output == OPT_OUTPUT_STDOUT) {
+        if (fwrite(text, 1, length, stdout) != length || fflush(stdout) != 0)
+            status = qc_ctx_error(job->ctx, "standard output", "%s", strerror(errno));
+    } else if (qc_is_file(job->output_path) && !qc_cli_has(job->cli, "force"))
         status = qc_ctx_error(job->ctx, job->output_path, "exists already; --force replaces it");
     else
         status = qc_write_file(qc_ctx_diag(job->ctx), job->output_path, text, length);

@@ -68,7 +68,7 @@ typedef struct qc_hf_state {
     qc_module *module;
     qc_hf_model model;
     qc_map owned;       /* names of the tensors that the tree has a place for */
-    size_t error_count; /* tensors found wrong; few are reported, then the import stops */
+    size_t error_count; /* tensors found wrong; the first is reported, the others are counted */
 } qc_hf_state;
 
 /* Reads config.quantization into state->quantization; refuses by name what is not supported. */

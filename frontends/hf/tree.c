@@ -9,7 +9,6 @@
 #include "ir/support/io.h"
 
 /* So many wrong tensors are reported; a wrong hidden_size makes all of them wrong. */
-#define TENSOR_ERRORS_MAX 8
 
 static qc_node *add_node(qc_hf_state *s, const qc_node *parent, const char *name, const char *class_name)
 {
@@ -34,10 +33,8 @@ static const char *shape_text(qc_arena *arena, int rank, const int64_t *shape)
 
 static void tensor_error(qc_hf_state *s, const qc_st_tensor *tensor, const char *what)
 {
-    if (++s->error_count <= TENSOR_ERRORS_MAX)
+    if (s->error_count++ == 0)
         qc_error(s->diag, tensor ? s->set.files[tensor->file].path : s->directory, "%s", what);
-    if (s->error_count == TENSOR_ERRORS_MAX)
-        qc_note(s->diag, "more tensors may be wrong; no others are reported");
 }
 
 /* What a tensor should be. */
@@ -303,13 +300,13 @@ qc_status qc_hf_tree_build(qc_hf_state *s)
     add_embedding(s, m->model);
     qc_node *list = add_node(s, m->model, "layers", "ModuleList");
     m->layers = QC_NEW_ARRAY(s->arena, qc_hf_layer, (size_t)c->layers);
-    for (int64_t i = 0; i < c->layers && s->error_count < TENSOR_ERRORS_MAX; i++)
+    for (int64_t i = 0; i < c->layers; i++)
         add_layer(s, list, i, &m->layers[i]);
-    if (s->error_count >= TENSOR_ERRORS_MAX)
-        return QC_ERROR;
     m->norm = add_norm(s, m->model, "norm", c->hidden, "hidden_size");
     add_classed(s, m->model, "rotary_emb", "RotaryEmbedding");
     add_head(s);
+    if (s->error_count > 1)
+        qc_note(s->diag, "%zu more tensors are missing or do not fit config.json", s->error_count - 1);
     if (s->error_count)
         return QC_ERROR;
     keep_strangers(s);

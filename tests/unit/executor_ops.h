@@ -3,6 +3,9 @@
  * executor_ops.h - part of test_executor.c: functions as IR text over a checkpoint that the test writes,
  * on the host against the reference semantics.
  */
+#ifndef QC_TESTS_EXECUTOR_OPS_H
+#define QC_TESTS_EXECUTOR_OPS_H
+
 
 /* A checkpoint of one tensor `table` [rows, columns] bf16 of random values, in a directory of its own. */
 static bool write_table(model *m, const char *name, size_t rows, size_t columns)
@@ -204,3 +207,5 @@ static void test_every_op(void)
         check_body(bodies[i], "f16", 0.0005);
     }
 }
+
+#endif

@@ -2,6 +2,9 @@
  *
  * host_goldens.h - results of PyTorch for test_host.c; made by make_host_goldens.py.
  */
+#ifndef QC_TESTS_HOST_GOLDENS_H
+#define QC_TESTS_HOST_GOLDENS_H
+
 #include <stdint.h>
 
 static const uint16_t golden_attention_bf16[1776] = {
@@ -675,3 +678,4 @@ static const uint32_t golden_log_softmax_f32[100] = {
     0xc1891a1d, 0xc0b7b7a4, 0xc1163779, 0xc19037a7,
 };
 
+#endif

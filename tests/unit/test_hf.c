@@ -187,7 +187,7 @@ static void test_refused_tensors(void)
     BEGIN(c, "{'hidden_size': 16, 'num_hidden_layers': 60000}");
     CHECK(import(c) == NULL);
     CHECK_INT(c->j.counts[QC_SEVERITY_ERROR], 8);
-    CHECK(said(&c->j, "note: : more tensors may be wrong; no others are reported"));
+    CHECK(said(&c->j, "more tensors are missing or do not fit config.json"));
     end(c);
 }
 
