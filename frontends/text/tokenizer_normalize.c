@@ -158,20 +158,67 @@ static void map_characters(qc_text_normalizer_kind kind, qc_text_piece *piece, q
     piece->origin_bytes = origin;
 }
 
+/* Canonical ordering of characters [0, count): each run of non-starters is sorted by combining class, stably.
+ * A text may be one such run, so long runs are sorted by counting. `spare` has room for as many. */
+static void order_marks(utf8proc_int32_t *characters, size_t count, utf8proc_int32_t *spare)
+{
+    enum { CLASSES = 256, SHORT_RUN = 32 };
+    for (size_t start = 0, end; start < count; start = end + 1) {
+        for (end = start; end < count && utf8proc_get_property(characters[end])->combining_class;)
+            end++;
+        utf8proc_int32_t *run = characters + start;
+        size_t length = end - start, offsets[CLASSES + 1] = {0};
+        for (size_t i = 1; i < length && length <= SHORT_RUN; i++) {
+            utf8proc_int32_t moved = run[i];
+            int class = (int)utf8proc_get_property(moved)->combining_class;
+            size_t at = i;
+            for (; at && (int)utf8proc_get_property(run[at - 1])->combining_class > class; at--)
+                run[at] = run[at - 1];
+            run[at] = moved;
+        }
+        if (length <= SHORT_RUN)
+            continue;
+        for (size_t i = 0; i < length; i++)
+            offsets[(utf8proc_get_property(run[i])->combining_class & 255) + 1]++;
+        for (size_t i = 0; i < CLASSES; i++)
+            offsets[i + 1] += offsets[i];
+        memcpy(spare, run, length * sizeof *run);
+        for (size_t i = 0; i < length; i++)
+            run[offsets[utf8proc_get_property(spare[i])->combining_class & 255]++] = spare[i];
+    }
+}
+
 /* Appends the form of text[length], which holds no newer characters. */
 static qc_status add_form(
     qc_diag *diag, const char *where, utf8proc_option_t options, const char *text, size_t length, qc_str *out)
 {
-    utf8proc_uint8_t *result = NULL;
+    enum { CHARACTERS_PER_BYTE = 6 }; /* at most: the three bytes of U+FDFA become 18 characters */
+    size_t capacity = length * CHARACTERS_PER_BYTE, size;
+    utf8proc_ssize_t count = 0;
     if (!length)
         return QC_OK;
-    utf8proc_ssize_t count = utf8proc_map(
-        (const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, &result, UTF8PROC_STABLE | options);
-    if (count < 0)
-        return qc_error(diag, where, "normalization: %s", utf8proc_errmsg(count));
-    qc_str_add_bytes(out, (const char *)result, (size_t)count);
-    free(result);
-    return QC_OK;
+    utf8proc_int32_t *characters = malloc(2 * capacity * sizeof *characters);
+    if (!characters)
+        return qc_error(diag, where, "no memory to normalize a text of %zu bytes", length);
+    for (size_t at = 0; at < length && count >= 0; at += size) {
+        int boundary = 0;
+        uint32_t code = qc_text_get(text + at, length - at, &size);
+        utf8proc_ssize_t added = utf8proc_decompose_char((utf8proc_int32_t)code, characters + count,
+            (utf8proc_ssize_t)capacity - count, options, &boundary);
+        count =
+            added < 0 || count + added > (utf8proc_ssize_t)capacity ? UTF8PROC_ERROR_OVERFLOW : count + added;
+    }
+    if (count > 0) {
+        order_marks(characters, (size_t)count, characters + capacity);
+        if (options & UTF8PROC_COMPOSE)
+            count = utf8proc_normalize_utf32(characters, count, options);
+    }
+    for (utf8proc_ssize_t i = 0; i < count; i++) {
+        char bytes[4];
+        qc_str_add_bytes(out, bytes, qc_text_put(bytes, (uint32_t)characters[i]));
+    }
+    free(characters);
+    return count < 0 ? qc_error(diag, where, "normalization: %s", utf8proc_errmsg(count)) : QC_OK;
 }
 
 /* Bytes at text that are their own form and a border: ASCII, but not the last before a character that might
@@ -209,10 +256,11 @@ static qc_status normalize_form(const qc_tokenizer *tokenizer, qc_diag *diag, qc
 {
     bool composes = kind == QC_NORMALIZE_NFC || kind == QC_NORMALIZE_NFKC;
     bool compatible = kind == QC_NORMALIZE_NFKC || kind == QC_NORMALIZE_NFKD;
-    int options = (int)(composes ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE);
+    int options = (int)UTF8PROC_STABLE | (int)(composes ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE);
     options |= compatible ? (int)UTF8PROC_COMPAT : 0;
     const utf8proc_option_t form = (utf8proc_option_t)options;
     const char *text = piece->text;
+    enum { LONG_CHUNK_BYTES = 4096 };
     size_t start = 0; /* of what is not in `out` yet */
     for (size_t at = 0; at < piece->length;) {
         size_t size, border = ascii_run(text + at, piece->length - at);
@@ -220,11 +268,12 @@ static qc_status normalize_form(const qc_tokenizer *tokenizer, qc_diag *diag, qc
             bool newer = qc_text_is_newer(qc_text_get(text + at, piece->length - at, &size));
             border = newer ? size : 0;
         }
-        if (border) {
+        bool cut = at - start >= LONG_CHUNK_BYTES && (unsigned char)text[at] < 0x80;
+        if (border || cut) { /* nothing composes with ASCII after it */
             if (add_form(diag, tokenizer->path, form, text + start, at - start, out) != QC_OK)
                 return QC_ERROR;
             qc_str_add_bytes(out, text + at, border);
-            start = at + border;
+            start = at + border; /* a cut leaves the ASCII character to the next chunk */
         }
         at += border ? border : size;
     }
