@@ -47,6 +47,16 @@ bool opt_choose_output(opt_job *job)
     return true;
 }
 
+qc_status opt_check_output(opt_job *job)
+{
+    bool force = qc_cli_has(job->cli, "force");
+    if (job->output == OPT_OUTPUT_TEXT && !force && (qc_is_file(job->output_path) || qc_is_directory(job->output_path)))
+        return qc_ctx_error(job->ctx, job->output_path, "exists already; --force replaces it");
+    if (job->output != OPT_OUTPUT_CHECKPOINT)
+        return QC_OK;
+    return qc_export_check_output(job->ctx, job->module, job->source, job->output_path, force);
+}
+
 /* ---- stages -------------------------------------------------------------------------------------------------- */
 
 static qc_pass_result failed_or_changed(qc_status status)

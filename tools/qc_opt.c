@@ -176,10 +176,9 @@ static qc_status write_text(opt_job *job)
     if (job->output == OPT_OUTPUT_STDOUT) {
         if (fwrite(text, 1, length, stdout) != length || fflush(stdout) != 0)
             status = qc_ctx_error(job->ctx, "standard output", "%s", strerror(errno));
-    } else if (qc_is_file(job->output_path) && !qc_cli_has(job->cli, "force"))
-        status = qc_ctx_error(job->ctx, job->output_path, "exists already; --force replaces it");
-    else
+    } else {
         status = qc_write_file(qc_ctx_diag(job->ctx), job->output_path, text, length);
+    }
     qc_text_free(text);
     return status;
 }
@@ -203,7 +202,7 @@ static qc_status run_job(opt_job *job, const char *model)
             return QC_OK;
     }
     job->module = opt_read_model(job, model);
-    if (!job->module || run_pipeline(job) != QC_OK)
+    if (!job->module || opt_check_output(job) != QC_OK || run_pipeline(job) != QC_OK)
         return QC_ERROR;
     if (job->output == OPT_OUTPUT_STDOUT || job->output == OPT_OUTPUT_TEXT)
         return write_text(job);

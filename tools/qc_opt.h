@@ -42,5 +42,7 @@ qc_status opt_register_stages(opt_job *job);
 qc_status opt_build_pipeline(opt_job *job);
 /* What --output and --emit ask for. False after a usage error. */
 bool opt_choose_output(opt_job *job);
+/* Can the output be written? Asked before long work, once the module is read. */
+qc_status opt_check_output(opt_job *job);
 
 #endif

@@ -53,7 +53,7 @@ def eager(q, k, v, scale, past, window, dtype):
 
 
 print("/* SPDX-License-Identifier: MIT\n *\n * host_goldens.h - results of PyTorch for test_host.c; made by make_host_goldens.py.\n */")
-print("#include <stdint.h>\n")
+print("#ifndef QC_TESTS_HOST_GOLDENS_H\n#define QC_TESTS_HOST_GOLDENS_H\n\n#include <stdint.h>\n")
 for name, (dtype, s, past, window) in {
     "attention_bf16": ("bf16", 37, 0, 0),
     "attention_window_bf16": ("bf16", 20, 11, 9),
@@ -93,3 +93,4 @@ emit("silu_mul_bf16", F.silu(gate) * up)
 emit("gelu_f32", F.gelu(values(12, (64,), torch.float32, 6.0), approximate="tanh"))
 emit("softmax_f32", F.softmax(values(13, (2, 50), torch.float32, 10.0), -1))
 emit("log_softmax_f32", F.log_softmax(values(13, (2, 50), torch.float32, 10.0), -1))
+print("#endif")
