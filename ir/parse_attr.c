@@ -251,6 +251,8 @@ static bool encode_float(
     } else {
         float narrow = isfinite(wide) ? decimal_f32(l, number->at, number->length, wide) : (float)wide, again;
         qc_encode_f32(dtype, &narrow, code, 1);
+        if (dtype == QC_F4E2M1 && wide == 0 && signbit(wide))
+            code[0] = 8; /* the encoder gives +0 */
         qc_decode_f32(dtype, code, &again, 1);
         back = (double)again;
         int bits = qc_dtype_bits(dtype);
