@@ -10,26 +10,24 @@
 static const qc_attr *scalar(qc_ctx *ctx, qc_attr attr, uint64_t bits)
 {
     const uint64_t key[2] = {attr.kind, bits};
-    const qc_attr *known = qc_map_get_n(&ctx->attrs, (const char *)key, sizeof key);
-    if (known)
-        return known;
-    qc_attr *copy = QC_NEW(&ctx->arena, qc_attr);
-    *copy = attr;
-    qc_map_set_n(&ctx->attrs, (const char *)key, sizeof key, copy);
-    return copy;
+    qc_map_entry *entry = qc_map_add_n(&ctx->attrs, (const char *)key, sizeof key);
+    if (!entry->value) {
+        qc_attr *copy = QC_NEW(&ctx->arena, qc_attr);
+        *copy = attr;
+        entry->value = copy;
+    }
+    return entry->value;
 }
 
 /* The attribute whose key was put together in `key`; a new one, of no kind yet, when there is none. */
 static qc_attr *aggregate(qc_ctx *ctx, qc_str *key, bool *known)
 {
-    qc_attr *attr = qc_map_get_n(&ctx->attrs, key->data, key->length);
-    *known = attr != NULL;
-    if (!attr) {
-        attr = QC_NEW(&ctx->arena, qc_attr);
-        qc_map_set_n(&ctx->attrs, key->data, key->length, attr);
-    }
+    qc_map_entry *entry = qc_map_add_n(&ctx->attrs, key->data, key->length);
+    *known = entry->value != NULL;
+    if (!entry->value)
+        entry->value = QC_NEW(&ctx->arena, qc_attr);
     qc_str_fini(key);
-    return attr;
+    return entry->value;
 }
 
 static void begin_key(qc_ctx *ctx, qc_str *key, qc_attr_kind kind, size_t count)

@@ -81,11 +81,7 @@ void qc_ctx_remark(qc_ctx *ctx, const char *where, const char *format, ...)
 
 const char *qc_intern(qc_ctx *ctx, const char *text, size_t length)
 {
-    qc_map_entry *entry = qc_map_find_n(&ctx->strings, text, length);
-    if (entry)
-        return entry->key;
-    qc_map_set_n(&ctx->strings, text, length, NULL);
-    return ctx->strings.entries[ctx->strings.count - 1].key; /* entries keep their order */
+    return qc_map_add_n(&ctx->strings, text, length)->key;
 }
 
 /* ---- dimensions
@@ -126,8 +122,9 @@ static qc_dim *dim_new(qc_ctx *ctx, const qc_dim_term *terms, uint32_t count, co
     dim->terms = copy;
     dim->is_int = count == 0 || (count == 1 && terms[0].atom_count == 0);
     dim->value = count ? terms[0].coefficient : 0;
-    qc_map_set_n(&ctx->dims, text->data, text->length, dim);
-    dim->text = ctx->dims.entries[ctx->dims.count - 1].key;
+    qc_map_entry *entry = qc_map_add_n(&ctx->dims, text->data, text->length);
+    entry->value = dim;
+    dim->text = entry->key;
     return dim;
 }
 

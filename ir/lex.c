@@ -201,13 +201,12 @@ bool qc_lex_string_view(qc_lexer *l, const char **text, size_t *length)
     const char *open = qc_lex_here(l);
     if (!qc_lex_expect_char(l, '"'))
         return false;
-    const char *plain = l->at; /* most strings hold no escape */
-    while (plain < l->end && *plain != '"' && *plain != '\\' && *plain != '\n' && *plain)
-        plain++;
-    *text = l->at;
-    *length = (size_t)(plain - l->at);
-    if (plain < l->end && *plain == '"') {
-        l->at = plain + 1;
+    const char *start = l->at, *quote = memchr(start, '"', (size_t)(l->end - start));
+    size_t plain = quote ? (size_t)(quote - start) : 0; /* most strings hold no escape */
+    if (quote && !memchr(start, '\\', plain) && !memchr(start, '\n', plain) && !memchr(start, 0, plain)) {
+        *text = start;
+        *length = plain;
+        l->at = quote + 1;
         return true;
     }
     qc_str out;

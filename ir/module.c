@@ -98,19 +98,19 @@ qc_node *qc_node_find_parent(const qc_module *module, const char *path)
 
 qc_node *qc_module_add_node(qc_module *module, const char *path, const char *class_name)
 {
-    qc_node *node = qc_map_get(&module->nodes, path);
-    if (node)
-        return node;
-    node = QC_NEW(&module->arena, qc_node);
+    qc_map_entry *entry = qc_map_add_n(&module->nodes, path, strlen(path));
+    if (entry->value)
+        return entry->value;
+    qc_node *node = QC_NEW(&module->arena, qc_node);
+    entry->value = node;
     node->module = module;
-    node->path = text_copy(module, path);
+    node->path = entry->key; /* lives as long as the node */
     node->class_name = text_copy(module, class_name);
     node->parent = qc_node_find_parent(module, path);
     if (node->parent)
         node->parent->has_children = true;
     *(module->last_node ? &module->last_node->next : &module->first_node) = node;
     module->last_node = node;
-    qc_map_set(&module->nodes, path, node);
     return node;
 }
 

@@ -21,8 +21,9 @@ typedef struct parser {
     qc_lexer l;
     qc_module *module;
     qc_func *func;
-    qc_node *block;     /* of the at-block, or NULL */
-    named_value *slots; /* hash table of the function's values, open addressing, at most half full */
+    qc_node *block; /* of the at-block, or NULL */
+    named_value
+        *slots; /* hash table of the function's values, open addressing, three quarters full at most */
     size_t slot_count, value_count;
     qc_arena values;  /* of the slots */
     qc_arena scratch; /* of everything else */
@@ -113,7 +114,7 @@ static qc_value *value_use(parser *p)
 
 static void value_define(parser *p, const result_name *r, qc_value *value)
 {
-    if (2 * p->value_count >= p->slot_count)
+    if (4 * p->value_count >= 3 * p->slot_count)
         values_grow(p);
     uint32_t hash = name_hash(r->name, r->length);
     named_value *slot = value_slot(p, r->name, r->length, hash);

@@ -8,10 +8,25 @@
 
 static uint64_t read_u64(const unsigned char *p)
 {
-    uint64_t word = 0;
-    for (int i = 0; i < 8; i++)
-        word |= (uint64_t)p[i] << (8 * i);
-    return word;
+    uint64_t word;
+    memcpy(&word, p, sizeof word);
+    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? word : __builtin_bswap64(word);
+}
+
+static uint64_t read_u32(const unsigned char *p)
+{
+    return (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24;
+}
+
+/* The last length < 8 bytes of `total`, as a little-endian number: from loads that overlap. */
+static uint64_t read_tail(const unsigned char *p, size_t length, size_t total)
+{
+    if (total >= 8)
+        return read_u64(p + length - 8) >> (8 * (8 - length));
+    if (length >= 4)
+        return read_u32(p) | read_u32(p + length - 4) << (8 * (length - 4));
+    return (uint64_t)p[0] | (uint64_t)p[length / 2] << (8 * (length / 2)) |
+           (uint64_t)p[length - 1] << (8 * (length - 1));
 }
 
 uint64_t qc_hash_bytes(const void *bytes, size_t length)
@@ -20,13 +35,14 @@ uint64_t qc_hash_bytes(const void *bytes, size_t length)
      * does. */
     const uint64_t prime = 0x100000001b3u;
     const unsigned char *p = bytes;
+    size_t rest = length;
     uint64_t h = 0xcbf29ce484222325u ^ length;
-    for (; length >= 8; length -= 8, p += 8) {
+    for (; rest >= 8; rest -= 8, p += 8) {
         h = (h ^ read_u64(p)) * prime;
         h ^= h >> 29;
     }
-    for (; length; length--, p++)
-        h = (h ^ *p) * prime;
+    if (rest)
+        h = (h ^ read_tail(p, rest, length)) * prime;
     h ^= h >> 32;
     h *= 0x9e3779b97f4a7c15u;
     h ^= h >> 29;
@@ -86,31 +102,39 @@ static void grow_slots(qc_map *map)
     }
 }
 
-bool qc_map_set_n(qc_map *map, const char *key, size_t length, void *value)
+static void grow_entries(qc_map *map)
+{
+    if (map->capacity) {
+        map->entries = qc_arena_grow(
+            map->arena, map->entries, map->count, &map->capacity, map->count + 1, sizeof *map->entries);
+        return;
+    }
+    map->capacity = 4; /* most maps are members of small JSON objects */
+    map->entries = QC_NEW_ARRAY(map->arena, qc_map_entry, map->capacity);
+}
+
+qc_map_entry *qc_map_add_n(qc_map *map, const char *key, size_t length)
 {
     if (map->count * 2 >= map->slot_count)
         grow_slots(map);
     uint64_t hash = qc_hash_bytes(key, length);
     size_t i = find_slot(map, key, length, hash);
-    if (map->slots[i]) {
-        map->entries[map->slots[i] - 1].value = value;
-        return false;
-    }
-    if (map->count == map->capacity) {
-        /* a quarter of the slots first: most maps are members of small JSON objects */
-        size_t need = map->capacity ? map->count + 1 : 4;
-        if (map->capacity) {
-            map->entries = qc_arena_grow(
-                map->arena, map->entries, map->count, &map->capacity, need, sizeof *map->entries);
-        } else {
-            map->entries = QC_NEW_ARRAY(map->arena, qc_map_entry, need);
-            map->capacity = need;
-        }
-    }
-    map->entries[map->count++] = (qc_map_entry){
-        .key = qc_arena_strndup(map->arena, key, length), .key_length = length, .hash = hash, .value = value};
+    if (map->slots[i])
+        return &map->entries[map->slots[i] - 1];
+    if (map->count == map->capacity)
+        grow_entries(map);
+    qc_map_entry *entry = &map->entries[map->count++];
+    *entry =
+        (qc_map_entry){.key = qc_arena_strndup(map->arena, key, length), .key_length = length, .hash = hash};
     map->slots[i] = (uint32_t)map->count;
-    return true;
+    return entry;
+}
+
+bool qc_map_set_n(qc_map *map, const char *key, size_t length, void *value)
+{
+    size_t before = map->count;
+    qc_map_add_n(map, key, length)->value = value;
+    return map->count > before;
 }
 
 bool qc_map_set(qc_map *map, const char *key, void *value)

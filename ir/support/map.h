@@ -31,6 +31,8 @@ qc_map_entry *qc_map_find_n(const qc_map *map, const char *key, size_t length);
 /* Adds or replaces; true when the key was new. */
 bool qc_map_set(qc_map *map, const char *key, void *value);
 bool qc_map_set_n(qc_map *map, const char *key, size_t length, void *value);
+/* The entry of `key`, made with a NULL value when there was none. */
+qc_map_entry *qc_map_add_n(qc_map *map, const char *key, size_t length);
 /* FNV-style 64-bit hash with a final mix; the same on every machine. */
 uint64_t qc_hash_bytes(const void *bytes, size_t length);
 
