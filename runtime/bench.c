@@ -156,7 +156,8 @@ void qc_bench_print_text(const qc_bench_report *r, qc_str *out)
 {
     qc_str_addf(out, "prefill      %10.1f tokens/s (%zu tokens)\n", r->prefill_rate, r->prefill_tokens);
     qc_str_addf(out, "decode       %10.1f tokens/s (%zu tokens)\n", r->decode_rate, r->decode_tokens);
-    qc_str_addf(out, "decode reads %10.3f GB/s (%.3f MB of weights and %.3f MB of KV cache a token)\n",
+    qc_str_addf(out,
+        "decode reads %10.3f GB/s (%.3f MB of weights and %.3f MB of KV cache a token, as stored)\n",
         r->read_rate * 1e-9, (double)r->weight_bytes * 1e-6, (double)r->cache_bytes * 1e-6);
     qc_str_addf(out, "memory copy  %10.3f GB/s (read and written), decoding reads %.1f %% of that\n",
         r->copy_rate * 1e-9, 100 * r->read_rate / r->copy_rate);

@@ -16,7 +16,8 @@ typedef struct work {
     const qc_token_lines *lines;
     qc_diag *diag;
     qc_tokenizer_scratch *scratch;
-    qc_arena arena; /* of the line */
+    uint64_t number; /* of the line */
+    qc_arena arena;  /* of the line */
     qc_str out;
 } work;
 
@@ -24,7 +25,8 @@ static qc_status encode(work *w, const char *where, const char *text, size_t len
 {
     qc_token_ids ids = {0};
     if (w->lines->json) {
-        const qc_json *value = qc_json_parse(w->diag, &w->arena, where, text, length);
+        const qc_json *value =
+            qc_json_parse_line(w->diag, &w->arena, w->lines->where, (uint32_t)w->number, text, length);
         if (!value)
             return QC_ERROR;
         if (value->kind != QC_JSON_STRING)
@@ -63,7 +65,8 @@ static qc_status read_ids(work *w, const char *where, const qc_json *list, qc_to
 static qc_status decode(work *w, const char *where, const char *text, size_t length)
 {
     qc_token_ids ids = {0};
-    const qc_json *list = qc_json_parse(w->diag, &w->arena, where, text, length);
+    const qc_json *list =
+        qc_json_parse_line(w->diag, &w->arena, w->lines->where, (uint32_t)w->number, text, length);
     if (!list)
         return QC_ERROR;
     if (list->kind != QC_JSON_ARRAY)
@@ -89,6 +92,7 @@ static qc_status decode(work *w, const char *where, const char *text, size_t len
 static qc_status run_line(work *w, uint64_t number, const char *text, size_t length)
 {
     const char *where = qc_arena_printf(&w->arena, "%s:%" PRIu64, w->lines->where, number);
+    w->number = number;
     qc_str_clear(&w->out);
     qc_status status = w->lines->decode ? decode(w, where, text, length) : encode(w, where, text, length);
     if (status == QC_OK)

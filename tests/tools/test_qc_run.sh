@@ -94,6 +94,9 @@ ok "tokenize names the line that is not UTF-8" $?
 printf '{"a": 1}\n' | "$run" tokenize "$model" --jsonl >"$work/out" 2>"$work/err"
 [ $? -eq 1 ] && grep -q '^qc-run: error: standard input:1: ' "$work/err"
 ok "tokenize --jsonl refuses what is no string" $?
+printf '"good"\n"bad\n' | "$run" tokenize "$model" --jsonl >"$work/out" 2>"$work/err"
+[ $? -eq 1 ] && grep -q '^qc-run: error: standard input:2:1: ' "$work/err"
+ok "tokenize --jsonl names line and column of bad JSON" $?
 printf '[1, 512]\n' | "$run" tokenize "$model" --decode >"$work/out" 2>"$work/err"
 [ $? -eq 1 ] && grep -q '^qc-run: error: standard input:1: no token has the id 512' "$work/err"
 ok "tokenize --decode refuses an id that no token has" $?
