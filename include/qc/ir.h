@@ -33,11 +33,11 @@ QC_API size_t qc_ctx_error_count(const qc_ctx *ctx);
 
 QC_API const qc_dim *qc_dim_int(qc_ctx *ctx, int64_t value);
 QC_API const qc_dim *qc_dim_symbol(qc_ctx *ctx, const char *name);
-/* NULL when a coefficient overflows 64 bits. */
+/* NULL when a coefficient overflows 64 bits, or the polynomial has more than 64 terms or 16 factors in one. */
 QC_API const qc_dim *qc_dim_add(qc_ctx *ctx, const qc_dim *a, const qc_dim *b);
 QC_API const qc_dim *qc_dim_sub(qc_ctx *ctx, const qc_dim *a, const qc_dim *b);
 QC_API const qc_dim *qc_dim_mul(qc_ctx *ctx, const qc_dim *a, const qc_dim *b);
-/* Rounds toward minus infinity; divisor > 0. Exact division of every coefficient simplifies. */
+/* Rounds toward minus infinity; divisor > 0. Whole parts and common factors come out. */
 QC_API const qc_dim *qc_dim_floordiv(qc_ctx *ctx, const qc_dim *a, int64_t divisor);
 /* True, and the value, when the dimension is a plain integer. */
 QC_API bool qc_dim_as_int(const qc_dim *dim, int64_t *value);
@@ -61,7 +61,7 @@ QC_API bool qc_type_static_count(const qc_type *type, int64_t *count);
 /* "bf16[B, S, 64]", owned by the context. */
 QC_API const char *qc_type_text(qc_ctx *ctx, const qc_type *type);
 
-/* ---- attributes: immutable values
+/* ---- attributes: immutable values, interned: equal ones of a context are the same pointer
  * --------------------------------------------------------------------------- */
 
 typedef enum qc_attr_kind {
@@ -85,7 +85,7 @@ QC_API const qc_attr *qc_attr_symbol(qc_ctx *ctx, const char *name);
 QC_API const qc_attr *qc_attr_list(qc_ctx *ctx, const qc_attr *const *items, size_t count);
 QC_API const qc_attr *qc_attr_map(
     qc_ctx *ctx, const char *const *keys, const qc_attr *const *values, size_t count);
-/* Copies count elements of `dtype` in their storage form. */
+/* Copies count elements of `dtype` in their storage form. For the positional attribute of `const` alone. */
 QC_API const qc_attr *qc_attr_data(qc_ctx *ctx, qc_dtype dtype, const void *bytes, size_t count);
 
 QC_API qc_attr_kind qc_attr_get_kind(const qc_attr *attr);
@@ -222,7 +222,7 @@ QC_API void qc_value_replace_all_uses(qc_value *value, qc_value *with);
 /* ---- text
  * -------------------------------------------------------------------------------------------------- */
 
-/* Parses IR text; `name` is the file's name in diagnostics. NULL on error. */
+/* Parses IR text; `name` is the file's name in diagnostics. NULL after exactly one error. The text may go. */
 QC_API qc_module *qc_module_parse(qc_ctx *ctx, const char *name, const char *text, size_t length);
 /* The canonical text; free with qc_text_free. */
 QC_API char *qc_module_print(const qc_module *module, size_t *length);

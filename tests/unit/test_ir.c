@@ -355,6 +355,19 @@ static void test_builder(void)
     end_building(&s);
 }
 
+/* The builder infers; contradictions within an op are the verifier's. */
+static void test_const_of_another_type(void)
+{
+    building s = begin_building();
+    const signed char byte = 1;
+    const qc_dim *dim = qc_dim_int(s.ctx, 1);
+    qc_build_const(s.b, qc_attr_data(s.ctx, QC_I8, &byte, 1), qc_type_tensor(s.ctx, QC_F32, 1, &dim), NULL);
+    CHECK(qc_builder_ok(s.b));
+    CHECK_INT(qc_module_verify(s.module, NULL), QC_ERROR);
+    CHECK(strstr(errors, "const: elements of i8 for the type f32[1]") != NULL);
+    end_building(&s);
+}
+
 /* Each of these fails once, is said once, and everything after it is poison without further words. */
 static void test_builder_failures(void)
 {
@@ -829,6 +842,7 @@ int main(void)
     RUN(test_types);
     RUN(test_attributes);
     RUN(test_builder);
+    RUN(test_const_of_another_type);
     RUN(test_builder_failures);
     RUN(test_uses);
     RUN(test_moving);
