@@ -6,7 +6,6 @@
 #ifndef QC_TESTS_EXECUTOR_OPS_H
 #define QC_TESTS_EXECUTOR_OPS_H
 
-
 /* A checkpoint of one tensor `table` [rows, columns] bf16 of random values, in a directory of its own. */
 static bool write_table(model *m, const char *name, size_t rows, size_t columns)
 {
