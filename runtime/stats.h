@@ -5,7 +5,7 @@
  *
  * Kind `minmax`: per sequence, in file order, the minimum and maximum per tensor and per head of what the tap saw:
  * tensors `<tap>.min`, `<tap>.max` F32 [sequences, heads] (heads is 1 for taps without heads); the per-tensor value
- * is the fold over heads. `__metadata__` says which data and tokens they are of.
+ * is the fold over heads.
  */
 #ifndef QC_RUNTIME_STATS_H
 #define QC_RUNTIME_STATS_H

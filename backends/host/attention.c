@@ -20,7 +20,8 @@ enum {
     LONG_STRIP_ROWS = 24,
     LONG_KEYS = 1024, /* above, a strip of scores would leave the second-level cache */
     PACK_KEYS = 64,
-    A_PAD = 16
+    A_PAD = 16,
+    SERIAL_PRODUCTS = 65536 /* less work than this is not worth waking threads for */
 };
 
 static const size_t max_packed_bytes = (size_t)64 << 20;
@@ -48,6 +49,12 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+static int threads_for(const qc_host_engine *engine, const qc_host_attention *at)
+{
+    double products = (double)at->queries * (double)at->keys * (double)(at->query_heads * at->head_size);
+    return products < SERIAL_PRODUCTS ? 1 : qc_host_threads(engine);
+}
+
 static void plan(job *j, const qc_host_engine *engine, const qc_host_attention *at, int threads)
 {
     *j = (job){.engine = engine, .at = at};
@@ -72,7 +79,7 @@ static void plan(job *j, const qc_host_engine *engine, const qc_host_attention *
 size_t qc_host_attention_bytes(const qc_host_engine *engine, const qc_host_attention *attention)
 {
     job j;
-    int threads = qc_host_threads(engine);
+    int threads = threads_for(engine, attention);
 
     if (!attention->queries || !attention->keys || !attention->kv_heads)
         return 0;
@@ -274,7 +281,7 @@ qc_status qc_host_attention_run(
     const qc_host_engine *engine, qc_diag *diag, const char *where, const qc_host_attention *attention)
 {
     job j;
-    int threads = qc_host_threads(engine);
+    int threads = threads_for(engine, attention);
 
     if (attention->queries == 0)
         return QC_OK;

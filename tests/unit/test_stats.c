@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_stats.c - the statistics file: what is saved reads back, parts merge to the bytes of the whole, and
+ * every refusal by its words.
+ */
+#include "tests/unit/check.h"
+
+#include <unistd.h>
+
+#include "ir/support/io.h"
+#include "ir/support/safetensors.h"
+#include "runtime/stats.h"
+#include "tests/unit/messages.h"
+
+typedef struct job {
+    messages said;
+    qc_arena arena;
+    qc_diag diag;
+    char directory[32];
+} job;
+
+static bool begin(job *j)
+{
+    *j = (job){.directory = "qc-test-stats-XXXXXX"};
+    qc_arena_init(&j->arena, NULL);
+    qc_diag_init(&j->diag, &j->arena, keep_message, &j->said);
+    return mkdtemp(j->directory) != NULL;
+}
+
+static void end(job *j)
+{
+    CHECK_INT(qc_remove_tree(&j->diag, j->directory), QC_OK);
+    qc_arena_fini(&j->arena);
+}
+
+/* Records of sequences [first, first + count): every value says where it belongs. */
+static qc_stats make(job *j, size_t first, size_t count)
+{
+    static const struct {
+        const char *tap;
+        size_t heads;
+    } taps[] = {{"a.k", 2}, {"a.q", 4}, {"b.input", 1}};
+    qc_stats stats;
+    qc_stats_init(&stats, &j->arena);
+    for (size_t t = 0; t < 3; t++) {
+        qc_stats_record *r = qc_stats_add(&stats, taps[t].tap, count, taps[t].heads);
+        for (size_t i = 0; i < count * taps[t].heads; i++) {
+            r->max[i] = (float)(100 * t + first * taps[t].heads + i);
+            r->min[i] = -r->max[i] - 0.5f;
+        }
+    }
+    return stats;
+}
+
+static char *save(job *j, const qc_stats *stats, const char *name, size_t *length)
+{
+    char *path = qc_path_join(&j->arena, j->directory, name), *bytes = NULL;
+    CHECK_INT(qc_stats_save(&j->diag, stats, path), QC_OK);
+    CHECK_INT(qc_read_file(&j->diag, &j->arena, path, 1 << 20, &bytes, length), QC_OK);
+    return bytes;
+}
+
+static void test_round_trip(void)
+{
+    job j;
+    size_t length, again_length;
+    if (!begin(&j))
+        SKIP("no directory can be made here");
+    qc_stats stats = make(&j, 0, 5), read;
+    char *bytes = save(&j, &stats, "whole", &length);
+    qc_stats_init(&read, &j.arena);
+    CHECK_INT(qc_stats_load(&j.diag, &read, qc_path_join(&j.arena, j.directory, "whole")), QC_OK);
+    CHECK_INT(read.records.count, 3);
+    const qc_stats_record *r = qc_stats_find(&read, "a.q");
+    CHECK(r && r->sequences == 5 && r->heads == 4 && r->max[7] == 107.0f && r->min[7] == -107.5f);
+    CHECK(qc_stats_find(&read, "a.v") == NULL);
+    char *again = save(&j, &read, "again", &again_length);
+    CHECK(length == again_length && memcmp(bytes, again, length) == 0);
+    end(&j);
+}
+
+static void test_merge(void)
+{
+    job j;
+    size_t length, merged_length;
+    if (!begin(&j))
+        SKIP("no directory can be made here");
+    qc_stats whole = make(&j, 0, 6), a = make(&j, 0, 2), b = make(&j, 2, 3), c = make(&j, 5, 1);
+    CHECK_INT(qc_stats_merge(&j.diag, &a, &b, "b"), QC_OK);
+    CHECK_INT(qc_stats_merge(&j.diag, &a, &c, "c"), QC_OK);
+    char *bytes = save(&j, &whole, "whole", &length), *merged = save(&j, &a, "merged", &merged_length);
+    CHECK(length == merged_length && memcmp(bytes, merged, length) == 0);
+    qc_stats_add(&b, "c.input", 3, 1);
+    CHECK_INT(qc_stats_merge(&j.diag, &a, &b, "b"), QC_ERROR);
+    CHECK(said(&j.said, "b: it holds 4 statistics, the others 3"));
+    qc_stats other = make(&j, 0, 1);
+    qc_stats_add(&other, "a.q", 1, 8);
+    CHECK_INT(qc_stats_merge(&j.diag, &a, &other, "other"), QC_ERROR);
+    CHECK(said(&j.said, "other: a.q is missing or has other heads"));
+    end(&j);
+}
+
+/* A file of up to two F32 tensors [rows, columns]. */
+static void check_refused(
+    const char *first, int64_t rows, const char *second, float value, const char *message)
+{
+    job j;
+    char *header;
+    size_t header_bytes, count = second ? 2 : 1;
+    int64_t shapes[2][2] = {{rows, 2}, {2, 2}};
+    qc_st_out out[2] = {{.name = first, .dtype = "F32", .rank = 2, .shape = shapes[0]},
+        {.name = second, .dtype = "F32", .rank = 2, .shape = shapes[1]}};
+    qc_stats stats;
+    if (!begin(&j))
+        SKIP("no directory can be made here");
+    CHECK_INT(qc_st_layout(&j.diag, &j.arena, out, count, false, &header, &header_bytes), QC_OK);
+    qc_str file;
+    qc_str_init(&file, &j.arena);
+    qc_str_add_bytes(&file, header, header_bytes);
+    for (size_t i = 0; i < count; i++)
+        for (uint64_t k = 0; k < out[i].size_bytes / sizeof value; k++) {
+            float x = qc_ends_with(out[i].name, ".min") ? value : 1.0f;
+            qc_str_add_bytes(&file, (const char *)&x, sizeof x);
+        }
+    char *path = qc_path_join(&j.arena, j.directory, "stats");
+    CHECK_INT(qc_write_file(&j.diag, path, file.data, file.length), QC_OK);
+    qc_str_fini(&file);
+    qc_stats_init(&stats, &j.arena);
+    CHECK_INT(qc_stats_load(&j.diag, &stats, path), message ? QC_ERROR : QC_OK);
+    CHECK(!message || said(&j.said, message));
+    end(&j);
+}
+
+static void test_refusals(void)
+{
+    check_refused("a.max", 2, "a.min", -1.0f, NULL);
+    check_refused("a.min", 2, NULL, 0.0f, "a has no .max beside its .min");
+    check_refused("a.max", 3, "a.min", 0.0f, "must be F32 [sequences, heads], alike for .min and .max");
+    check_refused("a.max", 2, "a.min", NAN, "a.min holds a value that is not finite");
+    check_refused("a.max", 2, "a.min", -INFINITY, "a.min holds a value that is not finite");
+    check_refused("a.max", 2, "a.min", 2.0f, "a: a minimum is above its maximum");
+    check_refused("a.weight", 2, NULL, 0.0f, "a.weight is no statistic: names end in .min or .max");
+    check_refused("a.max", 2, NULL, 0.0f, "there are no statistics in it");
+}
+
+static void test_missing_file(void)
+{
+    job j;
+    qc_stats stats;
+    if (!begin(&j))
+        SKIP("no directory can be made here");
+    qc_stats_init(&stats, &j.arena);
+    CHECK_INT(qc_stats_load(&j.diag, &stats, qc_path_join(&j.arena, j.directory, "none")), QC_ERROR);
+    CHECK(said(&j.said, "none"));
+    end(&j);
+}
+
+int main(void)
+{
+    RUN(test_round_trip);
+    RUN(test_merge);
+    RUN(test_refusals);
+    RUN(test_missing_file);
+    return check_done();
+}
