@@ -177,4 +177,4 @@ op("qparams",
    traits=["identity"], verify=True)
 op("quantize", "Codes of x under a scale: saturate(round(x / scale)) in the arithmetic of the scheme.", ["x: float", "scale: float"],
    ["scheme: symbol!", "arg: word(input|weights)!"], traits=["identity"], verify=True)
-op("dequantize", "code * scale, rounded to `to`.", ["x", "scale: float"], ["to: dtype!"])
+op("dequantize", "code * scale, rounded to `to`.", ["x", "scale: float"], ["to: dtype!"], verify=True)

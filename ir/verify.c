@@ -5,6 +5,7 @@
  */
 #include <math.h>
 
+#include "ir/dtype/codec.h"
 #include "ir/ir.h"
 #include "op_table.h"
 
@@ -210,9 +211,20 @@ static void verify_op(verifier *v, qc_op *op)
             verify_dims(v, op->results[i].type, op->line);
 }
 
+/* Two appends to one cache would each see the other's tokens. */
+static void verify_cache(verifier *v, qc_map *caches, qc_op *op)
+{
+    const char *slot = qc_attr_as_text(qc_op_attr(op, "slot"));
+    const char *path = op->node ? op->node->path : "";
+    if (!qc_map_set(caches, qc_arena_printf(&v->arena, "%s %s", slot, path), op))
+        report(v, op->line, "cache_append: a second one to the cache %s of \"%s\"", slot, path);
+}
+
 static void verify_func(verifier *v, qc_func *func)
 {
     uint32_t order = 1;
+    qc_map caches; /* module path and slot */
+    qc_map_init(&caches, &v->arena);
     if (!qc_is_identifier(func->name))
         report(v, func->line, "the function name '%s' is no identifier", func->name);
     if (qc_module_func(v->module, func->name) != func)
@@ -224,8 +236,11 @@ static void verify_func(verifier *v, qc_func *func)
             verify_dims(v, func->arguments.items[i]->type, func->line);
         else
             report(v, func->line, "argument %zu of @%s has no type", i, func->name);
-    for (qc_op *op = func->first; op; op = op->next)
+    for (qc_op *op = func->first; op; op = op->next) {
         verify_op(v, op);
+        if (op->info->op == QC_OP_CACHE_APPEND)
+            verify_cache(v, &caches, op);
+    }
     for (size_t i = 0; i < func->results.count; i++) {
         const qc_value *value = func->results.items[i];
         if (!value || value->func != func || !value->type || (value->op && !value->op->linked))
@@ -235,6 +250,51 @@ static void verify_func(verifier *v, qc_func *func)
 
 /* ---- modules
  * ------------------------------------------------------------------------------------------------- */
+
+/* What is known of the fields of a scheme and of its parts, all optional. */
+typedef struct scheme_field {
+    const char *name;
+    qc_attr_kind kind;
+    const char *text; /* of the kind */
+} scheme_field;
+
+static const scheme_field scheme_fields[] = {{"arith", QC_ATTR_WORD, "a word"},
+    {"targets", QC_ATTR_LIST, "a list of strings"}, {"ignore", QC_ATTR_LIST, "a list of strings"},
+    {"input", QC_ATTR_MAP, "a map"}, {"weights", QC_ATTR_MAP, "a map"}};
+static const scheme_field part_fields[] = {{"type", QC_ATTR_WORD, "a word"},
+    {"granularity", QC_ATTR_WORD, "a word"}, {"observer", QC_ATTR_WORD, "a word"},
+    {"symmetric", QC_ATTR_BOOL, "true or false"}, {"dynamic", QC_ATTR_BOOL, "true or false"}};
+
+static bool field_fits(const scheme_field *field, const qc_attr *value)
+{
+    if (value->kind != field->kind)
+        return false;
+    for (size_t i = 0; value->kind == QC_ATTR_LIST && i < value->u.list.count; i++)
+        if (value->u.list.items[i]->kind != QC_ATTR_STRING)
+            return false;
+    return true;
+}
+
+static void verify_fields(verifier *v, const qc_symbol *s, const char *part, const qc_attr *map,
+    const scheme_field *fields, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const qc_attr *value = qc_attr_find(map, fields[i].name);
+        if (value && !field_fits(&fields[i], value))
+            report(v, 0, "symbol @%s: field %s%s must be %s", s->name, part, fields[i].name, fields[i].text);
+    }
+}
+
+static void verify_scheme(verifier *v, const qc_symbol *s)
+{
+    verify_fields(v, s, "", s->fields, scheme_fields, sizeof scheme_fields / sizeof *scheme_fields);
+    static const char *const parts[] = {"input", "weights"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        const char *prefix = qc_arena_printf(&v->arena, "%s.", parts[i]);
+        verify_fields(v, s, prefix, qc_attr_find(s->fields, parts[i]), part_fields,
+            sizeof part_fields / sizeof *part_fields);
+    }
+}
 
 static void verify_symbol(verifier *v, const qc_symbol *s)
 {
@@ -249,9 +309,13 @@ static void verify_symbol(verifier *v, const qc_symbol *s)
     }
     for (size_t i = 0; i < s->fields->u.list.count; i++) {
         const char *problem = qc_attr_problem(s->fields->u.list.items[i]);
-        if (problem)
+        if (problem) {
             report(v, 0, "symbol @%s: field %s holds %s", s->name, s->fields->u.list.keys[i], problem);
+            return;
+        }
     }
+    if (strcmp(s->kind, "transform") != 0)
+        verify_scheme(v, s);
 }
 
 static void verify_module(verifier *v)
@@ -343,8 +407,33 @@ static qc_status verify_window(const qc_op *op, const char *where)
     return QC_OK;
 }
 
+/* A scale that stands in the IR must be one that values can be divided by. */
+static qc_status verify_scale(const qc_op *op, const char *where, const qc_value *scale, const char *name)
+{
+    const qc_attr *data =
+        scale && scale->op && scale->op->info->op == QC_OP_CONST ? qc_op_attr(scale->op, "value") : NULL;
+    for (size_t i = 0; i < qc_attr_count(data); i++) {
+        qc_dtype dtype = qc_attr_data_dtype(data);
+        size_t bits = (size_t)qc_dtype_bits(dtype);
+        float value = 0;
+        if (bits % 8 || !qc_dtype_is_float(dtype))
+            FAIL("%s: %s is of %s, which no scale can be", op->info->name, name, qc_dtype_name(dtype));
+        qc_decode_f32(dtype, (const char *)qc_attr_data_bytes(data) + i * (bits / 8), &value, 1);
+        if (!(value > 0) || !isfinite(value))
+            FAIL("%s: element %zu of %s is %g; scales are positive and finite", op->info->name, i, name,
+                (double)value);
+    }
+    return QC_OK;
+}
+
 qc_status qc_verify_attention(const qc_op *op, const char *where)
 {
+    static const char *const scales[] = {"q_scale", "k_scale", "v_scale"};
+    for (size_t i = 0; i < 3; i++)
+        if (verify_scale(op, where, qc_op_operand(op, i + 3), scales[i]) != QC_OK)
+            return QC_ERROR;
+    if (!isfinite(qc_attr_as_float(qc_op_attr(op, "scale"))))
+        FAIL("attention: scale must be finite");
     if (qc_attr_as_int(qc_op_attr(op, "window")) > 0 && !qc_attr_as_bool(qc_op_attr(op, "causal")))
         FAIL("attention: a window needs causal");
     return verify_window(op, where);
@@ -369,6 +458,9 @@ qc_status qc_verify_rmsnorm(const qc_op *op, const char *where)
     const qc_type *x = op->operands[0].value->type, *w = op->operands[1].value->type;
     if (x->rank < 1 || w->rank != 1 || w->dims[0] != x->dims[x->rank - 1])
         FAIL("rmsnorm: w %s must have the size of the last dimension of x %s", w->text, x->text);
+    double eps = qc_attr_as_float(qc_op_attr(op, "eps"));
+    if (!(eps >= 0) || !isfinite(eps))
+        FAIL("rmsnorm: eps must be finite and not negative");
     return QC_OK;
 }
 
@@ -457,5 +549,12 @@ qc_status qc_verify_qparams(const qc_op *op, const char *where)
 
 qc_status qc_verify_quantize(const qc_op *op, const char *where)
 {
-    return verify_scheme_symbol(op, where);
+    if (verify_scheme_symbol(op, where) != QC_OK)
+        return QC_ERROR;
+    return verify_scale(op, where, qc_op_operand(op, 1), "scale");
+}
+
+qc_status qc_verify_dequantize(const qc_op *op, const char *where)
+{
+    return verify_scale(op, where, qc_op_operand(op, 1), "scale");
 }
