@@ -481,3 +481,13 @@ bool qc_cli_size(qc_cli *cli, const char *name, uint64_t *size_bytes)
     qc_cli_usage_error(cli, "--%s must be a size such as 500MB or 20GB, not '%s'", name, text);
     return false;
 }
+
+/* ---- threads --------------------------------------------------------------------------------------------------------- */
+
+void qc_cli_limit_spinning(char **argv)
+{
+    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY"))
+        return;
+    setenv("GOMP_SPINCOUNT", "20000", 0);
+    execv("/proc/self/exe", argv); /* without /proc: go on as before */
+}

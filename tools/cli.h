@@ -69,6 +69,13 @@ int qc_cli_fini(qc_cli *cli, int status);
 /* "qc-opt: error: WHAT", a line pointing to --help; returns 2. */
 int qc_cli_usage_error(qc_cli *cli, const char *format, ...) QC_PRINTF(2, 3) QC_COLD;
 
+/* For main's first line, in a tool that computes on several threads. gcc's OpenMP lets threads spin for long at a
+ * barrier; when another process has the core that the last one needs, all wait (generation was seen to fall from 60 to 5
+ * tokens/s). 20,000 turns, some tens of microseconds, cost nothing on an idle machine. The library reads its
+ * environment before main, so the program starts itself again, once, with GOMP_SPINCOUNT set; a user's own setting
+ * stays. */
+void qc_cli_limit_spinning(char **argv);
+
 /* Was it given? The last value given, or `fallback`. */
 bool qc_cli_has(const qc_cli *cli, const char *name);
 const char *qc_cli_text(const qc_cli *cli, const char *name, const char *fallback);

@@ -64,7 +64,8 @@ qc_module *opt_read_model(opt_job *job, const char *model)
         const char *snapshot = hub_snapshot(job, model);
         if (snapshot)
             return qc_hf_import(job->ctx, snapshot, NULL);
-        qc_ctx_error(job->ctx, model, "no such directory, and no repository of this name in the local Hub cache");
+        qc_ctx_error(
+            job->ctx, model, "no such directory, and no repository of this name in the local Hub cache");
         return NULL;
     }
     return qc_hf_import(job->ctx, model, NULL);

@@ -50,7 +50,8 @@ bool opt_choose_output(opt_job *job)
 qc_status opt_check_output(opt_job *job)
 {
     bool force = qc_cli_has(job->cli, "force");
-    if (job->output == OPT_OUTPUT_TEXT && !force && (qc_is_file(job->output_path) || qc_is_directory(job->output_path)))
+    if (job->output == OPT_OUTPUT_TEXT && !force &&
+        (qc_is_file(job->output_path) || qc_is_directory(job->output_path)))
         return qc_ctx_error(job->ctx, job->output_path, "exists already; --force replaces it");
     if (job->output != OPT_OUTPUT_CHECKPOINT)
         return QC_OK;
@@ -71,7 +72,8 @@ static qc_status read_dataset(opt_job *job, const char *calib, int64_t vocabular
     qc_diag *diag = qc_ctx_diag(job->ctx);
     int64_t samples = DEFAULT_SAMPLES, tokens = 0, seed = 0;
     if (!qc_cli_int(cli, "calib-samples", 1, INT32_MAX, &samples) ||
-        !qc_cli_int(cli, "calib-seqlen", 1, INT32_MAX, &tokens) || !qc_cli_int(cli, "seed", 0, INT64_MAX, &seed))
+        !qc_cli_int(cli, "calib-seqlen", 1, INT32_MAX, &tokens) ||
+        !qc_cli_int(cli, "seed", 0, INT64_MAX, &seed))
         return QC_ERROR;
     qc_dataset_options options = {
         .field = qc_cli_text(cli, "calib-field", NULL),
@@ -136,8 +138,9 @@ static qc_pass_result run_calibrate(qc_pass_ctx *pc, qc_module *module)
         return QC_PASS_UNCHANGED; /* resolve-observers{missing=one} follows */
     if (!stats && !calib) {
         qc_pass_fail(pc, NULL, "static scales need statistics of the activations");
-        qc_ctx_note(job->ctx, "give calibration data with --calib=FILE.jsonl (or random, or none for scales of 1.0), or "
-                              "kept statistics with --stats=FILE");
+        qc_ctx_note(job->ctx,
+            "give calibration data with --calib=FILE.jsonl (or random, or none for scales of 1.0), or "
+            "kept statistics with --stats=FILE");
         return QC_PASS_FAILED;
     }
     if (!stats && calibrate_data(job, module, calib) != QC_OK)
@@ -170,10 +173,11 @@ static qc_pass_result run_export(qc_pass_ctx *pc, qc_module *module)
 
 qc_status opt_register_stages(opt_job *job)
 {
-    bool ok = qc_registry_add_stage(job->registry, "calibrate",
-                  "run the calibration data and put the statistics in place of the observers", run_calibrate, job) &&
-              qc_registry_add_stage(
-                  job->registry, "export", "write the checkpoint that -o names", run_export, job);
+    bool ok =
+        qc_registry_add_stage(job->registry, "calibrate",
+            "run the calibration data and put the statistics in place of the observers", run_calibrate,
+            job) &&
+        qc_registry_add_stage(job->registry, "export", "write the checkpoint that -o names", run_export, job);
     return ok ? QC_OK : QC_ERROR;
 }
 
@@ -220,7 +224,8 @@ qc_status opt_build_pipeline(opt_job *job)
         const char *option = cli->args.items[i].option->name, *text = cli->args.items[i].text;
         qc_status status = QC_OK;
         if (!strcmp(option, "pass") || !strcmp(option, "pipeline"))
-            status = qc_pipeline_parse(job->pipeline, !strcmp(option, "pass") ? "--pass" : "--pipeline", text);
+            status =
+                qc_pipeline_parse(job->pipeline, !strcmp(option, "pass") ? "--pass" : "--pipeline", text);
         else if (!strcmp(option, "scheme"))
             status = append_scheme(job, text);
         if (status != QC_OK)
@@ -230,7 +235,8 @@ qc_status opt_build_pipeline(opt_job *job)
     bool stats = qc_cli_has(cli, "stats"), data = qc_cli_has(cli, "calib") || stats;
     bool none = !stats && !strcmp(qc_cli_text(cli, "calib", ""), "none");
     if ((checkpoint || data) &&
-        (append_stage(job, "insert-observers", "") != QC_OK || append_stage(job, "share-observers", "") != QC_OK ||
+        (append_stage(job, "insert-observers", "") != QC_OK ||
+            append_stage(job, "share-observers", "") != QC_OK ||
             (!none && append_stage(job, "calibrate", "") != QC_OK) ||
             append_stage(job, "resolve-observers", none ? "{missing=one}" : "") != QC_OK))
         return QC_ERROR;

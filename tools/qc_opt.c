@@ -17,19 +17,22 @@ static const qc_cli_option options[] = {
     {"pass", 0, "NAME[{KEY=VALUE,...}]", "append a pass; may be repeated, order is kept", NULL},
     {"pipeline", 0, "PASS,PASS,...", "append several", NULL},
     {"scheme", 0, "NAME", "append quant-linear with this preset (see --list-schemes)", NULL},
-    {"targets", 0, "PATTERN", "what --scheme applies to: a class, a module path or re:REGEX; repeatable", NULL},
+    {"targets", 0, "PATTERN", "what --scheme applies to: a class, a module path or re:REGEX; repeatable",
+        NULL},
     {"ignore", 0, "PATTERN", "what --scheme leaves alone; repeatable", NULL},
     {"disable", 0, "PATTERN", "modules left unquantized, whatever asks for them; repeatable", NULL},
     {"calib", 0, "DATA", "calibration data: FILE.jsonl, FILE.txt, random, or none (scales of 1.0)", NULL},
     {"calib-samples", 0, "N", "first N sequences of the data (default 512)", NULL},
-    {"calib-seqlen", 0, "N", "cut sequences on the right to N tokens (random: their length, default 512)", NULL},
+    {"calib-seqlen", 0, "N", "cut sequences on the right to N tokens (random: their length, default 512)",
+        NULL},
     {"calib-field", 0, "NAME", "field of JSONL lines (default: input_ids, else text)", NULL},
     {"calib-shuffle", 0, NULL, "shuffle the data by --seed before taking --calib-samples", NULL},
     {"seed", 0, "N", "for --calib-shuffle and --calib=random (default 0)", NULL},
     {"save-stats", 0, "FILE", "keep the statistics of the calibration", NULL},
     {"stats", 0, "FILE", "take statistics kept by --save-stats instead of calibrating", NULL},
     {"source", 0, "DIR", "where the weights of an IR file lie, if not where it says", NULL},
-    {"output", 'o', "PATH", "a directory gets a checkpoint, *.qc IR text; without it: IR text on stdout", NULL},
+    {"output", 'o', "PATH", "a directory gets a checkpoint, *.qc IR text; without it: IR text on stdout",
+        NULL},
     {"emit", 0, "ir|checkpoint", "what PATH gets when its form does not say it", NULL},
     {"target", 0, "vllm", "who will load the checkpoint", NULL},
     {"max-shard-size", 0, "SIZE", "of one file of the checkpoint (default 20GB)", NULL},
@@ -56,18 +59,21 @@ static const qc_cli_option options[] = {
 const qc_cli_tool qc_opt_tool = {
     .name = "qc-opt",
     .usage = "[options] MODEL",
-    .summary = "Compiles a language model: reads a checkpoint into IR, runs passes over it, prints the IR or writes a\n"
-               "quantized checkpoint. MODEL is a checkpoint directory, org/name in the local Hub cache, FILE.qc (IR text),\n"
+    .summary = "Compiles a language model: reads a checkpoint into IR, runs passes over it, prints the IR or "
+               "writes a\n"
+               "quantized checkpoint. MODEL is a checkpoint directory, org/name in the local Hub cache, "
+               "FILE.qc (IR text),\n"
                "or - (IR text on stdin).",
     .options = options,
     .option_count = sizeof options / sizeof *options,
-    .footer = "Examples:\n"
-              "  qc-opt MODEL                                       the IR of a model\n"
-              "  qc-opt --pass=quant-fp8-attn MODEL                 the IR with FP8 attention, not yet calibrated\n"
-              "  qc-opt --pass='quant-fp8-attn{granularity=head}' MODEL --calib=data.jsonl -o OUT\n"
-              "                                                     a checkpoint with FP8 attention, for vLLM\n"
-              "  qc-opt --scheme=FP8_DYNAMIC --ignore=lm_head MODEL -o OUT\n"
-              "  qc-opt --pass=quant-kv MODEL --calib=data.jsonl --save-stats=stats.safetensors -o OUT",
+    .footer =
+        "Examples:\n"
+        "  qc-opt MODEL                                       the IR of a model\n"
+        "  qc-opt --pass=quant-fp8-attn MODEL                 the IR with FP8 attention, not yet calibrated\n"
+        "  qc-opt --pass='quant-fp8-attn{granularity=head}' MODEL --calib=data.jsonl -o OUT\n"
+        "                                                     a checkpoint with FP8 attention, for vLLM\n"
+        "  qc-opt --scheme=FP8_DYNAMIC --ignore=lm_head MODEL -o OUT\n"
+        "  qc-opt --pass=quant-kv MODEL --calib=data.jsonl --save-stats=stats.safetensors -o OUT",
 };
 
 /* ---- lists --------------------------------------------------------------------------------------------------- */
@@ -82,7 +88,8 @@ static void list_archs(void)
 {
     qc_hf_arch_info info;
     for (size_t i = 0; qc_hf_list_archs(i, &info); i++)
-        printf("%-20s %-10s %-18s %s\n", info.architecture, info.model_type, info.attention_class, info.supported);
+        printf("%-20s %-10s %-18s %s\n", info.architecture, info.model_type, info.attention_class,
+            info.supported);
 }
 
 static void list_schemes(void)
@@ -103,9 +110,10 @@ static bool run_list(opt_job *job, int *status)
     if (qc_cli_has(cli, "list-passes"))
         qc_registry_list(job->registry, &out);
     else if (qc_cli_has(cli, "help-pass"))
-        *status = qc_registry_help(job->registry, "--help-pass", qc_cli_text(cli, "help-pass", ""), &out) == QC_OK
-                      ? QC_EXIT_OK
-                      : QC_EXIT_USAGE;
+        *status =
+            qc_registry_help(job->registry, "--help-pass", qc_cli_text(cli, "help-pass", ""), &out) == QC_OK
+                ? QC_EXIT_OK
+                : QC_EXIT_USAGE;
     else if (qc_cli_has(cli, "list-ops"))
         list_ops();
     else if (qc_cli_has(cli, "list-archs"))
@@ -225,7 +233,8 @@ static int run_tool(opt_job *job)
     if (run_list(job, &status))
         return status;
     if (cli->positionals.count != 1)
-        return qc_cli_usage_error(cli, cli->positionals.count ? "one MODEL, not %zu" : "which MODEL?", cli->positionals.count);
+        return qc_cli_usage_error(
+            cli, cli->positionals.count ? "one MODEL, not %zu" : "which MODEL?", cli->positionals.count);
     if (!opt_choose_output(job) || !qc_cli_int(cli, "threads", 0, 4096, &job->threads))
         return QC_EXIT_USAGE;
     return run_job(job, cli->positionals.items[0]) == QC_OK ? QC_EXIT_OK : QC_EXIT_FAILED;
@@ -233,6 +242,7 @@ static int run_tool(opt_job *job)
 
 int main(int argc, char **argv)
 {
+    qc_cli_limit_spinning(argv);
     qc_cli cli;
     int status = qc_cli_parse(&cli, &qc_opt_tool, argc, argv);
     if (status >= 0)

@@ -344,6 +344,7 @@ static int run(job *j)
 
 int main(int argc, char **argv)
 {
+    qc_cli_limit_spinning(argv);
     job j = {0};
     int status = qc_cli_parse(&j.cli, &tool, argc, argv);
     if (status < 0)
