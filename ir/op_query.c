@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * op_query.c - operands and attributes by the names of the op table. Generic passes (cse, set-dtype) compare and
- * rebuild ops through these, and rewrites need no slot numbers.
+ * op_query.c - operands and attributes by the names of the op table. Generic passes (cse, set-dtype) compare
+ * and rebuild ops through these, and rewrites need no slot numbers.
  */
 #include "ir/ir.h"
 
