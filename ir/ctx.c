@@ -84,8 +84,7 @@ const char *qc_intern(qc_ctx *ctx, const char *text, size_t length)
     return qc_map_add_n(&ctx->strings, text, length)->key;
 }
 
-/* ---- dimensions
- * ---------------------------------------------------------------------------------------------- */
+/* ---- dimensions ---------------------------------------------------------------------------------------- */
 
 /* More than a shape ever needs; products of sums written by hand stop here instead of exploding. */
 enum { MAX_TERMS = 64, MAX_ATOMS = 16 };
@@ -328,8 +327,7 @@ bool qc_dim_as_int(const qc_dim *dim, int64_t *value)
     return dim && dim->is_int;
 }
 
-/* ---- types
- * --------------------------------------------------------------------------------------------------- */
+/* ---- types --------------------------------------------------------------------------------------------- */
 
 typedef struct type_key {
     int dtype, rank;

@@ -21,8 +21,7 @@ float *qc_eval_row(const qc_eval *eval, int64_t count)
     return QC_NEW_ARRAY(eval->scratch, float, (size_t)count + 1);
 }
 
-/* ---- sources
- * ------------------------------------------------------------------------------------------------ */
+/* ---- sources ------------------------------------------------------------------------------------------- */
 
 /* Does every number of `from` exist in `to`? */
 static bool widens(qc_dtype from, qc_dtype to)
@@ -83,8 +82,7 @@ qc_status qc_eval_positions(
     return QC_OK;
 }
 
-/* ---- elementwise
- * -------------------------------------------------------------------------------------------- */
+/* ---- elementwise --------------------------------------------------------------------------------------- */
 
 /* Steps of an operand through the index space of the result; 0 along dimensions that it repeats. */
 static bool broadcast_strides(const qc_tensor *x, const qc_tensor *y, int64_t strides[QC_MAX_RANK])
@@ -149,8 +147,7 @@ qc_status qc_eval_elementwise(
     return QC_OK;
 }
 
-/* ---- state
- * -------------------------------------------------------------------------------------------------- */
+/* ---- state --------------------------------------------------------------------------------------------- */
 
 /* Without a cache of the caller's, an empty one: the first call of a model. */
 qc_status qc_eval_cache_append(

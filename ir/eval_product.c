@@ -126,8 +126,7 @@ qc_status qc_eval_embedding(
     return QC_OK;
 }
 
-/* ---- reductions over the last dimension
- * ----------------------------------------------------------------------- */
+/* ---- reductions over the last dimension ---------------------------------------------------------------- */
 
 static float row_sum(const float *row, int64_t count)
 {
@@ -185,8 +184,7 @@ qc_status qc_eval_reduce_max(
     return reduce(eval, op, operands[0], results, row_max);
 }
 
-/* ---- attention's mask and the Hadamard rotation
- * --------------------------------------------------------------- */
+/* ---- attention's mask and the Hadamard rotation -------------------------------------------------------- */
 
 qc_status qc_eval_attention_mask(
     qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)

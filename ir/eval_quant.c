@@ -40,8 +40,7 @@ static void join(float *min, float *max, float low, float high)
 /* Weight of a new sequence in the moving average of the observer `minmax`. */
 #define QC_AVERAGING_CONSTANT 0.01
 
-/* ---- observe
- * ------------------------------------------------------------------------------------------------ */
+/* ---- observe ------------------------------------------------------------------------------------------- */
 
 /* The first dimension counts sequences; each gives one range a head (or tensor), which fold in order.
  * Statistics over several calls fold the same way, from the ranges of all their sequences. */
@@ -74,8 +73,7 @@ qc_status qc_eval_observe(
     return QC_OK;
 }
 
-/* ---- qparams
- * ------------------------------------------------------------------------------------------------ */
+/* ---- qparams ------------------------------------------------------------------------------------------- */
 
 /* Range of the elements that share scale number `index` of `count`. */
 static void range_of(
@@ -147,8 +145,7 @@ qc_status qc_eval_qparams(
     return QC_OK;
 }
 
-/* ---- quantize, dequantize
- * ------------------------------------------------------------------------------------- */
+/* ---- quantize, dequantize ------------------------------------------------------------------------------ */
 
 /* Scale of row `row` (of the last dimension of x) and the step from column to column, 0 or 1. */
 static bool scale_strides(

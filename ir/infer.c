@@ -352,8 +352,7 @@ qc_status qc_infer_attention(qc_op *op, const char *where, const qc_type **types
     return types[0] ? QC_OK : QC_ERROR;
 }
 
-/* ---- quantization
- * -------------------------------------------------------------------------------------------- */
+/* ---- quantization -------------------------------------------------------------------------------------- */
 
 /* The map that `scheme` and `arg` of the op name: {type, granularity, ...}. */
 static const qc_attr *scheme_part(const qc_op *op, const char *where)

@@ -44,8 +44,7 @@ void qc_module_declare_dim(qc_module *module, const char *name)
     QC_PUSH(&module->arena, &module->dims, name);
 }
 
-/* ---- source
- * -------------------------------------------------------------------------------------------------- */
+/* ---- source -------------------------------------------------------------------------------------------- */
 
 const char *qc_module_source(const qc_module *module)
 {
@@ -78,8 +77,7 @@ const char *qc_module_shard(
     return module->shards.items[index].name;
 }
 
-/* ---- module tree
- * --------------------------------------------------------------------------------------------- */
+/* ---- module tree --------------------------------------------------------------------------------------- */
 
 qc_node *qc_node_find_parent(const qc_module *module, const char *path)
 {
@@ -159,8 +157,7 @@ const char *qc_node_tensor(const qc_node *node, size_t index)
     return index < node->tensors.count ? node->tensors.items[index] : NULL;
 }
 
-/* ---- symbols
- * ------------------------------------------------------------------------------------------------- */
+/* ---- symbols ------------------------------------------------------------------------------------------- */
 
 qc_symbol *qc_module_add_symbol(qc_module *module, const char *kind, const char *name, const qc_attr *fields)
 {
@@ -211,8 +208,7 @@ void qc_symbol_set_fields(qc_symbol *symbol, const qc_attr *fields)
     symbol->fields = fields;
 }
 
-/* ---- functions
- * ----------------------------------------------------------------------------------------------- */
+/* ---- functions ----------------------------------------------------------------------------------------- */
 
 qc_func *qc_module_add_func(qc_module *module, const char *name)
 {
@@ -298,8 +294,7 @@ qc_op *qc_func_last_op(const qc_func *func)
     return func->last;
 }
 
-/* ---- clone
- * --------------------------------------------------------------------------------------------------- */
+/* ---- clone --------------------------------------------------------------------------------------------- */
 
 static void clone_values(const qc_func *from, qc_func *func, qc_value **values)
 {

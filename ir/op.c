@@ -251,8 +251,7 @@ bool qc_op_set_attr(qc_op *op, const char *name, const qc_attr *value)
     return true;
 }
 
-/* ---- values
- * -------------------------------------------------------------------------------------------------- */
+/* ---- values -------------------------------------------------------------------------------------------- */
 
 const qc_type *qc_value_type(const qc_value *value)
 {

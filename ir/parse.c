@@ -60,8 +60,7 @@ static const char *symbol_name(parser *p)
     return qc_intern(p->l.ctx, word, length);
 }
 
-/* ---- values
- * -------------------------------------------------------------------------------------------------- */
+/* ---- values -------------------------------------------------------------------------------------------- */
 
 static void values_clear(parser *p)
 {
@@ -134,8 +133,7 @@ static void value_define(parser *p, const result_name *r, qc_value *value)
     value->hint = good ? qc_intern(p->l.ctx, r->name, hint) : NULL;
 }
 
-/* ---- operations
- * ---------------------------------------------------------------------------------------------- */
+/* ---- operations ---------------------------------------------------------------------------------------- */
 
 typedef struct op_parts {
     const qc_op_info *info;
@@ -444,8 +442,7 @@ static void parse_op(parser *p)
         make_op(p, &o);
 }
 
-/* ---- functions
- * ----------------------------------------------------------------------------------------------- */
+/* ---- functions ----------------------------------------------------------------------------------------- */
 
 static void parse_block(parser *p)
 {
@@ -523,8 +520,7 @@ static void parse_func(parser *p)
     qc_lex_expect_char(&p->l, '}');
 }
 
-/* ---- module lines
- * -------------------------------------------------------------------------------------------- */
+/* ---- module lines -------------------------------------------------------------------------------------- */
 
 static bool is_sha256(const char *text)
 {

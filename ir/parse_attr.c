@@ -151,8 +151,7 @@ const qc_attr *qc_parse_map(qc_lexer *l)
     return map_at(l, 0);
 }
 
-/* ---- constants
- * ----------------------------------------------------------------------------------------------- */
+/* ---- constants ----------------------------------------------------------------------------------------- */
 
 bool qc_parse_data_tokens(qc_lexer *l, qc_data_list *list)
 {
@@ -286,8 +285,7 @@ const qc_attr *qc_parse_data_encode(qc_lexer *l, const qc_data_list *list, qc_dt
     return qc_attr_data(l->ctx, dtype, bytes, list->count);
 }
 
-/* ---- dimensions and types
- * ------------------------------------------------------------------------------------ */
+/* ---- dimensions and types ------------------------------------------------------------------------------ */
 
 static const qc_dim *dim_sum(qc_lexer *l, int depth);
 

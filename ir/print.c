@@ -12,8 +12,7 @@
 #include "ir/dtype/codec.h"
 #include "ir/ir.h"
 
-/* ---- attributes
- * ---------------------------------------------------------------------------------------------- */
+/* ---- attributes ---------------------------------------------------------------------------------------- */
 
 static void element_print(qc_str *out, qc_dtype dtype, const void *bytes, size_t index)
 {
@@ -131,8 +130,7 @@ void qc_attr_print_to(qc_str *out, const qc_attr *attr)
     }
 }
 
-/* ---- operations
- * ---------------------------------------------------------------------------------------------- */
+/* ---- operations ---------------------------------------------------------------------------------------- */
 
 /* A type that is not there is the verifier's business; it prints the module. */
 static void type_print(qc_str *out, const qc_value *value)
@@ -239,8 +237,7 @@ void qc_op_print_to(const qc_op *op, qc_str *out)
     }
 }
 
-/* ---- functions and modules
- * ----------------------------------------------------------------------------------- */
+/* ---- functions and modules ----------------------------------------------------------------------------- */
 
 typedef struct printer {
     qc_str *out;

@@ -60,8 +60,7 @@ static qc_status report(verifier *v, uint32_t line, const char *format, ...)
     return QC_ERROR;
 }
 
-/* ---- operations
- * ---------------------------------------------------------------------------------------------- */
+/* ---- operations ---------------------------------------------------------------------------------------- */
 
 static bool word_allowed(const char *values, const char *word)
 {
@@ -248,8 +247,7 @@ static void verify_func(verifier *v, qc_func *func)
     }
 }
 
-/* ---- modules
- * ------------------------------------------------------------------------------------------------- */
+/* ---- modules ------------------------------------------------------------------------------------------- */
 
 /* What is known of the fields of a scheme and of its parts, all optional. */
 typedef struct scheme_field {
@@ -359,8 +357,7 @@ qc_status qc_module_verify(const qc_module *module, const char *after)
     return v.failures ? QC_ERROR : QC_OK;
 }
 
-/* ---- hooks
- * --------------------------------------------------------------------------------------------------- */
+/* ---- hooks --------------------------------------------------------------------------------------------- */
 
 #define FAIL(...) return qc_error(&op->func->module->ctx->diag, where, __VA_ARGS__)
 

@@ -10,8 +10,7 @@
 #include "ir/support/map.h"
 #include "passes/internal.h"
 
-/* ---- liveness
- * ---------------------------------------------------------------------------------------------- */
+/* ---- liveness ------------------------------------------------------------------------------------------ */
 
 struct qc_liveness {
     qc_map positions, ends; /* op -> position + 1; value -> end + 1, wrapping to 0 for QC_LIVE_OUT */
@@ -89,8 +88,7 @@ static bool liveness_equal(const void *a, const void *b)
     return maps_equal(&x->positions, &y->positions) && maps_equal(&x->ends, &y->ends);
 }
 
-/* ---- node-ops
- * ---------------------------------------------------------------------------------------------- */
+/* ---- node-ops ------------------------------------------------------------------------------------------ */
 
 typedef struct op_list {
     QC_VEC(qc_op *) ops;
@@ -146,8 +144,7 @@ static bool node_ops_equal(const void *a, const void *b)
     return true;
 }
 
-/* ---- registry and cache
- * ------------------------------------------------------------------------------------ */
+/* ---- registry and cache -------------------------------------------------------------------------------- */
 
 static const qc_analysis_kind built_in[] = {
     {"liveness", compute_liveness, liveness_equal},

@@ -26,8 +26,7 @@ void qc_registry_add_analysis(qc_registry *registry, const qc_analysis_kind *kin
 /* The result for the module of this run, NULL (reported) when no analysis has this name. */
 const void *qc_pass_analysis(qc_pass_ctx *pc, const char *name);
 
-/* ---- "liveness": where each value of a function is read last
- * ------------------------------------------------ */
+/* ---- "liveness": where each value of a function is read last ------------------------------------------- */
 
 typedef struct qc_liveness qc_liveness;
 
@@ -40,8 +39,7 @@ size_t qc_liveness_position(const qc_liveness *liveness, const qc_op *op);
  * QC_LIVE_OUT when the function returns it. */
 size_t qc_liveness_end(const qc_liveness *liveness, const qc_value *value);
 
-/* ---- "node-ops": which ops come from a node of the module tree
- * ---------------------------------------------- */
+/* ---- "node-ops": which ops come from a node of the module tree ----------------------------------------- */
 
 typedef struct qc_node_ops qc_node_ops;
 
@@ -49,8 +47,7 @@ const qc_node_ops *qc_node_ops_compute(qc_arena *arena, const qc_module *module)
 /* Ops of exactly this node, in order; NULL and a count of 0 when there are none. */
 qc_op *const *qc_node_ops_get(const qc_node_ops *ops, const qc_node *node, size_t *count);
 
-/* ---- the manager's side
- * ------------------------------------------------------------------------------------ */
+/* ---- the manager's side -------------------------------------------------------------------------------- */
 
 typedef struct qc_analysis_cache qc_analysis_cache;
 

@@ -14,8 +14,7 @@
 #include "ir/support/str.h"
 #include "qc/pass.h"
 
-/* ---- registry
- * ---------------------------------------------------------------------------------------------- */
+/* ---- registry ------------------------------------------------------------------------------------------ */
 
 /* With the built-in passes registered. `oom` as in qc_ctx_create. The context must outlive the registry. */
 qc_registry *qc_registry_create(qc_ctx *ctx, qc_oom_fn oom);
@@ -44,8 +43,7 @@ const char *qc_pass_option_name(const qc_pass *pass, size_t index);
  * be used further than to be destroyed. */
 qc_status qc_registry_load_plugin(qc_registry *registry, const char *path);
 
-/* ---- texts
- * ------------------------------------------------------------------------------------------------- */
+/* ---- texts --------------------------------------------------------------------------------------------- */
 
 /* --list-passes: one line a pass: name, licence, summary. */
 void qc_registry_list(const qc_registry *registry, qc_str *out);
@@ -55,8 +53,7 @@ qc_status qc_registry_help(const qc_registry *registry, const char *where, const
 /* The reference part of docs/passes.md: a heading a pass, in order of registration. */
 void qc_registry_markdown(const qc_registry *registry, qc_str *out);
 
-/* ---- pipelines
- * --------------------------------------------------------------------------------------------- */
+/* ---- pipelines ----------------------------------------------------------------------------------------- */
 
 typedef struct qc_pipeline qc_pipeline; /* a list of passes with option values */
 
@@ -78,8 +75,7 @@ qc_status qc_parse_spec(qc_ctx *ctx, qc_arena *arena, const char *where, const c
 /* An option value as a pipeline spells it. */
 void qc_option_value_print(const qc_attr *value, qc_str *out);
 
-/* ---- running
- * ----------------------------------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------------------------------------- */
 
 typedef struct qc_run_report {
     const char *pass; /* name */

@@ -222,8 +222,7 @@ const qc_attr *qc_option_parser_any(qc_option_parser *p, int depth)
     return qc_attr_word(p->ctx, text);
 }
 
-/* ---- values of declared options
- * ---------------------------------------------------------------------------- */
+/* ---- values of declared options ------------------------------------------------------------------------ */
 
 static const char *const kind_names[] = {
     [QC_OPTION_BOOL] = "bool",
@@ -331,8 +330,7 @@ const qc_attr *qc_option_value_parse(qc_ctx *ctx, qc_arena *arena, const char *w
     return value;
 }
 
-/* ---- printing
- * ---------------------------------------------------------------------------------------------- */
+/* ---- printing ------------------------------------------------------------------------------------------ */
 
 static bool prints_bare(const char *text)
 {

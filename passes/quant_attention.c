@@ -33,8 +33,7 @@ void qc_quant_add_attention_options(qc_pass *pass, const char *observers)
         "attention modules: class, path or re:PATTERN; empty means all, recorded by their classes");
 }
 
-/* ---- which ops
- * --------------------------------------------------------------------------------------------- */
+/* ---- which ops ----------------------------------------------------------------------------------------- */
 
 /* The first component of the path that is a number: model.layers.12.self_attn gives 12; -1 when there is
  * none. */
@@ -163,8 +162,7 @@ static void select_ops(
     }
 }
 
-/* ---- the symbol
- * -------------------------------------------------------------------------------------------- */
+/* ---- the symbol ---------------------------------------------------------------------------------------- */
 
 static bool is_taken(const selection *s, const qc_node *node)
 {
@@ -244,8 +242,7 @@ static const char *make_symbol(
     return qc_quant_symbol(pc, module, request->kind, request->base, -1, qc_quant_map(ctx, keys, values));
 }
 
-/* ---- the rewrite
- * ------------------------------------------------------------------------------------------- */
+/* ---- the rewrite --------------------------------------------------------------------------------------- */
 
 /* cache_append again over codes; the old op goes. */
 static qc_value *append_codes(qc_pass_ctx *pc, qc_builder *b, qc_op *cache, qc_value *codes)

@@ -40,8 +40,7 @@ const qc_scheme_preset *qc_scheme_preset_find(const char *name)
     return NULL;
 }
 
-/* ---- the parts of the scheme
- * ------------------------------------------------------------------------------- */
+/* ---- the parts of the scheme --------------------------------------------------------------------------- */
 
 static const char *const part_keys[] = {"dynamic", "granularity", "observer", "symmetric", "type", NULL};
 
@@ -127,8 +126,7 @@ static const char *make_symbol(
     return qc_quant_symbol(pc, module, "scheme", "group", 0, qc_quant_map(ctx, keys, values));
 }
 
-/* ---- the rewrite
- * ------------------------------------------------------------------------------------------- */
+/* ---- the rewrite --------------------------------------------------------------------------------------- */
 
 static bool is_dequantized(const qc_value *value)
 {

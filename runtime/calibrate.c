@@ -46,7 +46,7 @@ qc_status qc_calibrate_vocabulary(qc_ctx *ctx, const qc_module *module, int64_t 
     return func ? qc_ctx_error(ctx, "", "@main looks up no token ids, so it has no vocabulary") : QC_ERROR;
 }
 
-/* ---- data ------------------------------------------------------------------------------------------------- */
+/* ---- data ---------------------------------------------------------------------------------------------- */
 
 static int compare_ids(const void *a, const void *b)
 {
@@ -100,7 +100,7 @@ static qc_status check_taps(qc_calibration *c)
     return taps.count ? QC_OK : qc_ctx_error(c->ctx, "", "nothing is observed in @main");
 }
 
-/* ---- memory ----------------------------------------------------------------------------------------------- */
+/* ---- memory -------------------------------------------------------------------------------------------- */
 
 /* What the process takes now, code and libraries included. */
 static uint64_t resident_bytes(void)
@@ -214,7 +214,7 @@ static qc_status plan_memory(qc_calibration *c)
     return QC_OK;
 }
 
-/* ---- beginning and end ------------------------------------------------------------------------------------ */
+/* ---- beginning and end --------------------------------------------------------------------------------- */
 
 qc_status qc_calibration_begin(qc_calibration *c, qc_ctx *ctx, qc_module *module, const qc_dataset *dataset,
     const qc_calibrate_options *options)

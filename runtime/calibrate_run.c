@@ -35,7 +35,7 @@ typedef struct pass {
     atomic_size_t failed; /* the first sequence that failed so far */
 } pass;
 
-/* ---- one sequence ----------------------------------------------------------------------------------------- */
+/* ---- one sequence -------------------------------------------------------------------------------------- */
 
 /* Where the inputs of a sequence are: one after another in its block. */
 static qc_status take_inputs(const pass *p, worker *w, size_t index, const void **inputs)
@@ -106,7 +106,7 @@ static qc_status run_sequence(pass *p, worker *w, size_t index)
     return status;
 }
 
-/* ---- all sequences ---------------------------------------------------------------------------------------- */
+/* ---- all sequences ------------------------------------------------------------------------------------- */
 
 static void report_progress(const pass *p, uint64_t tokens)
 {
@@ -162,7 +162,7 @@ static qc_status report_failure(const pass *p, worker *workers)
     return qc_ctx_error(p->c->ctx, "", "the calibration failed");
 }
 
-/* ---- segments --------------------------------------------------------------------------------------------- */
+/* ---- segments ------------------------------------------------------------------------------------------ */
 
 static qc_status run_segment(pass *p, worker *workers, size_t segment, qc_stats *stats)
 {

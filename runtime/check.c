@@ -86,7 +86,7 @@ static qc_status read_listing(qc_diag *diag, qc_arena *arena, const char *path, 
     return status;
 }
 
-/* ---- text ---- */
+/* ---- text ---------------------------------------------------------------------------------------------- */
 
 static const char *text_of(const qc_json *value, const char *fallback)
 {
@@ -238,7 +238,7 @@ static void add_text(qc_str *out, const listing *l)
     }
 }
 
-/* ---- JSON ---- */
+/* ---- JSON ---------------------------------------------------------------------------------------------- */
 
 static void add_json(qc_str *out, listing *l)
 {

@@ -31,7 +31,7 @@ static const char *path_in(check_diff *d, const check_side *side, const char *na
     return qc_path_join(d->arena, side->directory, name);
 }
 
-/* ---- config.json ---- */
+/* ---- config.json --------------------------------------------------------------------------------------- */
 
 static qc_json *read_json(check_diff *d, const char *path)
 {
@@ -119,7 +119,7 @@ qc_status check_diff_config(check_diff *d)
     return QC_OK;
 }
 
-/* ---- files ---- */
+/* ---- files --------------------------------------------------------------------------------------------- */
 
 typedef struct contents {
     qc_sha256 hash;
@@ -282,7 +282,7 @@ qc_status check_diff_files(check_diff *d)
     return d->b.golden ? compare_golden_files(d) : QC_OK;
 }
 
-/* ---- the whole ---- */
+/* ---- the whole ----------------------------------------------------------------------------------------- */
 
 static bool holds_weights(check_diff *d, const char *directory)
 {

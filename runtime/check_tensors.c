@@ -160,7 +160,7 @@ static bool same_type(check_diff *d, const qc_st_tensor *a, const char *dtype, c
     return same;
 }
 
-/* ---- a golden ---- */
+/* ---- a golden ------------------------------------------------------------------------------------------ */
 
 static qc_status hash_tensor(check_diff *d, const qc_st_tensor *t, unsigned char *block, char hex[65])
 {
@@ -224,7 +224,7 @@ static qc_status compare_golden(
     return QC_OK;
 }
 
-/* ---- all ---- */
+/* ---- all ----------------------------------------------------------------------------------------------- */
 
 /* Names of one side, in byte order. */
 typedef QC_VEC(const char *) name_list;

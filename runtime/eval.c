@@ -215,8 +215,7 @@ qc_status qc_eval_run(qc_model *model, qc_model *baseline, const qc_eval_windows
     return status;
 }
 
-/* ---- printing -------------------------------------------------------------------------------------------
- */
+/* ---- printing ------------------------------------------------------------------------------------------ */
 
 static double perplexity(const qc_mean *loss)
 {

@@ -9,7 +9,7 @@
 #include "ir/ctx.h"
 #include "runtime/plan_internal.h"
 
-/* ---- slots and refs --------------------------------------------------------------------------------------- */
+/* ---- slots and refs ------------------------------------------------------------------------------------ */
 
 const char *qc_plan_where(qc_plan *plan, const qc_op *op)
 {
@@ -126,7 +126,7 @@ const qc_ref *qc_plan_ref(qc_plan *plan, const qc_value *value)
     return NULL;
 }
 
-/* ---- steps ------------------------------------------------------------------------------------------------ */
+/* ---- steps --------------------------------------------------------------------------------------------- */
 
 qc_step *qc_plan_step(qc_plan *plan, qc_step_fn fn, const qc_op *op, int out, const int *in, int in_count,
     bool row_wise, const void *data)
@@ -194,7 +194,7 @@ int qc_plan_by_token(qc_plan *plan, const qc_op *op, const qc_ref *ref)
     return ref->by_token || ref->rank != 4 ? ref->slot : swapped(plan, op, ref, true);
 }
 
-/* ---- ops -------------------------------------------------------------------------------------------------- */
+/* ---- ops ----------------------------------------------------------------------------------------------- */
 
 const qc_op_info *qc_plan_op_info(const qc_op *op)
 {
@@ -275,7 +275,7 @@ qc_status qc_plan_op(qc_plan *plan, const qc_op *op)
     return qc_plan_eval(plan, op, info);
 }
 
-/* ---- ends ------------------------------------------------------------------------------------------------- */
+/* ---- ends ---------------------------------------------------------------------------------------------- */
 
 /* B and S are what the first argument, ids [B, S], says. */
 static qc_status plan_arguments(qc_plan *plan)

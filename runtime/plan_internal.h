@@ -76,7 +76,7 @@ struct qc_plan {
     qc_map waiting;    /* address of a silu's value that waits for its product -> qc_op * */
 };
 
-/* ---- making (plan.c) ---- */
+/* ---- making (plan.c) ----------------------------------------------------------------------------------- */
 
 const char *qc_plan_where(qc_plan *plan, const qc_op *op);
 /* The ref of a value that exists by now, or of a weight expression; NULL after a diagnostic. */
@@ -125,7 +125,7 @@ qc_status qc_plan_observe(qc_plan *plan, const qc_op *op, bool *done);
 qc_status qc_plan_eval(qc_plan *plan, const qc_op *op, const qc_op_info *info);
 const qc_op_info *qc_plan_op_info(const qc_op *op);
 
-/* ---- running (plan_run.c) ---- */
+/* ---- running (plan_run.c) ------------------------------------------------------------------------------ */
 
 /* Where a slot's elements begin for this step: for a step of the last token alone, at that token. */
 void *qc_run_at(const qc_run *run, const qc_step *step, int slot);

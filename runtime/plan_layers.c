@@ -26,7 +26,7 @@ static bool static_last(const qc_ref *ref, size_t *size)
     return true;
 }
 
-/* ---- linear ----------------------------------------------------------------------------------------------- */
+/* ---- linear -------------------------------------------------------------------------------------------- */
 
 typedef struct linear {
     const qc_host_linear *prepared;
@@ -78,7 +78,7 @@ qc_status qc_plan_linear(qc_plan *plan, const qc_op *op, bool *done)
     return QC_OK;
 }
 
-/* ---- rmsnorm ---------------------------------------------------------------------------------------------- */
+/* ---- rmsnorm ------------------------------------------------------------------------------------------- */
 
 typedef struct norm {
     qc_dtype dtype, weight_dtype;
@@ -127,7 +127,7 @@ qc_status qc_plan_rmsnorm(qc_plan *plan, const qc_op *op, bool *done)
     return QC_OK;
 }
 
-/* ---- rope ------------------------------------------------------------------------------------------------- */
+/* ---- rope ---------------------------------------------------------------------------------------------- */
 
 typedef struct rope {
     const qc_rope_table *table;
@@ -220,7 +220,7 @@ qc_status qc_plan_rope(qc_plan *plan, const qc_op *op, bool *done)
     return QC_OK;
 }
 
-/* ---- the cache -------------------------------------------------------------------------------------------- */
+/* ---- the cache ----------------------------------------------------------------------------------------- */
 
 static qc_status run_cache_append(qc_run *run, const qc_step *step)
 {
@@ -256,7 +256,7 @@ qc_status qc_plan_cache_append(qc_plan *plan, const qc_op *op, bool *done)
     return QC_OK;
 }
 
-/* ---- attention -------------------------------------------------------------------------------------------- */
+/* ---- attention ----------------------------------------------------------------------------------------- */
 
 typedef struct attention {
     qc_host_attention host; /* all but pointers and counts */

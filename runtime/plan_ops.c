@@ -10,7 +10,7 @@
 #include "ir/tensor.h"
 #include "runtime/plan_internal.h"
 
-/* ---- reference semantics ---------------------------------------------------------------------------------- */
+/* ---- reference semantics ------------------------------------------------------------------------------- */
 
 typedef struct eval_call {
     const qc_op_info *info;
@@ -87,7 +87,7 @@ qc_status qc_plan_eval(qc_plan *plan, const qc_op *op, const qc_op_info *info)
     return QC_OK;
 }
 
-/* ---- views ------------------------------------------------------------------------------------------------ */
+/* ---- views --------------------------------------------------------------------------------------------- */
 
 /* The result is the operand's slot under the result's shape. */
 static void alias_result(qc_plan *plan, const qc_op *op, int slot, bool by_token)
@@ -121,7 +121,7 @@ static qc_status plan_merge_heads(qc_plan *plan, const qc_op *op, bool *done)
     return QC_OK;
 }
 
-/* ---- elementwise ------------------------------------------------------------------------------------------ */
+/* ---- elementwise --------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -371,7 +371,7 @@ qc_status qc_plan_elementwise(qc_plan *plan, const qc_op *op, bool *done)
     return QC_OK;
 }
 
-/* ---- rows of one dimension -------------------------------------------------------------------------------- */
+/* ---- rows of one dimension ----------------------------------------------------------------------------- */
 
 typedef struct rows {
     qc_dtype dtype;
@@ -423,7 +423,7 @@ static qc_status plan_rows(qc_plan *plan, const qc_op *op, bool *done)
     return QC_OK;
 }
 
-/* ---- embedding -------------------------------------------------------------------------------------------- */
+/* ---- embedding ----------------------------------------------------------------------------------------- */
 
 typedef struct embedding {
     qc_dtype dtype;
@@ -464,7 +464,7 @@ qc_status qc_plan_embedding(qc_plan *plan, const qc_op *op, bool *done)
     return QC_OK;
 }
 
-/* ---- the table -------------------------------------------------------------------------------------------- */
+/* ---- the table ----------------------------------------------------------------------------------------- */
 
 const qc_plan_handler qc_plan_handlers[] = {
     {"add", qc_plan_elementwise},

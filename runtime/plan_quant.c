@@ -162,7 +162,7 @@ qc_status qc_plan_dequantize(qc_plan *plan, const qc_op *op, bool *done)
     return QC_OK;
 }
 
-/* ---- scales of a run -------------------------------------------------------------------------------------- */
+/* ---- scales of a run ----------------------------------------------------------------------------------- */
 
 static qc_status run_token_scales(qc_run *run, const qc_step *step)
 {
@@ -216,7 +216,7 @@ qc_status qc_plan_qparams(qc_plan *plan, const qc_op *op, bool *done)
     return QC_OK;
 }
 
-/* ---- observed ranges -------------------------------------------------------------------------------------- */
+/* ---- observed ranges ----------------------------------------------------------------------------------- */
 
 typedef struct observation {
     const char *tap;

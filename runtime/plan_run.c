@@ -15,7 +15,7 @@
 
 enum { ALIGNMENT = 64 };
 
-/* ---- sizes ------------------------------------------------------------------------------------------------ */
+/* ---- sizes --------------------------------------------------------------------------------------------- */
 
 typedef struct shape {
     const qc_plan *plan;
@@ -64,7 +64,7 @@ static bool slot_bytes(const shape *s, const qc_slot *slot, size_t *bytes)
     return true;
 }
 
-/* ---- layout ----------------------------------------------------------------------------------------------- */
+/* ---- layout -------------------------------------------------------------------------------------------- */
 
 typedef struct block {
     size_t offset, bytes;
@@ -157,7 +157,7 @@ static qc_status prepare(qc_run *run)
     return QC_OK;
 }
 
-/* ---- what steps ask --------------------------------------------------------------------------------------- */
+/* ---- what steps ask ------------------------------------------------------------------------------------ */
 
 size_t qc_run_tokens(const qc_run *run, const qc_step *step)
 {
@@ -202,7 +202,7 @@ bool qc_run_dim(const qc_run *run, const qc_dim *dim, int64_t *value)
     return dim_value(&s, dim, value);
 }
 
-/* ---- running ---------------------------------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------------------------------------- */
 
 static int compare_ids(const void *a, const void *b)
 {
@@ -251,7 +251,7 @@ qc_status qc_plan_run(qc_run *run)
     return QC_OK;
 }
 
-/* ---- workers ---------------------------------------------------------------------------------------------- */
+/* ---- workers ------------------------------------------------------------------------------------------- */
 
 static void keep_error(void *user, qc_severity severity, const char *where, const char *what)
 {

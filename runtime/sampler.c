@@ -9,8 +9,7 @@
 
 #include "scalar.h" /* generated from the op table: qc_scalar_exp */
 
-/* ---- sampler --------------------------------------------------------------------------------------------
- */
+/* ---- sampler ------------------------------------------------------------------------------------------- */
 
 typedef struct candidate {
     float logit; /* then the weight: e to the power (logit - top) / temperature */

@@ -108,7 +108,7 @@ static void note_op(cutter *c, const qc_func *func, size_t i)
         note_result(c, func, qc_op_result(op, k), i);
 }
 
-/* ---- one layer's worth ------------------------------------------------------------------------------------ */
+/* ---- one layer's worth --------------------------------------------------------------------------------- */
 
 /* Length of the path up to its first component that is a number; 0 when it has none. */
 static size_t element_length(const char *path)
@@ -140,7 +140,7 @@ static size_t layer_bytes(const cutter *c)
     return most;
 }
 
-/* ---- cutting ---------------------------------------------------------------------------------------------- */
+/* ---- cutting ------------------------------------------------------------------------------------------- */
 
 /* SIZE_MAX where no cut can be. */
 static size_t cut_cost(const cutter *c, size_t after)

@@ -45,7 +45,7 @@ qc_stats_record *qc_stats_add(qc_stats *stats, const char *tap, size_t sequences
     return record;
 }
 
-/* ---- reading -------------------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------------------- */
 
 /* One of the two tensors of a record into values[count], checked to be finite. */
 static qc_status read_values(qc_diag *diag, const qc_st_set *set, const qc_st_tensor *tensor,
@@ -105,7 +105,7 @@ qc_status qc_stats_load(qc_diag *diag, qc_stats *stats, const char *path)
     return status;
 }
 
-/* ---- writing -------------------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------------------- */
 
 qc_status qc_stats_save(qc_diag *diag, const qc_stats *stats, const char *path)
 {

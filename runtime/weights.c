@@ -16,7 +16,7 @@
 /* Longer chains of streamable ops get a value in between that is computed whole, which bounds recursion. */
 enum { MAX_LEVEL = 16, MAX_DEPTH = 1000 };
 
-/* ---- what is a weight expression ---- */
+/* ---- what is a weight expression ----------------------------------------------------------------------- */
 
 bool qc_value_is_weight_expression(const qc_value *value)
 {
@@ -70,7 +70,7 @@ bool qc_value_size_bytes(qc_ctx *ctx, const qc_value *value, size_t *size_bytes)
     return true;
 }
 
-/* ---- the source ---- */
+/* ---- the source ---------------------------------------------------------------------------------------- */
 
 static qc_status check_shards(qc_weights *w, const qc_module *module)
 {
@@ -150,7 +150,7 @@ const char *qc_weights_directory(const qc_weights *weights)
     return weights->directory;
 }
 
-/* ---- preparing an expression ---- */
+/* ---- preparing an expression --------------------------------------------------------------------------- */
 
 static value_info *prepare(qc_weight_stream *s, const qc_value *value, int depth);
 
@@ -406,7 +406,7 @@ static value_info *prepare(qc_weight_stream *s, const qc_value *value, int depth
     return v;
 }
 
-/* ---- streams ---- */
+/* ---- streams ------------------------------------------------------------------------------------------- */
 
 qc_weight_stream *qc_weight_stream_open(qc_weights *weights, const qc_value *value)
 {

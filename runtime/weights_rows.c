@@ -25,7 +25,7 @@ size_t qc_weights_bytes(qc_dtype dtype, int64_t count)
     return ((size_t)count * (size_t)qc_dtype_bits(dtype) + 7) / 8;
 }
 
-/* ---- reading ---- */
+/* ---- reading ------------------------------------------------------------------------------------------- */
 
 static int64_t first_nonfinite16(const uint16_t *p, int64_t count, uint16_t mask)
 {
@@ -152,7 +152,7 @@ static bool weight_rows(
     return ok;
 }
 
-/* ---- arithmetic ---- */
+/* ---- arithmetic ---------------------------------------------------------------------------------------- */
 
 static bool eval_rows(
     const qc_weight_stream *s, const value_info *v, int64_t first, int64_t count, void *out, failure *f);
@@ -292,7 +292,7 @@ static bool eval_rows(
     return ok;
 }
 
-/* ---- threads ---- */
+/* ---- threads ------------------------------------------------------------------------------------------- */
 
 /* What every chunk does. */
 typedef struct job {

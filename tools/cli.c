@@ -26,7 +26,7 @@ static const qc_cli_option own_options[] = {
 };
 enum { OWN_COUNT = sizeof own_options / sizeof *own_options };
 
-/* ---- output ---- */
+/* ---- output -------------------------------------------------------------------------------------------- */
 
 static double now_seconds(void)
 {
@@ -151,7 +151,7 @@ void qc_cli_progress(void *user, const char *what, const char *unit, uint64_t do
     cli->line_open = true;
 }
 
-/* ---- help ---- */
+/* ---- help ---------------------------------------------------------------------------------------------- */
 
 enum { HELP_COLUMN = 34, HELP_WIDTH = 110 };
 
@@ -220,7 +220,7 @@ static void print_help(const qc_cli_tool *tool)
         printf("\n%s\n", tool->footer);
 }
 
-/* ---- parsing ---- */
+/* ---- parsing ------------------------------------------------------------------------------------------- */
 
 static const qc_cli_option *option_at(const qc_cli_tool *tool, size_t index)
 {
@@ -385,7 +385,7 @@ int qc_cli_fini(qc_cli *cli, int status)
     return status;
 }
 
-/* ---- values ---- */
+/* ---- values -------------------------------------------------------------------------------------------- */
 
 const char *qc_cli_text(const qc_cli *cli, const char *name, const char *fallback)
 {
@@ -482,7 +482,7 @@ bool qc_cli_size(qc_cli *cli, const char *name, uint64_t *size_bytes)
     return false;
 }
 
-/* ---- threads --------------------------------------------------------------------------------------------------------- */
+/* ---- threads ------------------------------------------------------------------------------------------- */
 
 void qc_cli_limit_spinning(char **argv)
 {

@@ -13,7 +13,7 @@
 
 enum { DEFAULT_SAMPLES = 512, DEFAULT_RANDOM_TOKENS = 512 };
 
-/* ---- output -------------------------------------------------------------------------------------------------- */
+/* ---- output -------------------------------------------------------------------------------------------- */
 
 bool opt_choose_output(opt_job *job)
 {
@@ -58,7 +58,7 @@ qc_status opt_check_output(opt_job *job)
     return qc_export_check_output(job->ctx, job->module, job->source, job->output_path, force);
 }
 
-/* ---- stages -------------------------------------------------------------------------------------------------- */
+/* ---- stages -------------------------------------------------------------------------------------------- */
 
 static qc_pass_result failed_or_changed(qc_status status)
 {
@@ -181,7 +181,7 @@ qc_status opt_register_stages(opt_job *job)
     return ok ? QC_OK : QC_ERROR;
 }
 
-/* ---- pipeline ------------------------------------------------------------------------------------------------ */
+/* ---- pipeline ------------------------------------------------------------------------------------------ */
 
 /* quant-linear{scheme = NAME, targets = [...], ignore = [...]} */
 static qc_status append_scheme(opt_job *job, const char *name)

@@ -76,7 +76,7 @@ const qc_cli_tool qc_opt_tool = {
         "  qc-opt --pass=quant-kv MODEL --calib=data.jsonl --save-stats=stats.safetensors -o OUT",
 };
 
-/* ---- lists --------------------------------------------------------------------------------------------------- */
+/* ---- lists --------------------------------------------------------------------------------------------- */
 
 static void list_ops(void)
 {
@@ -127,7 +127,7 @@ static bool run_list(opt_job *job, int *status)
     return done;
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------------------------------------- */
 
 static void print_ir(void *user, const char *when, const char *pass, const char *text, size_t length)
 {

@@ -117,8 +117,7 @@ typedef struct job {
     qc_model model, baseline;
 } job;
 
-/* ---- what the commands share -----------------------------------------------------------------------------
- */
+/* ---- what the commands share --------------------------------------------------------------------------- */
 
 static qc_status write_out(void *user, const char *text, size_t length)
 {
@@ -195,8 +194,7 @@ static const char *size_text(job *j, uint64_t bytes)
     return qc_arena_printf(&j->cli.arena, i ? "%.1f %s" : "%.0f %s", value, units[i]);
 }
 
-/* ---- commands --------------------------------------------------------------------------------------------
- */
+/* ---- commands ------------------------------------------------------------------------------------------ */
 
 static bool read_sampling(qc_cli *cli, qc_sampler_options *sampling)
 {

@@ -20,8 +20,7 @@
 #include "ir/support/diag.h"
 #include "qc/dtype.h"
 
-/* ---- engine ----------------------------------------------------------------------------------------------
- */
+/* ---- engine -------------------------------------------------------------------------------------------- */
 
 /* What kernels share: thread count, features of the processor, primitives of oneDNN. Any number may exist.
  * All functions that take a const engine may be called from several threads at once. */
@@ -40,8 +39,7 @@ int qc_host_engine_thread_count(const qc_host_engine *engine);
  * engine. */
 const char *qc_host_engine_description(const qc_host_engine *engine);
 
-/* ---- linear ----------------------------------------------------------------------------------------------
- */
+/* ---- linear -------------------------------------------------------------------------------------------- */
 
 /* Which rows belong together: sequence s is rows starts[s] .. starts[s + 1] - 1. Each is tiled from its own
  * first row. starts == NULL: all rows are one sequence. */
@@ -76,8 +74,7 @@ size_t qc_host_linear_bytes(const qc_host_engine *engine, const qc_host_linear_s
 qc_status qc_host_linear_run(const qc_host_linear *linear, qc_diag *diag, const void *x, size_t x_stride,
     void *y, size_t y_stride, size_t rows, qc_host_sequences sequences);
 
-/* ---- attention -------------------------------------------------------------------------------------------
- */
+/* ---- attention ----------------------------------------------------------------------------------------- */
 
 /* A [tokens, heads, head_size] array. With `scale` it holds codes (f8e4m3, f8e5m2, i8) and the value is
  * D(code * scale[head * scale_stride]); scale_stride 0 is one scale for all heads. */
@@ -120,8 +117,7 @@ size_t qc_host_attention_bytes(const qc_host_engine *engine, const qc_host_atten
 qc_status qc_host_attention_run(
     const qc_host_engine *engine, qc_diag *diag, const char *where, const qc_host_attention *attention);
 
-/* ---- rows ------------------------------------------------------------------------------------------------
- */
+/* ---- rows ---------------------------------------------------------------------------------------------- */
 
 typedef enum qc_host_norm_style {
     QC_HOST_NORM_ROUND_THEN_SCALE, /* D(w * D(x * r)): Llama and most */
@@ -226,8 +222,7 @@ void qc_host_softmax(
 void qc_host_convert(
     const qc_host_engine *engine, qc_dtype from, const void *src, qc_dtype to, void *dst, size_t count);
 
-/* ---- statistics and evaluation ---------------------------------------------------------------------------
- */
+/* ---- statistics and evaluation ------------------------------------------------------------------------- */
 
 /* min[h], max[h] over tokens and head_size of x [tokens, heads, head_size] of D. Zeros count as -0 < +0, so
  * the result does not depend on the order. false if a value is infinite or NaN (min, max then say nothing),

@@ -59,8 +59,7 @@ size_t qc_host_linear_bytes(const qc_host_engine *engine, const qc_host_linear_s
     return columns * depth * qc_host_dtype_bytes(spec->weight_dtype) + bias + sizeof(qc_host_linear);
 }
 
-/* ---- packing ---------------------------------------------------------------------------------------------
- */
+/* ---- packing ------------------------------------------------------------------------------------------- */
 
 /* Panel [depth][16] of rows first .. first + 15 of the weight; absent rows are zeros. */
 #define PACK_PANEL(T)                                                                                        \
@@ -206,8 +205,7 @@ void qc_host_linear_destroy(qc_host_linear *linear)
     free(linear);
 }
 
-/* ---- running ---------------------------------------------------------------------------------------------
- */
+/* ---- running ------------------------------------------------------------------------------------------- */
 
 typedef struct run {
     const qc_host_linear *linear;

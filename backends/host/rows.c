@@ -28,8 +28,7 @@ static void *at(void *base, qc_dtype dtype, size_t index)
     return (char *)base + index * qc_host_dtype_bytes(dtype);
 }
 
-/* ---- RMSNorm ----------------------------------------------------------------------------------------------
- */
+/* ---- RMSNorm ------------------------------------------------------------------------------------------- */
 
 static void norm_row(const qc_host_simd *simd, const qc_host_norm *n, size_t start)
 {
@@ -68,8 +67,7 @@ void qc_host_rmsnorm(const qc_host_engine *engine, const qc_host_norm *norm)
             engine->simd, norm, r / norm->heads * norm->token_stride + r % norm->heads * norm->head_stride);
 }
 
-/* ---- RoPE -------------------------------------------------------------------------------------------------
- */
+/* ---- RoPE ---------------------------------------------------------------------------------------------- */
 
 enum { ROPE_PIECE = 128 }; /* pairs at a time */
 
@@ -158,8 +156,7 @@ void qc_host_rope_apply(const qc_host_engine *engine, const qc_host_rope *rope)
         rope_token(engine->simd, rope, t);
 }
 
-/* ---- embedding --------------------------------------------------------------------------------------------
- */
+/* ---- embedding ----------------------------------------------------------------------------------------- */
 
 qc_status qc_host_embed(const qc_host_engine *engine, qc_diag *diag, const char *where, qc_dtype dtype,
     const void *table, size_t table_rows, size_t row_size, const int64_t *ids, size_t tokens, float scale,
@@ -187,8 +184,7 @@ qc_status qc_host_embed(const qc_host_engine *engine, qc_diag *diag, const char 
     return QC_OK;
 }
 
-/* ---- elementwise ------------------------------------------------------------------------------------------
- */
+/* ---- elementwise --------------------------------------------------------------------------------------- */
 
 void qc_host_unary(
     const qc_host_engine *engine, qc_host_unary_op op, qc_dtype dtype, const void *x, void *y, size_t count)
@@ -242,8 +238,7 @@ void qc_host_silu_mul(const qc_host_engine *engine, qc_dtype dtype, const void *
     }
 }
 
-/* ---- Hadamard ---------------------------------------------------------------------------------------------
- */
+/* ---- Hadamard ------------------------------------------------------------------------------------------ */
 
 enum { MAX_STACK_BLOCK = 16384 };
 
@@ -280,8 +275,7 @@ qc_status qc_host_hadamard(const qc_host_engine *engine, qc_diag *diag, const ch
     return QC_OK;
 }
 
-/* ---- softmax, conversion ----------------------------------------------------------------------------------
- */
+/* ---- softmax, conversion ------------------------------------------------------------------------------- */
 
 static void softmax_row(const qc_host_simd *simd, qc_dtype dtype, const void *x, void *y, size_t columns)
 {

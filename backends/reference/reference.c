@@ -88,8 +88,7 @@ static void frame_fini(frame *f)
     qc_arena_fini(&f->arena);
 }
 
-/* ---- dimensions
- * ----------------------------------------------------------------------------------------------- */
+/* ---- dimensions ---------------------------------------------------------------------------------------- */
 
 static const binding *find_binding(const bindings *bound, const char *symbol)
 {
@@ -179,8 +178,7 @@ static qc_status take_inputs(frame *f, const qc_tensor *const *inputs, size_t co
     return QC_OK;
 }
 
-/* ---- the cache
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the cache ----------------------------------------------------------------------------------------- */
 
 static qc_status append(
     void *user, qc_diag *diag, const char *module_path, const char *slot, const qc_tensor *x, qc_tensor *all)
@@ -229,8 +227,7 @@ static void settle_cache(qc_reference *reference, bool keep)
     }
 }
 
-/* ---- running
- * -------------------------------------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------------------------------------- */
 
 static qc_status run_frame(frame *f, const qc_tensor *const *inputs, size_t input_count,
     const qc_value *const *wanted, size_t wanted_count, qc_tensor *outputs);
@@ -399,8 +396,7 @@ static qc_status run_frame(frame *f, const qc_tensor *const *inputs, size_t inpu
     return QC_OK;
 }
 
-/* ---- the interface
- * -------------------------------------------------------------------------------------------- */
+/* ---- the interface ------------------------------------------------------------------------------------- */
 
 qc_reference *qc_reference_create(const qc_module *module, const qc_reference_options *options)
 {

@@ -13,7 +13,7 @@ enum {
     TEXT_LIMIT_BYTES = 1 << 28, /* normalization may make it longer, positions are 32 bits */
 };
 
-/* ---- loading ---- */
+/* ---- loading ------------------------------------------------------------------------------------------- */
 
 static qc_status load_parts(qc_diag *diag, qc_tokenizer *tokenizer, const qc_json *root)
 {
@@ -125,7 +125,7 @@ void qc_tokenizer_ignore_limits(qc_tokenizer *tokenizer)
     tokenizer->limits = (qc_text_limits){0};
 }
 
-/* ---- scratch ---- */
+/* ---- scratch ------------------------------------------------------------------------------------------- */
 
 qc_tokenizer_scratch *qc_tokenizer_scratch_create(const qc_tokenizer *tokenizer, qc_oom_fn oom)
 {
@@ -164,7 +164,7 @@ void qc_tokenizer_scratch_destroy(qc_tokenizer_scratch *scratch)
     qc_arena_fini(&arena);
 }
 
-/* ---- encoding ---- */
+/* ---- encoding ------------------------------------------------------------------------------------------ */
 
 /* Text between the tokens that were found in the raw text. */
 static qc_status encode_between(
@@ -215,7 +215,7 @@ qc_status qc_tokenizer_encode(const qc_tokenizer *tokenizer, qc_tokenizer_scratc
     return qc_text_post_process(tokenizer, &scratch->ids, diag, add_special_tokens, arena, ids);
 }
 
-/* ---- vocabulary ---- */
+/* ---- vocabulary ---------------------------------------------------------------------------------------- */
 
 size_t qc_tokenizer_vocab_size(const qc_tokenizer *tokenizer)
 {

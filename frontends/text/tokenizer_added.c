@@ -13,7 +13,7 @@
 
 enum { CONTENT_LIMIT_BYTES = 4096 }; /* a text is searched in this many steps a byte at worst */
 
-/* ---- trie ---- */
+/* ---- trie ---------------------------------------------------------------------------------------------- */
 
 static int32_t *find_link(qc_text_trie *trie, int32_t *link, unsigned char byte)
 {
@@ -63,7 +63,7 @@ static size_t trie_match(const qc_text_trie *trie, const char *text, size_t leng
     return longest;
 }
 
-/* ---- loading ---- */
+/* ---- loading ------------------------------------------------------------------------------------------- */
 
 static int32_t known_id(const qc_tokenizer *tokenizer, const char *content, size_t length)
 {
@@ -201,7 +201,7 @@ qc_status qc_text_added_load(qc_diag *diag, qc_tokenizer *tokenizer, const qc_js
     return QC_OK;
 }
 
-/* ---- searching ---- */
+/* ---- searching ----------------------------------------------------------------------------------------- */
 
 static bool word_before(const char *text, size_t at)
 {

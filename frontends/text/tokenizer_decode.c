@@ -13,7 +13,7 @@ typedef QC_VEC(part) parts;
 
 static const char replacement_character[] = "\xef\xbf\xbd";
 
-/* ---- loading ---- */
+/* ---- loading ------------------------------------------------------------------------------------------- */
 
 static qc_status load_one(qc_diag *diag, qc_tokenizer *tokenizer, const qc_json *json, int depth);
 
@@ -109,7 +109,7 @@ qc_status qc_text_decoders_load(qc_diag *diag, qc_tokenizer *tokenizer, const qc
     return tokenizer->has_decoder ? load_one(diag, tokenizer, json, 0) : QC_OK;
 }
 
-/* ---- decoders ---- */
+/* ---- decoders ------------------------------------------------------------------------------------------ */
 
 /* The buffer's text as a part. */
 static part take(qc_arena *arena, qc_str *buffer)

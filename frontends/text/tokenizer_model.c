@@ -20,7 +20,7 @@ static int32_t find_token(const qc_text_model *model, const char *text, size_t l
     return (int32_t)((intptr_t)qc_map_get_n(&model->vocab, text, length) - 1);
 }
 
-/* ---- loading ---- */
+/* ---- loading ------------------------------------------------------------------------------------------- */
 
 static qc_status load_vocab(qc_diag *diag, qc_tokenizer *tokenizer, const qc_json *json)
 {
@@ -196,7 +196,7 @@ qc_status qc_text_model_load(qc_diag *diag, qc_tokenizer *tokenizer, const qc_js
     return QC_OK;
 }
 
-/* ---- encoding ---- */
+/* ---- encoding ------------------------------------------------------------------------------------------ */
 
 static void add_symbol(qc_tokenizer_scratch *scratch, int32_t id)
 {

@@ -74,7 +74,7 @@ qc_status qc_text_normalizers_load(qc_diag *diag, qc_tokenizer *tokenizer, const
     return qc_text_json_missing(json) ? QC_OK : load_one(diag, tokenizer, json, 0);
 }
 
-/* ---- running ---- */
+/* ---- running ------------------------------------------------------------------------------------------- */
 
 static qc_status replace(const qc_tokenizer *tokenizer, qc_tokenizer_scratch *scratch, qc_diag *diag,
     const qc_text_normalizer *normalizer, qc_text_piece *piece, qc_str *out)

@@ -112,7 +112,7 @@ qc_status qc_text_post_load(qc_diag *diag, qc_tokenizer *tokenizer, const qc_jso
     return qc_text_json_missing(json) ? QC_OK : load_one(diag, tokenizer, json, 0);
 }
 
-/* ---- truncation and padding ---- */
+/* ---- truncation and padding ---------------------------------------------------------------------------- */
 
 static qc_status load_direction(
     qc_diag *diag, const qc_tokenizer *tokenizer, const qc_json *json, const char *what, bool *left)
@@ -177,7 +177,7 @@ qc_status qc_text_limits_load(qc_diag *diag, qc_tokenizer *tokenizer, const qc_j
     return QC_OK;
 }
 
-/* ---- running ---- */
+/* ---- running ------------------------------------------------------------------------------------------- */
 
 /* How many ids the templates add to a sequence. */
 static uint64_t added_count(const qc_tokenizer *tokenizer)

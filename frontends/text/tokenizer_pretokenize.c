@@ -166,7 +166,7 @@ qc_status qc_text_splitters_load(qc_diag *diag, qc_tokenizer *tokenizer, const q
     return QC_OK;
 }
 
-/* ---- running ---- */
+/* ---- running ------------------------------------------------------------------------------------------- */
 
 qc_text_piece qc_text_piece_slice(qc_text_piece piece, size_t start, size_t end)
 {

@@ -74,7 +74,7 @@ static void add_code(qc_str *out, uint32_t code)
         qc_str_addf(out, "\\x{%x}", code);
 }
 
-/* ---- classes ---- */
+/* ---- classes ------------------------------------------------------------------------------------------- */
 
 static void add_newer(qc_str *out, const char *property)
 {
@@ -234,7 +234,7 @@ static bool parse_char_escape(translator *t, uint32_t *code)
     return true;
 }
 
-/* ---- sets ---- */
+/* ---- sets ---------------------------------------------------------------------------------------------- */
 
 static void set_init(char_set *set, const qc_arena *arena)
 {
@@ -443,7 +443,7 @@ static bool translate_set(translator *t, bool fold_case)
     return true;
 }
 
-/* ---- atoms, repeats, groups ---- */
+/* ---- atoms, repeats, groups ---------------------------------------------------------------------------- */
 
 /* Behind a backslash outside of sets. *repeats: whether a quantifier may follow. *literal: the character. */
 static bool translate_escape(translator *t, bool fold_case, bool *repeats, uint32_t *literal)

@@ -12,8 +12,7 @@
 extern "C" {
 #endif
 
-/* ---- context ----------------------------------------------------------------------------------------------
- */
+/* ---- context ------------------------------------------------------------------------------------------- */
 
 /* Called when small memory runs out; must not return (longjmp or end the process). */
 typedef void (*qc_out_of_memory_fn)(size_t size_bytes);
@@ -28,8 +27,7 @@ QC_API void qc_ctx_note(qc_ctx *ctx, const char *format, ...) QC_PRINTF(2, 3) QC
 QC_API void qc_ctx_remark(qc_ctx *ctx, const char *where, const char *format, ...) QC_PRINTF(3, 4) QC_COLD;
 QC_API size_t qc_ctx_error_count(const qc_ctx *ctx);
 
-/* ---- dimensions: integer polynomials over named symbols, with floordiv; canonical, so == compares
- * ------------ */
+/* ---- dimensions: integer polynomials over named symbols, with floordiv; canonical, so == compares ------ */
 
 QC_API const qc_dim *qc_dim_int(qc_ctx *ctx, int64_t value);
 QC_API const qc_dim *qc_dim_symbol(qc_ctx *ctx, const char *name);
@@ -42,8 +40,7 @@ QC_API const qc_dim *qc_dim_floordiv(qc_ctx *ctx, const qc_dim *a, int64_t divis
 /* True, and the value, when the dimension is a plain integer. */
 QC_API bool qc_dim_as_int(const qc_dim *dim, int64_t *value);
 
-/* ---- types
- * ------------------------------------------------------------------------------------------------- */
+/* ---- types --------------------------------------------------------------------------------------------- */
 
 #define QC_MAX_RANK 8
 
@@ -61,8 +58,7 @@ QC_API bool qc_type_static_count(const qc_type *type, int64_t *count);
 /* "bf16[B, S, 64]", owned by the context. */
 QC_API const char *qc_type_text(qc_ctx *ctx, const qc_type *type);
 
-/* ---- attributes: immutable values, interned: equal ones of a context are the same pointer
- * --------------------------------------------------------------------------- */
+/* ---- attributes: immutable values, interned: equal ones of a context are the same pointer -------------- */
 
 typedef enum qc_attr_kind {
     QC_ATTR_BOOL,
@@ -102,8 +98,7 @@ QC_API qc_dtype qc_attr_data_dtype(const qc_attr *attr);
 QC_API const void *qc_attr_data_bytes(const qc_attr *attr);
 QC_API bool qc_attr_equal(const qc_attr *a, const qc_attr *b);
 
-/* ---- modules
- * ------------------------------------------------------------------------------------------------ */
+/* ---- modules ------------------------------------------------------------------------------------------- */
 
 QC_API qc_module *qc_module_create(qc_ctx *ctx);
 QC_API void qc_module_destroy(qc_module *module);
@@ -154,8 +149,7 @@ QC_API void qc_symbol_set_fields(qc_symbol *symbol, const qc_attr *fields);
 QC_API bool qc_node_matches(const qc_node *node, const char *target);
 QC_API qc_status qc_target_check(qc_ctx *ctx, const char *target);
 
-/* ---- functions, operations, values
- * --------------------------------------------------------------------------- */
+/* ---- functions, operations, values --------------------------------------------------------------------- */
 
 QC_API qc_func *qc_module_add_func(qc_module *module, const char *name);
 QC_API const char *qc_func_name(const qc_func *func);
@@ -219,8 +213,7 @@ QC_API qc_op *qc_value_use(const qc_value *value, size_t index, size_t *slot);
 /* Every use, function results included, becomes a use of `with`. */
 QC_API void qc_value_replace_all_uses(qc_value *value, qc_value *with);
 
-/* ---- text
- * -------------------------------------------------------------------------------------------------- */
+/* ---- text ---------------------------------------------------------------------------------------------- */
 
 /* Parses IR text; `name` is the file's name in diagnostics. NULL after exactly one error. The text may go. */
 QC_API qc_module *qc_module_parse(qc_ctx *ctx, const char *name, const char *text, size_t length);

@@ -298,7 +298,7 @@ void qc_arith_dequantize(qc_dtype model_dtype, qc_grid grid, const void *codes, 
     }
 }
 
-/* ---- folds ---- */
+/* ---- folds --------------------------------------------------------------------------------------------- */
 
 bool qc_fold_from_observer(const char *name, size_t length, qc_fold *fold)
 {

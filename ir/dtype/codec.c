@@ -277,7 +277,7 @@ void qc_encode_f32(qc_dtype dtype, const float *src, void *dst, size_t count)
     }
 }
 
-/* ---- between any two types, in blocks through i64, f64 or f32 ---- */
+/* ---- between any two types, in blocks through i64, f64 or f32 ------------------------------------------ */
 
 enum { BLOCK_ELEMS = 512 }; /* even, so that packed types are cut between bytes */
 

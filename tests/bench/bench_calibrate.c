@@ -56,7 +56,7 @@ static void say(void *user, qc_severity severity, const char *where, const char 
         fprintf(stderr, "%s: %s\n", where, what);
 }
 
-/* ---- the checkpoint --------------------------------------------------------------------------------------- */
+/* ---- the checkpoint ------------------------------------------------------------------------------------ */
 
 static const char config[] =
     "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"torch_dtype\": \"bfloat16\", "
@@ -117,7 +117,7 @@ static bool write_checkpoint(qc_ctx *ctx, const char *directory)
     return ok;
 }
 
-/* ---- rates, with all threads at work ---------------------------------------------------------------------- */
+/* ---- rates, with all threads at work ------------------------------------------------------------------- */
 
 static void *aligned(size_t bytes)
 {
@@ -194,7 +194,7 @@ static double copy_rate(int threads)
     return rate;
 }
 
-/* ---- the limit -------------------------------------------------------------------------------------------- */
+/* ---- the limit ----------------------------------------------------------------------------------------- */
 
 typedef struct machine {
     qc_diag *diag;
@@ -239,7 +239,7 @@ static double limit_seconds(const machine *m)
     return SEQUENCES * ((LAYERS - 1) * layer + head + bytes_limit(m, 2 * HIDDEN));
 }
 
-/* ---- the run ---------------------------------------------------------------------------------------------- */
+/* ---- the run ------------------------------------------------------------------------------------------- */
 
 static bool prepare(qc_ctx *ctx, qc_module *module)
 {

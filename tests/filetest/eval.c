@@ -83,8 +83,7 @@ static bool make_tensor(
     return true;
 }
 
-/* ---- weights: the types of the module before the pass say what the checkpoint stores
- * ----------------------- */
+/* ---- weights: the types of the module before the pass say what the checkpoint stores ------------------- */
 
 typedef struct weights {
     filetest *t;
@@ -107,8 +106,7 @@ static qc_status stored_weight(void *user, qc_diag *diag, const char *name, qc_t
     return qc_error(diag, name, "the checkpoint has no such tensor");
 }
 
-/* ---- running and comparing
- * --------------------------------------------------------------------------------- */
+/* ---- running and comparing ----------------------------------------------------------------------------- */
 
 #define MAX_VALUES 8
 

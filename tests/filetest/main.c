@@ -32,8 +32,7 @@ static void out_of_memory(size_t size_bytes)
     exit(1);
 }
 
-/* ---- reading a case
- * ---------------------------------------------------------------------------------------- */
+/* ---- reading a case ------------------------------------------------------------------------------------ */
 
 static char *trimmed(qc_arena *arena, const char *text, size_t length)
 {
@@ -119,8 +118,7 @@ static void read_case(filetest *t)
     }
 }
 
-/* ---- running a case
- * ---------------------------------------------------------------------------------------- */
+/* ---- running a case ------------------------------------------------------------------------------------ */
 
 static void complain(filetest *t, const char *format, ...) QC_PRINTF(2, 3);
 static void complain(filetest *t, const char *format, ...)
@@ -262,8 +260,7 @@ static void run_case(filetest *t)
     qc_ctx_destroy(t->ctx);
 }
 
-/* ---- files
- * ------------------------------------------------------------------------------------------------- */
+/* ---- files --------------------------------------------------------------------------------------------- */
 
 typedef struct totals {
     int cases, failed;

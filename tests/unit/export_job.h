@@ -89,7 +89,7 @@ static const char *job_path(job *j, const char *relative)
     return qc_path_join(&j->arena, root ? root : ".", relative);
 }
 
-/* ---- models to spoil ---- */
+/* ---- models to spoil ----------------------------------------------------------------------------------- */
 
 /* Copies the model in the tree to directory/name. */
 static const char *job_copy_model(job *j, const char *name)
@@ -179,7 +179,7 @@ static void job_add_head(job *j, const char *model, unsigned char change)
     qc_str_fini(&file);
 }
 
-/* ---- the work ---- */
+/* ---- the work ------------------------------------------------------------------------------------------ */
 
 /* Imports a model and runs the pipeline. */
 static bool job_make(job *j, const char *model, const char *pipeline_text)

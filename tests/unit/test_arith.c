@@ -54,7 +54,7 @@ static uint32_t comparable(float x)
     return isnan(x) ? 0x7fc00000u : qc_f32_bits(x + 0.0f);
 }
 
-/* ---- the table and the grids ---- */
+/* ---- the table and the grids --------------------------------------------------------------------------- */
 
 static void test_table(void)
 {
@@ -78,7 +78,7 @@ static void test_table(void)
     CHECK(!qc_fold_from_observer("memoryless_mse", 14, &fold) && !qc_fold_from_observer("minmax", 5, &fold));
 }
 
-/* ---- scales ---- */
+/* ---- scales -------------------------------------------------------------------------------------------- */
 
 static void test_scales_against_compressed_tensors(void)
 {
@@ -162,7 +162,7 @@ static void test_dialect_switches(void)
     CHECK(differs);
 }
 
-/* ---- codes ---- */
+/* ---- codes --------------------------------------------------------------------------------------------- */
 
 static const double code_scales[] = {1.0, 0.0113525390625, 3.1e-5, 7.25, 123.0, 0.0};
 
@@ -351,7 +351,7 @@ static void test_one_row(void)
     CHECK(qc_bf16_to_f32(value) == 456); /* 451 is 452 in bf16, times the scale 455.5; at once it were 454 */
 }
 
-/* ---- ranges ---- */
+/* ---- ranges -------------------------------------------------------------------------------------------- */
 
 static void test_minmax(void)
 {
@@ -443,7 +443,7 @@ static void test_activation_scales_of_checkpoints(void)
     CHECK_INT(compared, 224);
 }
 
-/* ---- whole checkpoints ---- */
+/* ---- whole checkpoints --------------------------------------------------------------------------------- */
 
 typedef struct files {
     qc_arena arena;

@@ -114,7 +114,7 @@ static bool same_stats(const qc_stats *a, const qc_stats *b)
     return same;
 }
 
-/* ---- against PyTorch -------------------------------------------------------------------------------------- */
+/* ---- against PyTorch ----------------------------------------------------------------------------------- */
 
 typedef struct tally {
     size_t values, equal, near; /* near: within a unit of bf16 */
@@ -246,7 +246,7 @@ static void test_amax(void)
         check_amax(names[i]);
 }
 
-/* ---- against itself --------------------------------------------------------------------------------------- */
+/* ---- against itself ------------------------------------------------------------------------------------ */
 
 static const char attention[] = "quant-fp8-attn,insert-observers";
 
@@ -354,7 +354,7 @@ static void test_segments(void)
     end(&j);
 }
 
-/* ---- constants -------------------------------------------------------------------------------------------- */
+/* ---- constants ----------------------------------------------------------------------------------------- */
 
 static const qc_op *first_op(const job *j, const char *name)
 {
@@ -415,7 +415,7 @@ static void test_folds(void)
     check_fold("minmax", false);
 }
 
-/* ---- errors ----------------------------------------------------------------------------------------------- */
+/* ---- errors -------------------------------------------------------------------------------------------- */
 
 static void test_errors(void)
 {

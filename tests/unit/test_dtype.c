@@ -55,7 +55,7 @@ static void test_names(void)
     CHECK_INT(qc_dtype_max(QC_U32), 4294967295u);
 }
 
-/* ---- decoding ---- */
+/* ---- decoding ------------------------------------------------------------------------------------------ */
 
 static void codes_decode_to(qc_dtype dtype, float (*one)(uint8_t), const uint32_t *golden, int count)
 {
@@ -98,7 +98,7 @@ static void test_decode_16_bit(void)
             CHECK_FAIL("bf16 %04x", (unsigned)i);
 }
 
-/* ---- encoding ---- */
+/* ---- encoding ------------------------------------------------------------------------------------------ */
 
 typedef struct encoder {
     const char *name;
@@ -279,7 +279,7 @@ static void test_nan_and_limits(void)
     CHECK(qc_round_to(QC_BF16, 1.00390625f) == 1.0f && qc_round_to(QC_F8E8M0, 5.9f) == 4.0f);
 }
 
-/* ---- arrays ---- */
+/* ---- arrays -------------------------------------------------------------------------------------------- */
 
 /* Any length and any alignment give the same as one element after the other, and nothing beside them is
  * touched. */

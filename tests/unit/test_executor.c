@@ -107,7 +107,7 @@ static float *golden_values(model *m, const char *name)
     return values;
 }
 
-/* ---- running ---------------------------------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------------------------------------- */
 
 typedef struct collected {
     float *logits;
@@ -158,7 +158,7 @@ static difference compare(const float *a, const float *b, size_t count)
     return d;
 }
 
-/* ---- against Transformers --------------------------------------------------------------------------------- */
+/* ---- against Transformers ------------------------------------------------------------------------------ */
 
 /* f32: within 1e-4 of the range. bf16: as near to the f32 logits as PyTorch's bf16 run is; both round at the same
  * places, so their errors are alike in size, and the mean over many logits may differ by little. */
@@ -220,7 +220,7 @@ static void test_qwen3(void)
     check_model("qwen3");
 }
 
-/* ---- against itself --------------------------------------------------------------------------------------- */
+/* ---- against itself ------------------------------------------------------------------------------------ */
 
 static void test_threads(void)
 {
@@ -330,7 +330,7 @@ static void test_wrong_ids(void)
     end(&m);
 }
 
-/* ---- a quantized model ------------------------------------------------------------------------------------ */
+/* ---- a quantized model --------------------------------------------------------------------------------- */
 
 static bool apply(model *m, const char *pipeline_text)
 {

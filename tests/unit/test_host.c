@@ -37,8 +37,7 @@ static double half_ulp(qc_dtype dtype, double x)
 
 static const qc_host_sequences one_sequence = {NULL, 0};
 
-/* ---- linear -----------------------------------------------------------------------------------------------
- */
+/* ---- linear -------------------------------------------------------------------------------------------- */
 
 typedef struct shape {
     size_t rows, columns, depth;
@@ -286,8 +285,7 @@ static void test_linear_torch(void)
     free(x), free(w), free(b);
 }
 
-/* ---- oneDNN -----------------------------------------------------------------------------------------------
- */
+/* ---- oneDNN -------------------------------------------------------------------------------------------- */
 
 /* The wrapper on f32 factors, which every processor has; bf16 ones are tested through linear where they
  * exist. */
@@ -331,8 +329,7 @@ static void test_onednn_kernels(void)
     qc_host_onednn_destroy(context);
 }
 
-/* ---- attention --------------------------------------------------------------------------------------------
- */
+/* ---- attention ----------------------------------------------------------------------------------------- */
 
 enum { HEADS = 4, GROUPS = 2, SIZE = 12 };
 

@@ -77,8 +77,7 @@ static qc_op *last_op(qc_module *module)
     return qc_func_last_op(qc_module_first_func(module));
 }
 
-/* ---- claims
- * ------------------------------------------------------------------------------------------------ */
+/* ---- claims -------------------------------------------------------------------------------------------- */
 
 static qc_pass_result lies(qc_pass_ctx *pc, qc_module *module)
 {
@@ -136,8 +135,7 @@ static void test_claims(void)
     }
 }
 
-/* ---- the verifier
- * ------------------------------------------------------------------------------------------ */
+/* ---- the verifier -------------------------------------------------------------------------------------- */
 
 /* Puts an op before the one that makes its operand. */
 static qc_pass_result breaks(qc_pass_ctx *pc, qc_module *module)
@@ -206,8 +204,7 @@ static void test_disable(void)
     teardown(&f);
 }
 
-/* ---- analyses
- * ---------------------------------------------------------------------------------------------- */
+/* ---- analyses ------------------------------------------------------------------------------------------ */
 
 static int computations;
 

@@ -45,8 +45,7 @@ static void check_round_trip(const char *text)
     check_canonical(text, text);
 }
 
-/* ---- what round-trips
- * ---------------------------------------------------------------------------------------- */
+/* ---- what round-trips ---------------------------------------------------------------------------------- */
 
 /* A function that returns a constant, and back. */
 static void check_const(const char *elements, const char *type)
@@ -278,8 +277,7 @@ static void test_names(void)
         "}\n");
 }
 
-/* ---- errors
- * --------------------------------------------------------------------------------------------------- */
+/* ---- errors -------------------------------------------------------------------------------------------- */
 
 typedef struct bad {
     const char *text, *message;
@@ -630,8 +628,7 @@ static void test_limits(void)
     qc_ctx_destroy(ctx);
 }
 
-/* ---- damage
- * -------------------------------------------------------------------------------------------------- */
+/* ---- damage -------------------------------------------------------------------------------------------- */
 
 static const char sample[] =
     "qc 1\n"
@@ -709,8 +706,7 @@ static void test_damage(void)
     }
 }
 
-/* ---- the files of tests/ir
- * ------------------------------------------------------------------------------------ */
+/* ---- the files of tests/ir ----------------------------------------------------------------------------- */
 
 static void test_every_op_has_a_case(void)
 {

@@ -61,7 +61,7 @@ static const char *data_path(fixture *f, const char *name)
     return qc_arena_printf(&f->arena, "%s/tests/unit/data/tokenizer/%s", root ? root : ".", name);
 }
 
-/* ---- goldens ---- */
+/* ---- goldens ------------------------------------------------------------------------------------------- */
 
 static bool same_ids(const qc_token_ids *ids, const qc_json *expected)
 {
@@ -179,7 +179,7 @@ static void check_goldens(const char *name)
     }
 GOLDENS(GOLDEN_TEST)
 
-/* ---- small tokenizers ---- */
+/* ---- small tokenizers ---------------------------------------------------------------------------------- */
 
 #define MODEL(extra)                                                                                         \
     "\"model\":{\"type\":\"BPE\"," extra "\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\" \":3,\"c\":4},"             \
@@ -336,7 +336,7 @@ static void test_streaming_holds_back(void)
     stop(&f);
 }
 
-/* ---- files ---- */
+/* ---- files --------------------------------------------------------------------------------------------- */
 
 static void write_text(fixture *f, const char *directory, const char *name, const char *text)
 {
@@ -370,7 +370,7 @@ static void test_directory(void)
     stop(&f);
 }
 
-/* ---- refusals ---- */
+/* ---- refusals ------------------------------------------------------------------------------------------ */
 
 #define PRE(text) "{\"pre_tokenizer\":" text "," MODEL("") "}"
 #define SPLIT(regex)                                                                                         \

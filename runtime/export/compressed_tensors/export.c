@@ -28,7 +28,7 @@ qc_status ct_make_directory(qc_diag *diag, const char *path)
     return qc_error(diag, path, "cannot make the directory: %s", strerror(errno));
 }
 
-/* ---- where to ---- */
+/* ---- where to ------------------------------------------------------------------------------------------ */
 
 /* The paths of one export. */
 typedef struct places {
@@ -158,7 +158,7 @@ static qc_status move_into_place(qc_diag *diag, const places *p)
     return qc_remove_tree(diag, old);
 }
 
-/* ---- data ---- */
+/* ---- data ---------------------------------------------------------------------------------------------- */
 
 /* The files being written, and how far. */
 typedef struct writer {
@@ -356,7 +356,7 @@ static qc_status write_shard(writer *w, uint32_t shard)
     return status;
 }
 
-/* ---- everything ---- */
+/* ---- everything ---------------------------------------------------------------------------------------- */
 
 static qc_status write_text(writer *w, const char *name, const qc_str *text)
 {

@@ -60,7 +60,7 @@ static qc_status unresolved(const walk *w, const qc_op *op, const char *what)
     return QC_ERROR;
 }
 
-/* ---- groups ---- */
+/* ---- groups -------------------------------------------------------------------------------------------- */
 
 static qc_status read_args(ct_plan *plan, const qc_symbol *symbol, const char *part_name, ct_args *args)
 {
@@ -164,7 +164,7 @@ static const qc_symbol *symbol_of(walk *w, const qc_op *op)
     return symbol;
 }
 
-/* ---- tensors ---- */
+/* ---- tensors ------------------------------------------------------------------------------------------- */
 
 /* Is it the cast of the same stored tensor to the same type? */
 static bool same_cast(const qc_value *a, const qc_value *b)
@@ -226,7 +226,7 @@ static ct_tensor *put_value(walk *w, const qc_op *op, const char *short_name, co
     return NULL;
 }
 
-/* ---- linears and other users of weights ---- */
+/* ---- linears and other users of weights ---------------------------------------------------------------- */
 
 /* The scale shape that the strategy means. */
 static bool scale_fits(const ct_args *args, const qc_value *scale, const qc_value *x)
@@ -389,7 +389,7 @@ static qc_status plan_weight_operand(walk *w, const qc_op *op, size_t slot)
     return put_tensor(w, b.name, value) ? QC_OK : QC_ERROR;
 }
 
-/* ---- attention ---- */
+/* ---- attention ----------------------------------------------------------------------------------------- */
 
 /* The quantize op whose codes attention takes as operand `name`, seen through the cache. */
 static const qc_op *quantize_of(const qc_op *attention, const char *name)
@@ -470,7 +470,7 @@ static qc_status plan_attention(walk *w, const qc_op *op)
     return use_group(w, k, true, op);
 }
 
-/* ---- the walk ---- */
+/* ---- the walk ------------------------------------------------------------------------------------------ */
 
 /* A scale that is computed from model data although the scheme is static. */
 static qc_status check_resolved(walk *w, const qc_op *op)

@@ -13,7 +13,7 @@
 #include "ir/support/io.h"
 #include "runtime/export/compressed_tensors/internal.h"
 
-/* ---- order ---- */
+/* ---- order --------------------------------------------------------------------------------------------- */
 
 /* Where in its module a tensor comes that quantizing adds or moves behind the module's own parameters. */
 static uint32_t added_rank(const char *short_name)
@@ -72,7 +72,7 @@ void ct_order_tensors(ct_plan *plan)
     qsort(plan->tensors.items, kept, sizeof *plan->tensors.items, by_order);
 }
 
-/* ---- ignore ---- */
+/* ---- ignore -------------------------------------------------------------------------------------------- */
 
 /* The class that a loader will take a module for: routers and gates count as linear layers. */
 static const char *loader_class(const char *class_name)
@@ -111,7 +111,7 @@ void ct_fill_ignore(ct_plan *plan, const qc_map *quantized)
     }
 }
 
-/* ---- tied embeddings ---- */
+/* ---- tied embeddings ----------------------------------------------------------------------------------- */
 
 static bool is_plain_weight(const qc_value *value, const char **name)
 {

@@ -13,7 +13,7 @@
 
 enum { INDENT_FIELDS = 6, BEST_WIDTH = 80 };
 
-/* ---- scalars ---- */
+/* ---- scalars ------------------------------------------------------------------------------------------- */
 
 /* Would YAML 1.1 read the text as null, a boolean, a number, a date or a merge key? Says yes too often rather
  * than too seldom for numbers: quotes are never wrong. */
@@ -97,7 +97,7 @@ static void add_list(qc_str *out, int indent, const char *key, const qc_attr *it
     qc_str_add(out, "]\n");
 }
 
-/* ---- fields ---- */
+/* ---- fields -------------------------------------------------------------------------------------------- */
 
 static void add_args(qc_str *out, int indent, const char *key, const ct_args *args)
 {
