@@ -16,7 +16,7 @@
 #include "ir/ctx.h"
 #include "ir/dtype/codec.h"
 
-/* ---- making ----------------------------------------------------------------------------------------------- */
+/* ---- making -------------------------------------------------------------------------------------------- */
 
 static qc_status load(qc_executor *e, const qc_executor_options *options)
 {
@@ -56,6 +56,41 @@ static qc_status load(qc_executor *e, const qc_executor_options *options)
     return QC_OK;
 }
 
+/* What both backends run: ids [B, S] to logits [B, S, vocabulary]. */
+static qc_status check_signature(qc_ctx *ctx, const qc_func *func)
+{
+    const qc_type *logits = qc_value_type(qc_func_result(func, 0));
+    const qc_type *ids = qc_func_argument_count(func) == 1 ? qc_value_type(qc_func_argument(func, 0)) : NULL;
+    qc_dtype dtype = qc_type_dtype(logits);
+    int64_t vocabulary;
+    if (!ids || qc_type_dtype(ids) != QC_I64 || qc_type_rank(ids) != 2)
+        return qc_ctx_error(ctx, "main", "a function to run takes ids i64[B, S] alone");
+    if (qc_type_rank(logits) != 3 || qc_type_dim(logits, 0) != qc_type_dim(ids, 0) ||
+        qc_type_dim(logits, 1) != qc_type_dim(ids, 1) ||
+        !qc_dim_as_int(qc_type_dim(logits, 2), &vocabulary) || vocabulary < 1 ||
+        (dtype != QC_BF16 && dtype != QC_F16 && dtype != QC_F32))
+        return qc_ctx_error(ctx, "main", "gives %s, not logits [B, S, vocabulary] of bf16, f16 or f32",
+            qc_type_text(ctx, logits));
+    return QC_OK;
+}
+
+/* Do all its attention ops see earlier tokens? What has no cache runs whole sequences alone. */
+static bool keeps_tokens(qc_ctx *ctx, const qc_func *func)
+{
+    const qc_dim *past = qc_dim_symbol(ctx, "P");
+    for (const qc_op *op = qc_func_first_op(func); op; op = qc_op_next(op)) {
+        const char *mixing = qc_op_is(op, "attention") ? "k" : qc_op_is(op, "attention_mask") ? "x" : NULL;
+        if (!mixing)
+            continue;
+        const qc_type *q = qc_value_type(qc_op_operand(op, 0));
+        const qc_type *keys = qc_value_type(qc_op_operand_named(op, mixing));
+        const qc_dim *count = qc_type_dim(keys, *mixing == 'k' ? 2 : 3);
+        if (count != qc_dim_add(ctx, qc_type_dim(q, 2), past))
+            return false;
+    }
+    return true;
+}
+
 qc_executor *qc_executor_create(qc_ctx *ctx, qc_module *module, const qc_executor_options *options)
 {
     const qc_executor_options defaults = {0};
@@ -65,11 +100,14 @@ qc_executor *qc_executor_create(qc_ctx *ctx, qc_module *module, const qc_executo
         qc_ctx_error(ctx, "", "the module has no function @main with one result to run");
         return NULL;
     }
+    if (check_signature(ctx, func) != QC_OK)
+        return NULL;
     qc_executor *e = calloc(1, sizeof *e);
     if (!e) {
         qc_ctx_error(ctx, "", "out of memory");
         return NULL;
     }
+    e->keeps_tokens = keeps_tokens(ctx, func);
     e->ctx = ctx;
     e->module = module;
     e->func = func;
@@ -108,7 +146,7 @@ int64_t qc_executor_cache_bytes_per_token(const qc_executor *executor)
     return executor->cache_bytes_per_token;
 }
 
-/* ---- sessions --------------------------------------------------------------------------------------------- */
+/* ---- sessions ------------------------------------------------------------------------------------------ */
 
 static qc_status make_caches(qc_session *s)
 {
@@ -185,6 +223,9 @@ qc_status qc_session_run(qc_session *session, const int32_t *ids, size_t count, 
     if (count > session->capacity - session->length)
         return qc_ctx_error(e->ctx, "", "%zu tokens behind %zu do not fit into a cache of %zu", count,
             session->length, session->capacity);
+    if (session->length && !e->keeps_tokens)
+        return qc_ctx_error(e->ctx, "main",
+            "its attention reads no KV cache, so a token cannot follow %zu others", session->length);
     if (check_ids(e, "", ids, count) != QC_OK)
         return QC_ERROR;
     if (e->backend == QC_BACKEND_REFERENCE)
@@ -207,7 +248,7 @@ qc_status qc_session_run(qc_session *session, const int32_t *ids, size_t count, 
     return QC_OK;
 }
 
-/* ---- many sequences --------------------------------------------------------------------------------------- */
+/* ---- many sequences ------------------------------------------------------------------------------------ */
 
 /* Sequences are handed out in order; whoever finishes one waits for its turn to emit it, so that no more
  * logits wait than there are threads. */

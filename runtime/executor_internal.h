@@ -15,6 +15,7 @@ struct qc_executor {
     const qc_func *func;
     qc_backend backend;
     int64_t vocabulary, cache_bytes_per_token;
+    bool keeps_tokens; /* attention sees the tokens of earlier calls */
     qc_arena arena;
     qc_weights *weights; /* NULL when the module names no source */
     /* host */

@@ -12,8 +12,7 @@
 
 enum { MAX_IR_BYTES = 1 << 30, MAX_CONFIG_BYTES = 1 << 24 };
 
-/* ---- opening --------------------------------------------------------------------------------------------
- */
+/* ---- opening ------------------------------------------------------------------------------------------- */
 
 /* As the pass set-dtype does it. */
 static qc_status set_dtype(qc_model *model, qc_dtype dtype)
@@ -130,15 +129,14 @@ void qc_model_close(qc_model *model)
 
 int64_t qc_model_vocabulary(const qc_model *model)
 {
-    const qc_func *func = qc_module_first_func(model->module);
+    const qc_func *func = qc_module_func(model->module, "main");
     const qc_value *logits = func && qc_func_result_count(func) ? qc_func_result(func, 0) : NULL;
     const qc_dim *last = logits ? qc_type_dim(qc_value_type(logits), -1) : NULL;
     int64_t vocabulary;
     return last && qc_dim_as_int(last, &vocabulary) ? vocabulary : 0;
 }
 
-/* ---- texts ----------------------------------------------------------------------------------------------
- */
+/* ---- texts --------------------------------------------------------------------------------------------- */
 
 qc_status qc_model_prefix(qc_model *model, const int32_t **prefix, size_t *count)
 {

@@ -208,3 +208,68 @@ static void test_every_op(void)
 }
 
 #endif
+
+/* ---- functions that are no model ------------------------------------------------------------------------- */
+
+/* Both backends read [S, vocabulary] floats of the result, so nothing else may get as far. */
+static void test_signatures(void)
+{
+    static const struct {
+        const char *text, *error;
+    } cases[] = {
+        {"(%ids: i64[B, S]) -> i64[B, S] {\n  return %ids\n", "gives i64[B, S], not logits"},
+        {"(%ids: i64[B, S]) -> f32[B, 1, 4] {\n  %x = embedding %ids, %w : f32[B, S, 4]\n"
+         "  %y = slice %x {axis = 1, start = 0, stop = 1} : f32[B, 1, 4]\n  return %y\n",
+            "gives f32[B, 1, 4], not logits"},
+        {"(%ids: i64[B, S]) -> f64[B, S, 4] {\n  %x = embedding %ids, %w : f32[B, S, 4]\n"
+         "  %y = cast %x {to = f64} : f64[B, S, 4]\n  return %y\n",
+            "gives f64[B, S, 4], not logits"},
+        {"(%ids: i32[B, S]) -> f32[B, S, 4] {\n  %y = embedding %ids, %w : f32[B, S, 4]\n  return %y\n",
+            "ids i64[B, S] alone"},
+        {"() -> f32[2, 4] {\n  return %w\n", "ids i64[B, S] alone"},
+    };
+    static const char constant[] = "  %w = const [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0] : f32[2, 4]\n";
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        model m;
+        begin(&m);
+        const char *brace = strchr(cases[i].text, '\n') + 1;
+        if (parse(&m, qc_arena_printf(qc_ctx_arena(m.ctx), "qc 1\ndim B, S, P\nfunc @main%.*s%s%s}\n",
+                          (int)(brace - cases[i].text), cases[i].text, constant, brace)))
+            for (int k = 0; k < 2; k++) {
+                qc_backend backend = k ? QC_BACKEND_REFERENCE : QC_BACKEND_HOST;
+                m.executor = qc_executor_create(m.ctx, m.module, &(qc_executor_options){.backend = backend});
+                CHECK(m.executor == NULL);
+                CHECK(said(&m.said, cases[i].error));
+            }
+        end(&m);
+    }
+}
+
+/* Attention without a cache sees the tokens of its own call alone: one call works, a second would be wrong. */
+static void test_without_cache(void)
+{
+    static const char text[] =
+        "qc 1\ndim B, S, P\nfunc @main(%ids: i64[B, S]) -> f32[B, S, 4] {\n"
+        "  %w = const [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0] : f32[2, 4]\n"
+        "  %x = embedding %ids, %w : f32[B, S, 4]\n  %q = split_heads %x {heads = 1} : f32[B, 1, S, 4]\n"
+        "  %o = attention %q, %q, %q {causal, probs = f32, scale = 1.0, scores = f32, softmax = f32} : "
+        "f32[B, 1, S, 4]\n"
+        "  %y = merge_heads %o : f32[B, S, 4]\n  return %y\n}\n";
+    static const int32_t ids[] = {0, 1, 1};
+    for (int k = 0; k < 2; k++) {
+        model m;
+        float logits[12];
+        begin(&m);
+        if (parse(&m, text) && load(&m, 1, k ? QC_BACKEND_REFERENCE : QC_BACKEND_HOST)) {
+            qc_session *session = qc_session_create(m.executor, 3);
+            CHECK_INT(qc_session_run(session, ids, 2, false, logits), QC_OK);
+            CHECK(logits[0] == 1.0f && logits[3] == 4.0f);
+            CHECK_INT(qc_session_run(session, ids + 2, 1, false, logits), QC_ERROR);
+            CHECK(said(&m.said, "its attention reads no KV cache"));
+            qc_session_clear(session);
+            CHECK_INT(qc_session_run(session, ids, 3, true, logits), QC_OK);
+            qc_session_destroy(session);
+        }
+        end(&m);
+    }
+}

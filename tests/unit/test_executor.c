@@ -423,5 +423,7 @@ int main(void)
     RUN(test_uncalibrated);
     RUN(test_shapes);
     RUN(test_every_op);
+    RUN(test_signatures);
+    RUN(test_without_cache);
     return check_done();
 }
