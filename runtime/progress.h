@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-/* `done` of `total` units of `what` ("calibrate", "write") are finished; called from one thread, done never
+/* `done` of `total` units of `what` ("calibrate", "write") are finished; called by one thread at a time, done never
  * falls while `what` stays the same, and done == total comes last. `unit` is "B" for bytes, else a word in
  * the plural
  * ("tokens"). A caller that wants none passes no function. */
