@@ -114,6 +114,82 @@ static void test_other_head_is_kept(void)
     job_end(j);
 }
 
+/* A kv_cache_scheme alone targets every Linear in llm-compressor's eyes, and what is targeted is untied; all else
+ * leaves a config that says tied, and stores a head of its own, as it is. */
+static void test_other_head_of_a_tied_config(void)
+{
+    static const struct {
+        const char *pipeline, *scales, *said;
+    } rows[] = {
+        {"quant-kv{granularity=tensor, observer=unset}", "kv_fp8_tensor", "\"tie_word_embeddings\": false"},
+        {"quant-fp8-attn{granularity=head}", "attn_fp8_head_static", "\"tie_word_embeddings\": true"},
+        {"quant-linear{scheme=FP8_DYNAMIC, ignore=[lm_head]}", NULL, "\"tie_word_embeddings\": true"},
+        {"quant-linear{scheme=FP8_DYNAMIC}", NULL, "\"tie_word_embeddings\": false"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        job *j = job_begin();
+        if (!j)
+            SKIP("no directory can be made here");
+        const char *model = job_copy_model(j, "model");
+        job_add_head(j, model, 1);
+        if (job_make(j, model, rows[i].pipeline)) {
+            if (rows[i].scales)
+                job_settle_all(j, qc_arena_printf(&j->arena, "%s/%s/small.golden",
+                                      job_path(j, "tests/data/goldens"), rows[i].scales));
+            CHECK_INT(job_export(j, j->out, false, 0), QC_OK);
+            CHECK(strstr(job_text(j, j->out, "config.json"), rows[i].said) != NULL);
+        }
+        job_end(j);
+    }
+}
+
+/* llm-compressor writes the element type that it found in the weights into a config that names none. */
+static void test_config_without_dtype(void)
+{
+    job *j = job_begin();
+    if (!j)
+        SKIP("no directory can be made here");
+    const char *model = job_copy_model(j, "model");
+    job_change_config(j, model, "torch_dtype", qc_json_new(&j->arena, QC_JSON_NULL));
+    if (job_make(j, model, "quant-linear{scheme=FP8_DYNAMIC, ignore=[lm_head]}")) {
+        CHECK_INT(job_export(j, j->out, false, 0), QC_OK);
+        CHECK_STR(job_text(j, j->out, "config.json"),
+            job_text(j, job_path(j, "tests/data/goldens/fp8_dynamic"), "config.json"));
+    }
+    job_end(j);
+}
+
+/* recipe.yaml as PyYAML 6.0 emits it with llm-compressor's width of 88: where lists break, what is quoted, and
+ * where a long text is folded. */
+static void test_recipe_of_a_long_ignore_list(void)
+{
+    static const char expected[] =
+        "quant_stage:\n"
+        "  quant_modifiers:\n"
+        "    QuantizationModifier:\n"
+        "      targets: [Linear]\n"
+        "      ignore: [lm_head, model.layers.0.self_attn.q_proj, model.layers.0.self_attn.k_proj,\n"
+        "        're:.*mlp.down_proj$', \xc3\xa9t\xc3\xa9, '''q''', 'yes', '1', '', '~', "
+        "'re:.*a b c d e f g h i\n"
+        "          j k l m n o p q r s t u v w x y z', model.layers.1.mlp.up_proj]\n"
+        "      scheme: FP8_DYNAMIC\n"
+        "      bypass_divisibility_checks: false\n"
+        "      requires_calibration_data: false\n";
+    job *j = job_begin();
+    if (!j)
+        SKIP("no directory can be made here");
+    if (job_make(j, job_path(j, model_path),
+            "quant-linear{scheme=FP8_DYNAMIC, ignore=[lm_head, model.layers.0.self_attn.q_proj, "
+            "model.layers.0.self_attn.k_proj, \"re:.*mlp.down_proj$\", \"\xc3\xa9t\xc3\xa9\", \"'q'\", "
+            "\"yes\", "
+            "\"1\", \"\", \"~\", \"re:.*a b c d e f g h i j k l m n o p q r s t u v w x y z\", "
+            "model.layers.1.mlp.up_proj]}")) {
+        CHECK_INT(job_export(j, j->out, false, 0), QC_OK);
+        CHECK_STR(job_text(j, j->out, "recipe.yaml"), expected);
+    }
+    job_end(j);
+}
+
 /* The goldens on another model, with planted edge cases. */
 static void test_more_goldens(void)
 {
@@ -155,6 +231,9 @@ int main(void)
     RUN(test_tied_head_gets_its_own_tensor);
     RUN(test_equal_head_is_tied);
     RUN(test_other_head_is_kept);
+    RUN(test_other_head_of_a_tied_config);
+    RUN(test_config_without_dtype);
+    RUN(test_recipe_of_a_long_ignore_list);
     RUN(test_more_goldens);
     return check_done();
 }

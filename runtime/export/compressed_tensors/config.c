@@ -89,6 +89,23 @@ static void set_tie(ct_plan *plan, qc_arena *arena, qc_json *config)
     qc_json_set(arena, holder, key, qc_json_new_bool(arena, plan->tie == 1));
 }
 
+/* The element type that a config leaves out is that of the weights, which then have only one. Loaders guess
+ * differently where it is not said. */
+static void set_dtype(ct_plan *plan, qc_arena *arena, qc_json *config)
+{
+    static const char *const names[][2] = {{"BF16", "bfloat16"}, {"F16", "float16"}, {"F32", "float32"}};
+    const qc_json *old = qc_json_get(config, "torch_dtype"), *dtype = qc_json_get(config, "dtype");
+    if ((old && old->kind != QC_JSON_NULL) || (dtype && dtype->kind != QC_JSON_NULL))
+        return;
+    const qc_st_set *set = qc_weights_tensors(plan->weights);
+    for (size_t i = 0; i < set->tensor_count; i++)
+        for (size_t n = 0; n < sizeof names / sizeof *names; n++)
+            if (strcmp(set->tensors[i].dtype, names[n][0]) == 0) {
+                set_text(arena, config, old ? "torch_dtype" : "dtype", names[n][1]);
+                return;
+            }
+}
+
 qc_status ct_config_text(ct_plan *plan, const char *source_directory, qc_str *text)
 {
     qc_diag *diag = qc_ctx_diag(plan->ctx);
@@ -111,6 +128,7 @@ qc_status ct_config_text(ct_plan *plan, const char *source_directory, qc_str *te
         qc_str_add_bytes(text, data, length);
         return QC_OK;
     }
+    set_dtype(plan, arena, config);
     if (plan->quantized)
         qc_json_set(arena, config, "quantization_config", ct_quantization_config(plan, arena));
     qc_json_write(text, config, 2, true);

@@ -188,14 +188,17 @@ qc_status ct_tie_embeddings(ct_plan *plan)
             plan->tie = 0;
         return QC_OK;
     }
-    bool equal;
-    if (!head || strcmp(head->dtype, table->dtype) != 0 || head->rank != table->rank)
+    if (!head)
         return QC_OK;
-    if (equal_bytes(plan, head->stored, table->stored, &equal) != QC_OK)
+    bool equal = strcmp(head->dtype, table->dtype) == 0 && head->rank == table->rank;
+    if (equal && equal_bytes(plan, head->stored, table->stored, &equal) != QC_OK)
         return QC_ERROR;
     if (equal) {
         plan->tie = 1;
         qc_map_set(&plan->by_name, head_name, NULL);
+    } else if (plan->kv_only && plan->groups.count == 0) {
+        /* A recipe of a kv_cache_scheme alone still targets all of Linear, and llm-compressor unties what it targets. */
+        plan->tie = 0;
     }
     return QC_OK;
 }

@@ -4,14 +4,14 @@
  *
  * One QuantizationModifier; a linear scheme that equals a preset goes by the preset's name, everything else
  * as a config group with all fields. The text is what PyYAML's emitter makes: block style, lists of plain
- * strings in flow style, broken behind column 80, quotes only where a plain scalar would read back as
+ * strings in flow style, broken behind column 88, quotes only where a plain scalar would read back as
  * something else.
  */
 #include <string.h>
 
 #include "runtime/export/compressed_tensors/internal.h"
 
-enum { INDENT_FIELDS = 6, BEST_WIDTH = 80 };
+enum { INDENT_FIELDS = 6, BEST_WIDTH = 88 };
 
 /* ---- scalars ------------------------------------------------------------------------------------------- */
 
@@ -26,6 +26,8 @@ static bool reads_as_other(const char *text)
         if (strcmp(words[i], text) == 0)
             return true;
     const char *digits = text + (*text == '+' || *text == '-');
+    if (digits > text && *digits == '.' && strchr("iI", digits[1]))
+        return reads_as_other(digits);
     return *digits && strspn(digits, "0123456789._eExXaAbBcCdDfF:+-oO") == strlen(digits) &&
            ((*digits >= '0' && *digits <= '9') || *digits == '.');
 }
@@ -33,7 +35,9 @@ static bool reads_as_other(const char *text)
 /* Can the text stand plain inside a flow list? */
 static bool is_plain(const char *text)
 {
-    if (!*text || strchr("-?:,[]{}#&*!|>'\"%@` ", text[0]) || reads_as_other(text))
+    if (!*text || strchr("?:,[]{}#&*!|>'\"%@` ", text[0]) || reads_as_other(text))
+        return false;
+    if (text[0] == '-' && (!text[1] || text[1] == ' ' || strncmp(text, "---", 3) == 0))
         return false;
     size_t length = strlen(text);
     if (text[length - 1] == ' ' || strncmp(text, "...", 3) == 0)
@@ -44,38 +48,47 @@ static bool is_plain(const char *text)
     return true;
 }
 
-static void add_scalar(qc_str *out, const char *text)
-{
-    bool printable = true;
-    for (const char *p = text; *p; p++)
-        printable = printable && (unsigned char)*p >= 0x20 && *p != 0x7f;
-    if (!printable) {
-        qc_str_add_quoted(out, text, strlen(text));
-    } else if (is_plain(text)) {
-        qc_str_add(out, text);
-    } else {
-        qc_str_add_char(out, '\'');
-        for (const char *p = text; *p; p++) {
-            if (*p == '\'')
-                qc_str_add_char(out, '\'');
-            qc_str_add_char(out, *p);
-        }
-        qc_str_add_char(out, '\'');
-    }
-}
-
 static void add_indent(qc_str *out, int columns)
 {
     for (int i = 0; i < columns; i++)
         qc_str_add_char(out, ' ');
 }
 
+/* In characters, of which UTF-8 has one for every byte but those that continue another. */
 static size_t column(const qc_str *out)
 {
-    size_t at = out->length;
-    while (at > 0 && out->data[at - 1] != '\n')
-        at--;
-    return out->length - at;
+    size_t count = 0;
+    for (size_t at = out->length; at > 0 && out->data[at - 1] != '\n'; at--)
+        count += ((unsigned char)out->data[at - 1] & 0xc0) != 0x80;
+    return count;
+}
+
+/* A scalar inside a flow list whose further lines stand at `indent`. A single space behind the width is where the
+ * emitter folds the text: the line break reads back as that space. */
+static void add_scalar(qc_str *out, int indent, const char *text)
+{
+    bool printable = true;
+    for (const char *p = text; *p; p++)
+        printable = printable && (unsigned char)*p >= 0x20 && *p != 0x7f;
+    if (!printable) {
+        qc_str_add_quoted(out, text, strlen(text));
+        return;
+    }
+    const bool plain = is_plain(text);
+    if (!plain)
+        qc_str_add_char(out, '\'');
+    for (const char *p = text; *p; p++) {
+        if (*p == ' ' && p > text && p[-1] != ' ' && p[1] && p[1] != ' ' && column(out) > BEST_WIDTH) {
+            qc_str_add_char(out, '\n');
+            add_indent(out, indent);
+            continue;
+        }
+        if (!plain && *p == '\'')
+            qc_str_add_char(out, '\'');
+        qc_str_add_char(out, *p);
+    }
+    if (!plain)
+        qc_str_add_char(out, '\'');
 }
 
 /* "key: [a, 'b']" at `indent`. */
@@ -92,7 +105,7 @@ static void add_list(qc_str *out, int indent, const char *key, const qc_attr *it
         } else if (i > 0) {
             qc_str_add_char(out, ' ');
         }
-        add_scalar(out, qc_attr_as_text(qc_attr_item(items, i)));
+        add_scalar(out, indent + 4, qc_attr_as_text(qc_attr_item(items, i)));
     }
     qc_str_add(out, "]\n");
 }
