@@ -188,15 +188,13 @@ static uint64_t floor_of(const qc_calibration *c, const needs *n, uint64_t base,
 static qc_status plan_memory(qc_calibration *c)
 {
     needs n = {0};
-    uint64_t limit = c->options.max_memory_bytes, hidden = 0;
+    uint64_t limit = c->options.max_memory_bytes;
     for (size_t i = 0; i < c->segments.count; i++)
         if (measure_segment(c, i, &n) != QC_OK)
             return QC_ERROR;
     c->block_bytes = QC_NEW_ARRAY(&c->arena, size_t, c->dataset->count);
-    for (size_t i = 0; i < c->dataset->count; i++) {
+    for (size_t i = 0; i < c->dataset->count; i++)
         c->block_bytes[i] = (size_t)n.row_bytes * c->dataset->sequences[i].count;
-        hidden += c->block_bytes[i];
-    }
     uint64_t base = resident_bytes() + growth_bytes;
     int threads = qc_host_engine_thread_count(c->engine);
     /* Fewer sequences than threads: one after another, each on all threads. */
