@@ -6,6 +6,7 @@
 #include "tools/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
@@ -338,10 +339,20 @@ static int check_commands(qc_cli *cli)
     return -1;
 }
 
+/* A standard stream that is closed would be the number of the next file opened, and messages would go into it.
+ * What stands in for it can neither be read nor written, so using it stays an error. */
+static void keep_standard_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY); /* the lowest free number: this one */
+}
+
 int qc_cli_parse(qc_cli *cli, const qc_cli_tool *tool, int argc, char **argv)
 {
     *cli = (qc_cli){.tool = tool, .progress = -1};
     qc_arena_init(&cli->arena, qc_cli_out_of_memory);
+    keep_standard_streams();
     signal(SIGXFSZ, SIG_IGN); /* a file that grows too large is then an error of write */
     bool options_ended = false;
     for (int i = 1; i < argc; i++) {

@@ -47,12 +47,32 @@ bool opt_choose_output(opt_job *job)
     return true;
 }
 
+bool opt_read_numbers(opt_job *job)
+{
+    qc_cli *cli = job->cli;
+    job->samples = DEFAULT_SAMPLES;
+    return qc_cli_int(cli, "threads", 0, 4096, &job->threads) &&
+           qc_cli_int(cli, "calib-samples", 1, INT32_MAX, &job->samples) &&
+           qc_cli_int(cli, "calib-seqlen", 1, INT32_MAX, &job->tokens) &&
+           qc_cli_int(cli, "seed", 0, INT64_MAX, &job->seed) &&
+           qc_cli_size(cli, "max-memory", &job->max_memory_bytes) &&
+           qc_cli_size(cli, "max-shard-size", &job->max_shard_size_bytes);
+}
+
 qc_status opt_check_output(opt_job *job)
 {
     bool force = qc_cli_has(job->cli, "force");
-    if (job->output == OPT_OUTPUT_TEXT && !force &&
-        (qc_is_file(job->output_path) || qc_is_directory(job->output_path)))
-        return qc_ctx_error(job->ctx, job->output_path, "exists already; --force replaces it");
+    const char *stats = qc_cli_text(job->cli, "save-stats", NULL);
+    qc_diag *diag = qc_ctx_diag(job->ctx);
+    if (stats && qc_check_parent(diag, stats) != QC_OK)
+        return QC_ERROR;
+    if (job->output == OPT_OUTPUT_TEXT) {
+        if (qc_is_directory(job->output_path))
+            return qc_ctx_error(job->ctx, job->output_path, "is a directory");
+        if (!force && qc_is_file(job->output_path))
+            return qc_ctx_error(job->ctx, job->output_path, "exists already; --force replaces it");
+        return qc_check_parent(diag, job->output_path);
+    }
     if (job->output != OPT_OUTPUT_CHECKPOINT)
         return QC_OK;
     return qc_export_check_output(job->ctx, job->module, job->source, job->output_path, force);
@@ -70,21 +90,16 @@ static qc_status read_dataset(opt_job *job, const char *calib, int64_t vocabular
 {
     qc_cli *cli = job->cli;
     qc_diag *diag = qc_ctx_diag(job->ctx);
-    int64_t samples = DEFAULT_SAMPLES, tokens = 0, seed = 0;
-    if (!qc_cli_int(cli, "calib-samples", 1, INT32_MAX, &samples) ||
-        !qc_cli_int(cli, "calib-seqlen", 1, INT32_MAX, &tokens) ||
-        !qc_cli_int(cli, "seed", 0, INT64_MAX, &seed))
-        return QC_ERROR;
     qc_dataset_options options = {
         .field = qc_cli_text(cli, "calib-field", NULL),
-        .max_samples = (size_t)samples,
-        .max_tokens = (size_t)tokens,
+        .max_samples = (size_t)job->samples,
+        .max_tokens = (size_t)job->tokens,
         .shuffle = qc_cli_has(cli, "calib-shuffle"),
-        .seed = (uint64_t)seed,
+        .seed = (uint64_t)job->seed,
         .vocabulary = vocabulary,
     };
     if (!strcmp(calib, "random")) {
-        options.max_tokens = tokens ? (size_t)tokens : DEFAULT_RANDOM_TOKENS;
+        options.max_tokens = job->tokens ? (size_t)job->tokens : DEFAULT_RANDOM_TOKENS;
         return qc_dataset_random(diag, &cli->arena, &options, dataset);
     }
     const char *source = job->source ? job->source : qc_module_source(job->module);
@@ -103,13 +118,10 @@ static qc_status calibrate_data(opt_job *job, qc_module *module, const char *cal
     qc_calibrate_options options = {
         .threads = (int)job->threads,
         .source = job->source,
+        .max_memory_bytes = job->max_memory_bytes,
         .progress = qc_cli_progress,
         .progress_user = cli,
     };
-    uint64_t max_memory = 0;
-    if (!qc_cli_size(cli, "max-memory", &max_memory))
-        return QC_ERROR;
-    options.max_memory_bytes = max_memory;
     qc_dataset dataset = {0};
     int64_t vocabulary;
     if (qc_calibrate_vocabulary(job->ctx, module, &vocabulary) != QC_OK ||
@@ -158,14 +170,13 @@ static qc_pass_result run_export(qc_pass_ctx *pc, qc_module *module)
     opt_job *job = qc_pass_ctx_user(pc);
     qc_export_options options = {
         .force = qc_cli_has(job->cli, "force"),
+        .max_shard_size_bytes = job->max_shard_size_bytes,
         .threads = (int)job->threads,
         .progress = qc_cli_progress,
         .progress_user = job->cli,
     };
     if (!job->output_path || job->output != OPT_OUTPUT_CHECKPOINT)
         return qc_pass_fail(pc, NULL, "a checkpoint needs -o DIR");
-    if (!qc_cli_size(job->cli, "max-shard-size", &options.max_shard_size_bytes))
-        return QC_PASS_FAILED;
     qc_status status = qc_export_compressed_tensors(
         job->ctx, module, job->source, job->output_path, &options, &job->serve_command);
     return status == QC_OK ? QC_PASS_UNCHANGED : QC_PASS_FAILED;

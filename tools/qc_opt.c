@@ -235,7 +235,7 @@ static int run_tool(opt_job *job)
     if (cli->positionals.count != 1)
         return qc_cli_usage_error(
             cli, cli->positionals.count ? "one MODEL, not %zu" : "which MODEL?", cli->positionals.count);
-    if (!opt_choose_output(job) || !qc_cli_int(cli, "threads", 0, 4096, &job->threads))
+    if (!opt_choose_output(job) || !opt_read_numbers(job))
         return QC_EXIT_USAGE;
     return run_job(job, cli->positionals.items[0]) == QC_OK ? QC_EXIT_OK : QC_EXIT_FAILED;
 }

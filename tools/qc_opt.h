@@ -27,7 +27,8 @@ typedef struct opt_job {
     const char *output_path;
     const char *source; /* --source, or NULL */
     const char *serve_command;
-    int64_t threads;
+    int64_t threads, samples, tokens, seed;          /* tokens 0: not cut */
+    uint64_t max_memory_bytes, max_shard_size_bytes; /* 0: not given */
 } opt_job;
 
 extern const qc_cli_tool qc_opt_tool;
@@ -42,6 +43,8 @@ qc_status opt_register_stages(opt_job *job);
 qc_status opt_build_pipeline(opt_job *job);
 /* What --output and --emit ask for. False after a usage error. */
 bool opt_choose_output(opt_job *job);
+/* The options that are numbers or sizes. False after a usage error. */
+bool opt_read_numbers(opt_job *job);
 /* Can the output be written? Asked before long work, once the module is read. */
 qc_status opt_check_output(opt_job *job);
 

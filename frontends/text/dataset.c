@@ -8,6 +8,9 @@
 #include "ir/support/json.h"
 #include "ir/support/random.h"
 
+/* 4 GiB of ids; who asks for more has mistaken a unit. */
+enum { RANDOM_TOKENS_MAX = 1 << 30 };
+
 static const size_t max_file_bytes = (size_t)4 << 30;
 
 typedef struct reader {
@@ -206,6 +209,9 @@ qc_status qc_dataset_random(
     if (count == 0 || tokens == 0 || options->vocabulary <= 0)
         return qc_error(
             diag, "random tokens", "a number of sequences, their length and a vocabulary are needed");
+    if (tokens > RANDOM_TOKENS_MAX / count)
+        return qc_error(diag, "random tokens", "%zu sequences of %zu tokens are more than %d tokens", count,
+            tokens, RANDOM_TOKENS_MAX);
     qc_random random;
     qc_random_seed(&random, options->seed);
     dataset->sequences = QC_NEW_ARRAY(arena, qc_token_sequence, count);

@@ -237,6 +237,29 @@ qc_status qc_copy_file(qc_diag *diag, const char *from, const char *to)
     return status;
 }
 
+qc_status qc_check_parent(qc_diag *diag, const char *path)
+{
+    struct stat info;
+    qc_arena scratch;
+    qc_arena_init(&scratch, diag->arena->oom);
+    const char *slash = strrchr(path, '/');
+    const char *parent = !slash          ? "."
+                         : slash == path ? "/"
+                                         : qc_arena_strndup(&scratch, path, (size_t)(slash - path));
+    qc_status status = QC_OK;
+    bool special = stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
+    if (special) /* a pipe or a device is written where it is */
+        status = QC_OK;
+    else if (!qc_is_directory(parent))
+        status = qc_error(diag, parent, "is no directory; %s cannot be made in it", qc_path_base(path));
+    else if (access(parent, W_OK | X_OK) != 0)
+        status = qc_error(diag, parent, "%s cannot be made in it: %s", qc_path_base(path), strerror(errno));
+    else if (lstat(path, &info) != 0 && errno != ENOENT)
+        status = qc_error(diag, path, "cannot be made: %s", strerror(errno));
+    qc_arena_fini(&scratch);
+    return status;
+}
+
 bool qc_is_directory(const char *path)
 {
     struct stat info;

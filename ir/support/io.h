@@ -24,6 +24,9 @@ qc_status qc_write_file(qc_diag *diag, const char *path, const void *data, size_
 qc_status qc_copy_range(qc_diag *diag, int in_fd, const char *in_path, uint64_t in_offset, int out_fd,
     const char *out_path, uint64_t length);
 qc_status qc_copy_file(qc_diag *diag, const char *from, const char *to);
+/* Can a file or directory of this name be made: is there a directory for it that can be written to, and does the
+ * name fit? A question to ask before long work; only writing can tell for sure. */
+qc_status qc_check_parent(qc_diag *diag, const char *path);
 bool qc_is_directory(const char *path);
 bool qc_is_file(const char *path);
 char *qc_path_join(qc_arena *arena, const char *directory, const char *name);

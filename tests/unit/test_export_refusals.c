@@ -4,7 +4,9 @@
  */
 #include "tests/unit/export_job.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 
 static const char fp8[] = "quant-linear{scheme=FP8_DYNAMIC, ignore=[lm_head]}";
@@ -77,6 +79,11 @@ static void test_output_is_no_checkpoint(void)
     refused(
         j, qc_path_join(&j->arena, j->directory, "dangling"), true, "dangling: exists and is no directory");
     refused(j, "", false, "the name of the output directory is empty");
+    refused(j, qc_path_join(&j->arena, j->out, "."), true, "is no name for a new directory");
+    refused(j, qc_path_join(&j->arena, j->out, ".."), true, "is no name for a new directory");
+    char *long_name = qc_arena_calloc(&j->arena, 251, 1);
+    memset(long_name, 'x', 250); /* a name of 250 fits a directory, with .partial it does not */
+    refused(j, qc_path_join(&j->arena, j->directory, long_name), false, "cannot be made: File name too long");
     job_end(j);
 }
 
@@ -97,10 +104,31 @@ static void test_interrupted_run(void)
     const char *partial = qc_arena_printf(&j->arena, "%s.partial", j->out);
     CHECK_INT(mkdir(partial, 0777), 0);
     job_write(j, partial, "model.safetensors", "half");
-    refused(j, j->out, false, "out.partial: exists already: another run is at work, or was interrupted");
+    refused(j, j->out, false, "out.partial: exists already: a run was interrupted");
     CHECK(job_said(j, "note: : remove it, or start over with --force"));
     CHECK_STR(job_text(j, partial, "model.safetensors"), "half");
     CHECK_INT(job_export(j, j->out, true, 0), QC_OK);
+    CHECK(access(partial, F_OK) != 0);
+    job_end(j);
+}
+
+/* A run holds a lock on OUT.partial as long as it lives: not even --force takes the place from it. */
+static void test_run_at_work(void)
+{
+    PREPARE(fp8, NULL);
+    const char *partial = qc_arena_printf(&j->arena, "%s.partial", j->out);
+    CHECK_INT(mkdir(partial, 0777), 0);
+    job_write(j, partial, "model.safetensors", "half");
+    int fd = open(partial, O_RDONLY | O_DIRECTORY);
+    CHECK_INT(flock(fd, LOCK_EX | LOCK_NB), 0);
+    refused(j, j->out, false, "out.partial: another run is writing it now");
+    job_forget(j);
+    refused(j, j->out, true, "out.partial: another run is writing it now");
+    CHECK_STR(job_text(j, partial, "model.safetensors"), "half");
+    close(fd);
+    CHECK_INT(job_export(j, j->out, true, 0), QC_OK);
+    CHECK(access(partial, F_OK) != 0);
+    CHECK_INT(job_export(j, j->out, true, 0), QC_OK); /* by exchange */
     CHECK(access(partial, F_OK) != 0);
     job_end(j);
 }
@@ -357,6 +385,7 @@ int main(void)
     RUN(test_output_is_no_checkpoint);
     RUN(test_output_is_the_source);
     RUN(test_interrupted_run);
+    RUN(test_run_at_work);
     RUN(test_no_place);
     RUN(test_disk_full);
     RUN(test_no_statistics);

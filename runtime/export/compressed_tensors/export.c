@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,6 +37,7 @@ typedef struct places {
     const char *out;     /* without trailing slashes */
     const char *partial; /* OUT.partial */
     bool replace;        /* OUT exists and is to be replaced */
+    int lock;            /* OUT.partial, locked while this run lives */
 } places;
 
 static bool exists(const char *path)
@@ -55,6 +57,24 @@ static bool lies_in(const char *inner, const char *outer)
     return result;
 }
 
+/* Opens a directory and locks it; -1 when another process holds it. The lock goes with the process, however that
+ * ends, so a directory that nobody holds was left behind. Where there are no locks, all go without. */
+static int lock_directory(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        close(fd);
+        errno = EWOULDBLOCK;
+        return -1;
+    }
+    return fd;
+}
+
+static qc_status at_work(qc_diag *diag, const char *partial)
+{
+    return qc_error(diag, partial, "another run is writing it now");
+}
+
 static qc_status check_replaceable(qc_diag *diag, qc_arena *arena, const char *out)
 {
     char **names;
@@ -70,20 +90,6 @@ static qc_status check_replaceable(qc_diag *diag, qc_arena *arena, const char *o
     return QC_OK;
 }
 
-/* The directory that will hold `out` must be there and writable, before hours of work. */
-static qc_status check_parent(qc_diag *diag, qc_arena *arena, const char *out)
-{
-    const char *slash = strrchr(out, '/');
-    const char *parent = !slash         ? "."
-                         : slash == out ? "/"
-                                        : qc_arena_strndup(arena, out, (size_t)(slash - out));
-    if (!qc_is_directory(parent))
-        return qc_error(diag, parent, "is no directory; %s cannot be made in it", qc_path_base(out));
-    if (access(parent, W_OK | X_OK) != 0)
-        return qc_error(diag, parent, "%s cannot be made in it: %s", qc_path_base(out), strerror(errno));
-    return QC_OK;
-}
-
 /* Everything that can be wrong with the place of the output; changes nothing. p->source is set. */
 static qc_status choose_places(qc_ctx *ctx, qc_arena *arena, const char *out, bool force, places *p)
 {
@@ -96,7 +102,10 @@ static qc_status choose_places(qc_ctx *ctx, qc_arena *arena, const char *out, bo
     p->out = qc_arena_strndup(arena, out, length);
     p->partial = qc_arena_printf(arena, "%s.partial", p->out);
     p->replace = exists(p->out);
-    if (check_parent(diag, arena, p->out) != QC_OK)
+    const char *base = qc_path_base(p->out);
+    if (!strcmp(base, ".") || !strcmp(base, "..") || !*base)
+        return qc_error(diag, p->out, "is no name for a new directory");
+    if (qc_check_parent(diag, p->out) != QC_OK || qc_check_parent(diag, p->partial) != QC_OK)
         return QC_ERROR;
     if (p->replace && p->source && lies_in(p->source, p->out))
         return qc_error(diag, p->out, "is the source's directory, or holds it; write to another one");
@@ -107,12 +116,19 @@ static qc_status choose_places(qc_ctx *ctx, qc_arena *arena, const char *out, bo
     }
     if (p->replace && check_replaceable(diag, arena, p->out) != QC_OK)
         return QC_ERROR;
-    if (exists(p->partial) && !force) {
-        qc_error(diag, p->partial, "exists already: another run is at work, or was interrupted");
+    if (!exists(p->partial))
+        return QC_OK;
+    int lock = lock_directory(p->partial);
+    if (lock < 0 && errno == EWOULDBLOCK)
+        return at_work(diag, p->partial);
+    if (lock >= 0)
+        close(lock);
+    if (!force) {
+        qc_error(diag, p->partial, "exists already: a run was interrupted");
         qc_ctx_note(ctx, "remove it, or start over with --force");
         return QC_ERROR;
     }
-    if (exists(p->partial) && p->source && lies_in(p->source, p->partial))
+    if (p->source && lies_in(p->source, p->partial))
         return qc_error(diag, p->partial, "holds the source; it is not removed");
     return QC_OK;
 }
@@ -133,29 +149,69 @@ static qc_status system_failure(qc_diag *diag, const char *path, const char *wha
     return qc_error(diag, path, "cannot %s: %s", what, strerror(errno));
 }
 
+/* Makes OUT.partial anew and locks it. What an interrupted run left is locked before it goes, so that of two runs
+ * one finds the other's lock. */
+static qc_status begin_partial(qc_diag *diag, places *p)
+{
+    if (exists(p->partial)) {
+        int left = lock_directory(p->partial);
+        if (left < 0 && errno == EWOULDBLOCK)
+            return at_work(diag, p->partial);
+        qc_status status = left < 0 && errno == ENOENT ? QC_OK : qc_remove_tree(diag, p->partial);
+        if (left >= 0)
+            close(left);
+        if (status != QC_OK)
+            return status;
+    }
+    if (ct_make_directory(diag, p->partial) != QC_OK)
+        return QC_ERROR;
+    p->lock = lock_directory(p->partial);
+    return p->lock < 0 && errno == EWOULDBLOCK ? at_work(diag, p->partial) : QC_OK;
+}
+
+/* The finished directory stays where it is when it cannot get its name. */
+static qc_status not_moved(qc_diag *diag, const places *p, const char *what)
+{
+    system_failure(diag, p->out, what);
+    qc_note(diag, "the finished checkpoint is %s", p->partial);
+    return QC_ERROR;
+}
+
+static qc_status remove_old(qc_diag *diag, const places *p, const char *old)
+{
+    if (qc_remove_tree(diag, old) == QC_OK)
+        return QC_OK;
+    qc_note(diag, "%s is complete; %s is what is left of the one before", p->out, old);
+    return QC_ERROR;
+}
+
 static qc_status move_into_place(qc_diag *diag, const places *p)
 {
     if (!p->replace)
-        return rename(p->partial, p->out) == 0
-                   ? QC_OK
-                   : system_failure(diag, p->out, "rename the finished directory to it");
+        return rename(p->partial, p->out) == 0 ? QC_OK
+                                               : not_moved(diag, p, "rename the finished directory to it");
 #ifdef RENAME_EXCHANGE
-    if (renameat2(AT_FDCWD, p->partial, AT_FDCWD, p->out, RENAME_EXCHANGE) == 0)
-        return qc_remove_tree(diag, p->partial);
+    int old_lock = lock_directory(p->out); /* as OUT.partial it is this run's while it goes */
+    bool exchanged = renameat2(AT_FDCWD, p->partial, AT_FDCWD, p->out, RENAME_EXCHANGE) == 0;
+    qc_status status = exchanged ? remove_old(diag, p, p->partial) : QC_ERROR;
+    if (old_lock >= 0)
+        close(old_lock);
+    if (exchanged)
+        return status;
 #endif
     /* File systems without exchange: for a moment neither is there. */
     char old[PATH_MAX];
     if (snprintf(old, sizeof old, "%s.previous", p->out) >= (int)sizeof old)
         return qc_error(diag, p->out, "the name is too long");
     if (rename(p->out, old) != 0)
-        return system_failure(diag, p->out, "replace");
+        return not_moved(diag, p, "replace");
     if (rename(p->partial, p->out) != 0) {
-        qc_status status = system_failure(diag, p->out, "replace");
+        not_moved(diag, p, "replace");
         if (rename(old, p->out) != 0)
-            qc_error(diag, old, "what was there before is here now");
-        return status;
+            qc_note(diag, "what was there before is %s now", old);
+        return QC_ERROR;
     }
-    return qc_remove_tree(diag, old);
+    return remove_old(diag, p, old);
 }
 
 /* ---- data ---------------------------------------------------------------------------------------------- */
@@ -446,7 +502,7 @@ static qc_status measure(ct_plan *plan, uint64_t *total_bytes)
 static qc_status export_planned(
     ct_plan *plan, const char *out, const qc_export_options *options, qc_str *config)
 {
-    places p = {.source = qc_weights_directory(plan->weights)};
+    places p = {.source = qc_weights_directory(plan->weights), .lock = -1};
     writer w = {.plan = plan, .options = options, .places = &p};
     qc_diag *diag = qc_ctx_diag(plan->ctx);
     if (choose_places(plan->ctx, &plan->arena, out, options->force, &p) != QC_OK ||
@@ -457,14 +513,15 @@ static qc_status export_planned(
         plan, options->max_shard_size_bytes ? options->max_shard_size_bytes : CT_DEFAULT_SHARD_BYTES);
     if (w.shard_count == 0)
         return qc_error(diag, p.source, "there are no tensors to write");
-    if ((exists(p.partial) && qc_remove_tree(diag, p.partial) != QC_OK) ||
-        ct_make_directory(diag, p.partial) != QC_OK)
+    if (begin_partial(diag, &p) != QC_OK)
         return QC_ERROR;
     qc_status status = write_all(&w, config);
     if (status == QC_OK)
         status = move_into_place(diag, &p);
-    if (status != QC_OK && exists(p.partial))
+    else if (exists(p.partial))
         qc_remove_tree(diag, p.partial);
+    if (p.lock >= 0)
+        close(p.lock);
     return status;
 }
 
