@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,6 +21,7 @@ enum {
     LARGEST_HEADER_BYTES = 100 * 1000 * 1000,
     LARGEST_INDEX_BYTES = 1 << 30,
     HEADER_ALIGNMENT_BYTES = 8,
+    LARGEST_RANK = 64, /* PyTorch's */
 };
 
 /* In the order of the file, so the place in the table is the rank. Types of less than a byte (F4, F6) are not
@@ -75,8 +75,9 @@ static qc_status read_shape(opening *o, const qc_json *info, qc_st_tensor *tenso
     const qc_json *shape = qc_json_get(info, "shape");
     if (!shape || shape->kind != QC_JSON_ARRAY)
         return qc_error(o->diag, o->path, "tensor '%s': shape must be a list of sizes", tensor->name);
-    if (shape->length > INT_MAX)
-        return qc_error(o->diag, o->path, "tensor '%s': shape has too many sizes", tensor->name);
+    if (shape->length > LARGEST_RANK)
+        return qc_error(o->diag, o->path, "tensor '%s': shape has %zu sizes; at most %d are read",
+            tensor->name, shape->length, LARGEST_RANK);
     int64_t *sizes = QC_NEW_ARRAY(o->arena, int64_t, shape->length);
     size_t i = 0;
     for (const qc_json *size = shape->first; size; size = size->next, i++) {

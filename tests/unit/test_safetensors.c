@@ -111,6 +111,7 @@ static void test_header_hash(void)
     end(&f);
 }
 
+#define TEN_ONES "1,1,1,1,1,1,1,1,1,1"
 #define ONE(dtype, shape, offsets)                                                                           \
     "{\"t\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
 #define TWO(offsets1, offsets2)                                                                              \
@@ -145,6 +146,10 @@ static void test_malformed_files(void)
         {ONE("F4", "[2]", "[0,1]"), -1, 1, "tensor 't': unknown dtype 'F4'"},
         {ONE("bf16", "[1]", "[0,2]"), -1, 2, "tensor 't': unknown dtype 'bf16'"},
         {ONE("U8", "4", "[0,4]"), -1, 4, "tensor 't': shape must be a list of sizes"},
+        {ONE("U8",
+             "[" TEN_ONES "," TEN_ONES "," TEN_ONES "," TEN_ONES "," TEN_ONES "," TEN_ONES ",1,1,1,1,1]",
+             "[0,1]"),
+            -1, 1, "tensor 't': shape has 65 sizes; at most 64 are read"},
         {ONE("U8", "[2,-1]", "[0,4]"), -1, 4,
             "tensor 't': size 1 of its shape must be an integer of at least 0"},
         {ONE("U8", "[2.0]", "[0,4]"), -1, 4, "tensor 't': size 0 of its shape must be an integer"},
