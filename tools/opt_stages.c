@@ -107,6 +107,8 @@ static qc_status read_dataset(opt_job *job, const char *calib, int64_t vocabular
     const char *file = source ? qc_path_join(&cli->arena, source, "tokenizer.json") : NULL;
     if (file && qc_is_file(file) && qc_tokenizer_load(diag, &cli->arena, source, &tokenizer) != QC_OK)
         return QC_ERROR;
+    if (tokenizer)
+        qc_tokenizer_ignore_limits(tokenizer); /* as Transformers does; --calib-seqlen cuts */
     qc_status status = qc_dataset_read(diag, &cli->arena, calib, tokenizer, &options, dataset);
     qc_tokenizer_fini(tokenizer);
     return status;
