@@ -106,23 +106,43 @@ static void set_dtype(ct_plan *plan, qc_arena *arena, qc_json *config)
             }
 }
 
-qc_status ct_config_text(ct_plan *plan, const char *source_directory, qc_str *text)
+/* The source's config.json, its text in *data; NULL after a diagnostic. */
+static qc_json *read_config(
+    qc_diag *diag, qc_arena *arena, const char *source_directory, char **data, size_t *length)
 {
-    qc_diag *diag = qc_ctx_diag(plan->ctx);
-    qc_arena *arena = &plan->arena;
     const char *path = qc_path_join(arena, source_directory, "config.json");
+    if (qc_read_file(diag, arena, path, MAX_CONFIG_BYTES, data, length) != QC_OK)
+        return NULL;
+    qc_json *config = qc_json_parse(diag, arena, path, *data, *length);
+    if (!config)
+        return NULL;
+    if (config->kind != QC_JSON_OBJECT) {
+        qc_error(diag, path, "must hold an object");
+        return NULL;
+    }
+    const qc_json *old = qc_json_get(config, "quantization_config");
+    if (old && old->kind != QC_JSON_NULL) {
+        qc_error(diag, path, "the source is quantized already (it has a quantization_config)");
+        return NULL;
+    }
+    return config;
+}
+
+qc_status ct_check_source(qc_diag *diag, qc_arena *arena, const char *source_directory)
+{
     char *data;
     size_t length;
-    if (qc_read_file(diag, arena, path, MAX_CONFIG_BYTES, &data, &length) != QC_OK)
-        return QC_ERROR;
-    qc_json *config = qc_json_parse(diag, arena, path, data, length);
+    return read_config(diag, arena, source_directory, &data, &length) ? QC_OK : QC_ERROR;
+}
+
+qc_status ct_config_text(ct_plan *plan, const char *source_directory, qc_str *text)
+{
+    qc_arena *arena = &plan->arena;
+    char *data;
+    size_t length;
+    qc_json *config = read_config(qc_ctx_diag(plan->ctx), arena, source_directory, &data, &length);
     if (!config)
         return QC_ERROR;
-    if (config->kind != QC_JSON_OBJECT)
-        return qc_error(diag, path, "must hold an object");
-    const qc_json *old = qc_json_get(config, "quantization_config");
-    if (old && old->kind != QC_JSON_NULL)
-        return qc_error(diag, path, "the source is quantized already (it has a quantization_config)");
     set_tie(plan, arena, config);
     if (!plan->quantized && plan->tie < 0) { /* as it is */
         qc_str_add_bytes(text, data, length);

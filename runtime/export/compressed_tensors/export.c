@@ -140,6 +140,8 @@ qc_status qc_export_check_output(
     qc_arena_init(&arena, qc_ctx_arena(ctx)->oom);
     places p = {.source = source_override ? source_override : qc_module_source(module)};
     qc_status status = choose_places(ctx, &arena, out, force, &p);
+    if (status == QC_OK && p.source && qc_is_directory(p.source))
+        status = ct_check_source(qc_ctx_diag(ctx), &arena, p.source);
     qc_arena_fini(&arena);
     return status;
 }
@@ -506,8 +508,8 @@ static qc_status export_planned(
     writer w = {.plan = plan, .options = options, .places = &p};
     qc_diag *diag = qc_ctx_diag(plan->ctx);
     if (choose_places(plan->ctx, &plan->arena, out, options->force, &p) != QC_OK ||
-        ct_plan_make(plan) != QC_OK || ct_config_text(plan, p.source, config) != QC_OK ||
-        measure(plan, &w.total_bytes) != QC_OK)
+        ct_check_source(diag, &plan->arena, p.source) != QC_OK || ct_plan_make(plan) != QC_OK ||
+        ct_config_text(plan, p.source, config) != QC_OK || measure(plan, &w.total_bytes) != QC_OK)
         return QC_ERROR;
     w.shard_count = ct_split(
         plan, options->max_shard_size_bytes ? options->max_shard_size_bytes : CT_DEFAULT_SHARD_BYTES);

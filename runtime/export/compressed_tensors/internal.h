@@ -88,7 +88,9 @@ void ct_fill_ignore(ct_plan *plan, const qc_map *quantized);
 /* Written once when input and output embeddings are equal: plan->tie. */
 qc_status ct_tie_embeddings(ct_plan *plan);
 
-/* config.c: the text of config.json from the source's. */
+/* config.c: refuses a source that has no config.json, or one that is quantized already. */
+qc_status ct_check_source(qc_diag *diag, qc_arena *arena, const char *source_directory);
+/* The text of config.json from the source's. */
 qc_status ct_config_text(ct_plan *plan, const char *source_directory, qc_str *text);
 /* The JSON of quantization_config alone. */
 qc_json *ct_quantization_config(ct_plan *plan, qc_arena *arena);
