@@ -508,7 +508,8 @@ static qc_status export_planned(
     writer w = {.plan = plan, .options = options, .places = &p};
     qc_diag *diag = qc_ctx_diag(plan->ctx);
     if (choose_places(plan->ctx, &plan->arena, out, options->force, &p) != QC_OK ||
-        ct_check_source(diag, &plan->arena, p.source) != QC_OK || ct_plan_make(plan) != QC_OK ||
+        ct_check_source(diag, &plan->arena, p.source) != QC_OK ||
+        ct_check_same_model(plan->ctx, plan->module, p.source) != QC_OK || ct_plan_make(plan) != QC_OK ||
         ct_config_text(plan, p.source, config) != QC_OK || measure(plan, &w.total_bytes) != QC_OK)
         return QC_ERROR;
     w.shard_count = ct_split(

@@ -95,6 +95,9 @@ qc_status ct_config_text(ct_plan *plan, const char *source_directory, qc_str *te
 /* The JSON of quantization_config alone. */
 qc_json *ct_quantization_config(ct_plan *plan, qc_arena *arena);
 
+/* same_model.c: an error when the module computes what the config.json of its source does not say. */
+qc_status ct_check_same_model(qc_ctx *ctx, const qc_module *module, const char *source_directory);
+
 /* recipe.c */
 void ct_recipe_text(const ct_plan *plan, qc_str *text);
 
