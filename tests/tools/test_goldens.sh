@@ -50,6 +50,18 @@ for g in "$QC_SOURCE_ROOT"/tests/data/goldens/*/; do
     esac
 done
 
+# Windows, biases, norms of q and k, tied and sharded f16, RoPE scaling: what the model above does not have.
+models=$QC_SOURCE_ROOT/tests/data/small_models goldens=$QC_SOURCE_ROOT/tests/data/small_goldens
+small() { # NAME OPTION...
+    name=$1 source=$models/${1%%.*}
+    shift
+    golden "$name" "$source" "$goldens/$name" "$@"
+}
+small mistral.attn_fp8_head_static "--pass=quant-fp8-attn{granularity=head}" "--calib=$models/mistral/calib.jsonl"
+small qwen2.fp8_static --scheme=FP8 --ignore=lm_head "--calib=$models/qwen2/calib.jsonl"
+small qwen2.fp8_dynamic_lm_head --scheme=FP8_DYNAMIC
+small qwen3.kv_fp8_head "--pass=quant-kv{granularity=head, observer=unset}" "--calib=$models/qwen3/calib.jsonl"
+
 grid=$data/models/grid_llama goldens=$data/goldens
 if [ -d "$grid" ] && [ -d "$goldens" ]; then
     calib=--calib=$grid/calib.jsonl
