@@ -129,6 +129,9 @@ static qc_status calibrate_data(opt_job *job, qc_module *module, const char *cal
     if (qc_calibrate_vocabulary(job->ctx, module, &vocabulary) != QC_OK ||
         read_dataset(job, calib, vocabulary, &dataset) != QC_OK)
         return QC_ERROR;
+    if (job->output == OPT_OUTPUT_CHECKPOINT &&
+        qc_export_check_module(job->ctx, module, job->source) != QC_OK)
+        return QC_ERROR;
     uint64_t planned;
     if (qc_calibrate_plan(job->ctx, module, &dataset, &options, &planned) != QC_OK)
         return QC_ERROR;

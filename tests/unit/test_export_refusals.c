@@ -344,6 +344,65 @@ static void test_copy(void)
     job_end(j);
 }
 
+/* What is computed otherwise than config.json says would be lost. */
+static void test_another_model(void)
+{
+    static const struct {
+        const char *op, *attr, *kind, *value, *what;
+    } rows[] = {
+        {"rope", "theta", "float", "20000", "rope: theta is 20000 and in config.json 10000"},
+        {"attention", "window", "int", "32", "attention: window is 32 and in config.json 0"},
+        {"weight", "tensor", "text", "model.layers.1.mlp.up_proj.weight", " in the place of "},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        PREPARE(fp8, NULL);
+        qc_op *op = qc_func_first_op(qc_module_first_func(j->module));
+        while (op &&
+               (!qc_op_is(op, rows[i].op) || (!strcmp(rows[i].op, "weight") &&
+                                                 !strstr(qc_node_path(qc_op_node(op)), "layers.2.mlp.up"))))
+            op = qc_op_next(op);
+        CHECK(op != NULL);
+        const qc_attr *value = !strcmp(rows[i].kind, "float") ? qc_attr_float(j->ctx, atof(rows[i].value))
+                               : !strcmp(rows[i].kind, "int") ? qc_attr_int(j->ctx, atoi(rows[i].value))
+                                                              : qc_attr_string(j->ctx, rows[i].value);
+        CHECK(qc_op_set_attr(op, rows[i].attr, value));
+        refused(j, j->out, false, rows[i].what);
+        check_nothing(j, j->out);
+        job_end(j);
+    }
+    PREPARE("insert-r3, quant-fp8-attn{granularity=head}", NULL);
+    refused(j, j->out, false, "hadamard stands where config.json has rope");
+    job_end(j);
+}
+
+/* What no data can change is refused before there are any. */
+static void test_check_before_data(void)
+{
+    static const struct {
+        const char *pipeline, *what;
+    } rows[] = {
+        {"quant-fp8-attn{q=false}, insert-observers", "for k and v alone there is quant-kv"},
+        {"quant-kv{type=e5m2}, insert-observers", "compressed-tensors stores no f8e5m2 activations"},
+        {"quant-kv, insert-observers", NULL},
+        {"quant-linear{scheme=FP8}, quant-fp8-attn{granularity=head}, insert-observers", NULL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        PREPARE(rows[i].pipeline, NULL);
+        CHECK_INT(qc_export_check_module(j->ctx, j->module, NULL), rows[i].what ? QC_ERROR : QC_OK);
+        CHECK(rows[i].what ? job_said(j, rows[i].what) : j->said_length == 0);
+        job_end(j);
+    }
+}
+
+/* A model in another element type says so in its config.json. */
+static void test_retyped(void)
+{
+    PREPARE("set-dtype{dtype=f16}", NULL);
+    CHECK_INT(job_export(j, j->out, false, 0), QC_OK);
+    CHECK(strstr(job_text(j, j->out, "config.json"), "\"torch_dtype\": \"float16\"") != NULL);
+    job_end(j);
+}
+
 /* What vLLM will not read is said. */
 static void test_warnings(void)
 {
@@ -399,6 +458,9 @@ int main(void)
     RUN(test_skipped_layers);
     RUN(test_side_files);
     RUN(test_copy);
+    RUN(test_another_model);
+    RUN(test_check_before_data);
+    RUN(test_retyped);
     RUN(test_warnings);
     RUN(test_command_is_quoted);
     return check_done();

@@ -89,21 +89,31 @@ static void set_tie(ct_plan *plan, qc_arena *arena, qc_json *config)
     qc_json_set(arena, holder, key, qc_json_new_bool(arena, plan->tie == 1));
 }
 
-/* The element type that a config leaves out is that of the weights, which then have only one. Loaders guess
- * differently where it is not said. */
-static void set_dtype(ct_plan *plan, qc_arena *arena, qc_json *config)
+/* The element type that the model computes in, where config.json says another one or none. Where the graph does not
+ * tell, a config that leaves it out gets that of the weights: loaders guess differently. True when it was set. */
+static bool set_dtype(ct_plan *plan, qc_arena *arena, qc_json *config)
 {
     static const char *const names[][2] = {{"BF16", "bfloat16"}, {"F16", "float16"}, {"F32", "float32"}};
     const qc_json *old = qc_json_get(config, "torch_dtype"), *dtype = qc_json_get(config, "dtype");
-    if ((old && old->kind != QC_JSON_NULL) || (dtype && dtype->kind != QC_JSON_NULL))
-        return;
+    const qc_json *said = dtype && dtype->kind != QC_JSON_NULL ? dtype : old;
+    const char *is = said && said->kind == QC_JSON_STRING ? said->text : NULL;
+    const qc_dtype computed = ct_computed_dtype(plan->module);
+    const char *name = computed == QC_DTYPE_NONE ? "" : qc_dtype_safetensors_name(computed);
     const qc_st_set *set = qc_weights_tensors(plan->weights);
-    for (size_t i = 0; i < set->tensor_count; i++)
+    for (size_t i = 0; !*name && !said && i < set->tensor_count; i++)
         for (size_t n = 0; n < sizeof names / sizeof *names; n++)
-            if (strcmp(set->tensors[i].dtype, names[n][0]) == 0) {
-                set_text(arena, config, old ? "torch_dtype" : "dtype", names[n][1]);
-                return;
-            }
+            if (strcmp(set->tensors[i].dtype, names[n][0]) == 0)
+                name = names[n][0];
+    for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
+        if (strcmp(name, names[n][0]) != 0 || (is && strcmp(is, names[n][1]) == 0))
+            continue;
+        if (dtype || !old)
+            set_text(arena, config, "dtype", names[n][1]);
+        if (old)
+            set_text(arena, config, "torch_dtype", names[n][1]);
+        return true;
+    }
+    return false;
 }
 
 /* The source's config.json, its text in *data; NULL after a diagnostic. */
@@ -144,11 +154,11 @@ qc_status ct_config_text(ct_plan *plan, const char *source_directory, qc_str *te
     if (!config)
         return QC_ERROR;
     set_tie(plan, arena, config);
-    if (!plan->quantized && plan->tie < 0) { /* as it is */
+    bool retyped = set_dtype(plan, arena, config);
+    if (!plan->quantized && plan->tie < 0 && !retyped) { /* as it is */
         qc_str_add_bytes(text, data, length);
         return QC_OK;
     }
-    set_dtype(plan, arena, config);
     if (plan->quantized)
         qc_json_set(arena, config, "quantization_config", ct_quantization_config(plan, arena));
     qc_json_write(text, config, 2, true);

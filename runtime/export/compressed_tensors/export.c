@@ -528,6 +528,21 @@ static qc_status export_planned(
     return status;
 }
 
+qc_status qc_export_check_module(qc_ctx *ctx, const qc_module *module, const char *source_override)
+{
+    ct_plan plan = {.ctx = ctx, .module = module, .before_data = true};
+    plan.weights = qc_weights_open(ctx, module, source_override);
+    if (!plan.weights)
+        return QC_ERROR;
+    qc_arena_init(&plan.arena, qc_ctx_arena(ctx)->oom);
+    qc_status status = ct_check_same_model(ctx, module, qc_weights_directory(plan.weights));
+    if (status == QC_OK)
+        status = ct_plan_make(&plan);
+    qc_arena_fini(&plan.arena);
+    qc_weights_close(plan.weights);
+    return status;
+}
+
 qc_status qc_export_compressed_tensors(qc_ctx *ctx, const qc_module *module, const char *source_override,
     const char *out, const qc_export_options *options, const char **serve_command)
 {

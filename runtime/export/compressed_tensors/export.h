@@ -26,7 +26,7 @@ typedef struct qc_export_options {
  * `out`.partial. `source_override` (may be NULL) says where the source's files are if not where the module
  * says. *serve_command (owned by the context; NULL when nothing serves it) is the command line that serves
  * the output. Errors: `out` exists (without force) or holds the source, statistics are still missing, a
- * scheme that the format cannot express, a source that differs from the one the module was made from, and
+ * scheme that the format cannot express, a graph that computes what the source's config.json does not say, a source that differs from the one the module was made from, and
  * whatever the system says. */
 qc_status qc_export_compressed_tensors(qc_ctx *ctx, const qc_module *module, const char *source_override,
     const char *out, const qc_export_options *options, const char **serve_command);
@@ -35,5 +35,8 @@ qc_status qc_export_compressed_tensors(qc_ctx *ctx, const qc_module *module, con
  * is not the source. For before a long calibration. */
 qc_status qc_export_check_output(
     qc_ctx *ctx, const qc_module *module, const char *source_override, const char *out, bool force);
+
+/* Whether the module can be exported once its statistics are there. For before a long calibration. */
+qc_status qc_export_check_module(qc_ctx *ctx, const qc_module *module, const char *source_override);
 
 #endif

@@ -67,7 +67,8 @@ typedef struct ct_plan {
     qc_arena arena;
     const qc_module *module;
     qc_weights *weights;
-    qc_map by_name; /* -> ct_tensor *, also those dropped */
+    bool before_data; /* only to see whether it can be exported once the statistics are there */
+    qc_map by_name;   /* -> ct_tensor *, also those dropped */
     QC_VEC(ct_tensor *) tensors;
     QC_VEC(ct_group) groups; /* in tree order of their first module */
     ct_args kv;              /* kv_cache_scheme */
@@ -97,6 +98,8 @@ qc_json *ct_quantization_config(ct_plan *plan, qc_arena *arena);
 
 /* same_model.c: an error when the module computes what the config.json of its source does not say. */
 qc_status ct_check_same_model(qc_ctx *ctx, const qc_module *module, const char *source_directory);
+/* The element type that the module computes in; QC_DTYPE_NONE when it has no embedding to tell by. */
+qc_dtype ct_computed_dtype(const qc_module *module);
 
 /* recipe.c */
 void ct_recipe_text(const ct_plan *plan, qc_str *text);

@@ -54,6 +54,8 @@ static const char *text_attr(const qc_op *op, const char *name)
 
 static qc_status unresolved(const walk *w, const qc_op *op, const char *what)
 {
+    if (w->plan->before_data)
+        return QC_OK;
     qc_ctx_error(w->plan->ctx, where_of(op), "%s has no scale yet: it takes calibration data", what);
     qc_ctx_note(w->plan->ctx,
         "give data with --calib=FILE.jsonl, FILE.txt or random; --calib=none makes every scale 1.0");
@@ -274,7 +276,7 @@ static qc_status plan_input(walk *w, const qc_op *op, const ct_group *g)
 static void warn_of_head(walk *w, const qc_op *op, const ct_group *g)
 {
     const qc_node *node = qc_op_node(op);
-    if (!qc_ends_with(path_of(op), "lm_head"))
+    if (w->plan->before_data || !qc_ends_with(path_of(op), "lm_head"))
         return;
     for (size_t i = 0; i < qc_attr_count(g->targets); i++) {
         const char *target = qc_attr_as_text(qc_attr_item(g->targets, i));
@@ -289,6 +291,8 @@ static void warn_of_head(walk *w, const qc_op *op, const ct_group *g)
 static void warn_of_attention(walk *w, const qc_op *op, const qc_symbol *symbol)
 {
     const qc_attr *targets = qc_attr_find(qc_symbol_fields(symbol), "targets");
+    if (w->plan->before_data)
+        return;
     if (qc_attr_count(targets) == 1 && qc_ends_with(qc_attr_as_text(qc_attr_item(targets, 0)), "Attention"))
         return;
     for (size_t i = 0; i < w->plan->groups.count; i++)
@@ -580,6 +584,8 @@ qc_status ct_plan_make(ct_plan *plan)
         for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
             if (plan_op(&w, op) != QC_OK)
                 return QC_ERROR;
+    if (plan->before_data)
+        return QC_OK;
     finish_groups(plan);
     plan->quantized = plan->groups.count > 0 || plan->kv.present;
     if (!plan->quantized)

@@ -202,10 +202,11 @@ static qc_status same_values(comparison *c, const qc_func *ours, const qc_func *
     return QC_OK;
 }
 
-/* The element type that the module computes in: that of its table of embeddings. */
-static qc_dtype computed_dtype(const qc_func *func)
+/* That of the rows of the table of embeddings. */
+qc_dtype ct_computed_dtype(const qc_module *module)
 {
-    for (const qc_op *op = qc_func_first_op(func); op; op = qc_op_next(op))
+    const qc_func *func = qc_module_func(module, "main");
+    for (const qc_op *op = func ? qc_func_first_op(func) : NULL; op; op = qc_op_next(op))
         if (qc_op_is(op, "embedding"))
             return qc_type_dtype(qc_value_type(qc_op_result(op, 0)));
     return QC_DTYPE_NONE;
@@ -236,7 +237,7 @@ qc_status ct_check_same_model(qc_ctx *ctx, const qc_module *module, const char *
     const qc_func *ours = qc_module_func(module, "main");
     if (!ours || !source_directory)
         return QC_OK;
-    qc_hf_options options = {.dtype = computed_dtype(ours)};
+    qc_hf_options options = {.dtype = ct_computed_dtype(module)};
     if (options.dtype != QC_BF16 && options.dtype != QC_F16 && options.dtype != QC_F32)
         return QC_OK;
     qc_ctx *quiet = qc_ctx_create(qc_ctx_arena(ctx)->oom, ignore_diagnostic, NULL);
