@@ -54,7 +54,7 @@ static bool static_shape(const qc_type *type, int64_t dims[QC_MAX_RANK], int64_t
     for (int i = 0; i < qc_type_rank(type); i++)
         if (!qc_dim_as_int(qc_type_dim(type, i), &dims[i]))
             return false;
-    return *count <= INT64_MAX / 16;
+    return *count <= INT64_MAX / 64; /* its bits can be counted */
 }
 
 bool qc_value_size_bytes(qc_ctx *ctx, const qc_value *value, size_t *size_bytes)
@@ -62,7 +62,7 @@ bool qc_value_size_bytes(qc_ctx *ctx, const qc_value *value, size_t *size_bytes)
     int64_t dims[QC_MAX_RANK], count;
     const qc_type *type = qc_value_type(value);
     if (!static_shape(type, dims, &count)) {
-        qc_ctx_error(ctx, "", "a weight expression must have a static shape, not %s",
+        qc_ctx_error(ctx, "", "a weight expression must have a static shape that fits memory, not %s",
             type ? qc_type_text(ctx, type) : "none");
         return false;
     }
@@ -391,7 +391,8 @@ static value_info *prepare(qc_weight_stream *s, const qc_value *value, int depth
     v->dtype = qc_type_dtype(qc_value_type(value));
     v->rank = qc_type_rank(qc_value_type(value));
     if (!static_shape(qc_value_type(value), v->dims, &v->count)) {
-        qc_ctx_error(ctx, where_of(s, op), "a weight expression must have a static shape, not %s",
+        qc_ctx_error(ctx, where_of(s, op),
+            "a weight expression must have a static shape that fits memory, not %s",
             qc_type_text(ctx, qc_value_type(value)));
         return NULL;
     }

@@ -319,6 +319,13 @@ static void test_errors(void)
     check_fails("  %y = weight \"v\" : bf16[5]\n", 0, "v: is stored as F32, which does not convert exactly");
     check_fails("  %y = weight \"w\" : bf16[7, 5]\n", 0x7f80, "w: holds a NaN or an infinity (element 0)");
     check_fails("  %y = weight \"w\" : f32[7, 5]\n", 0xffc1, "w: holds a NaN or an infinity (element 0)");
+    /* 2^59 elements: their bits are 2^65. */
+    check_fails("  %v = weight \"v\" : f32[5]\n  %c = cast %v {to = f64} : f64[5]\n"
+                "  %f = slice %c {axis = 0, start = 0, stop = 4} : f64[4]\n"
+                "  %r = reshape %f : f64[1, 1, 1, 4]\n"
+                "  %l = repeat_heads %r {times = 144115188075855872} : f64[1, 144115188075855872, 1, 4]\n"
+                "  %y = slice %l {axis = 1, start = 0, stop = 1} : f64[1, 1, 1, 4]\n",
+        0, "must have a static shape that fits memory, not f64[1, 144115188075855872, 1, 4]");
 }
 
 static void test_no_source(void)
