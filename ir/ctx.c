@@ -71,6 +71,14 @@ void qc_ctx_note(qc_ctx *ctx, const char *format, ...)
     va_end(args);
 }
 
+void qc_ctx_warning(qc_ctx *ctx, const char *where, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    qc_diag_report(&ctx->diag, QC_SEVERITY_WARNING, where, format, args);
+    va_end(args);
+}
+
 void qc_ctx_remark(qc_ctx *ctx, const char *where, const char *format, ...)
 {
     va_list args;

@@ -16,12 +16,29 @@ void qc_quant_add_options(qc_pass *pass, const char *default_targets, const char
         "whose arithmetic scales and codes reproduce");
 }
 
-qc_status qc_quant_check_patterns(qc_pass_ctx *pc, const char *const *options)
+/* Does the pattern name a module that has an op of this name? */
+static bool names_any(const qc_module *module, const char *op_name, const char *pattern)
 {
+    for (const qc_func *f = qc_module_first_func(module); f; f = qc_func_next(f))
+        for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
+            if (qc_op_is(op, op_name) && qc_op_node(op) && qc_node_matches(qc_op_node(op), pattern))
+                return true;
+    return false;
+}
+
+qc_status qc_quant_check_patterns(
+    qc_pass_ctx *pc, const qc_module *module, const char *op_name, const char *const *options)
+{
+    qc_ctx *ctx = qc_pass_ctx_get(pc);
     for (; *options; options++)
-        for (size_t i = 0; i < qc_pass_option_count(pc, *options); i++)
-            if (qc_target_check(qc_pass_ctx_get(pc), qc_pass_option_item(pc, *options, i)) != QC_OK)
+        for (size_t i = 0; i < qc_pass_option_count(pc, *options); i++) {
+            const char *pattern = qc_pass_option_item(pc, *options, i);
+            if (qc_target_check(ctx, pattern) != QC_OK)
                 return QC_ERROR;
+            if (strcmp(*options, "ignore") == 0 && !names_any(module, op_name, pattern))
+                qc_ctx_warning(ctx, qc_pass_ctx_name(pc), "ignore: '%s' names no module with %s", pattern,
+                    strcmp(op_name, "attention") == 0 ? "attention" : "a linear");
+        }
     return QC_OK;
 }
 

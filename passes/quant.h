@@ -14,8 +14,10 @@
 
 /* Declares targets, ignore and arith. */
 void qc_quant_add_options(qc_pass *pass, const char *default_targets, const char *targets_help);
-/* Are the patterns of this LIST option (or of several, NULL-terminated) well formed? */
-qc_status qc_quant_check_patterns(qc_pass_ctx *pc, const char *const *options);
+/* Are the patterns of these LIST options (NULL-terminated) well formed? One of `ignore` that names no module with
+ * an op of this name, most likely a slip, gets a warning. */
+qc_status qc_quant_check_patterns(
+    qc_pass_ctx *pc, const qc_module *module, const char *op_name, const char *const *options);
 /* A map from pairs of (key, value), ended by a NULL key; pairs whose value is NULL are left out. */
 const qc_attr *qc_quant_map(qc_ctx *ctx, const char *const *keys, const qc_attr *const *values);
 /* The LIST option as an attribute, NULL when it is empty. */

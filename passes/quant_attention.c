@@ -18,6 +18,7 @@ typedef struct selection {
     qc_op **ops; /* attention ops in order */
     bool *taken;
     size_t count, taken_count, matched;
+    const char *reason; /* why the last of those that match was left alone */
 } selection;
 
 void qc_quant_add_attention_options(qc_pass *pass, const char *observers)
@@ -154,7 +155,7 @@ static void select_ops(
         else if (!in_layers(pc, node))
             reason = "its layer was not asked for";
         else
-            s->matched++, reason = why_not(pc, op, request);
+            s->matched++, s->reason = reason = why_not(pc, op, request);
         s->taken[i] = reason == NULL;
         s->taken_count += reason == NULL;
         if (reason)
@@ -284,13 +285,16 @@ qc_pass_result qc_quant_attention(
 {
     static const char *const patterns[] = {"targets", "ignore", "layers", NULL};
     selection s = {0};
-    if (qc_quant_check_patterns(pc, patterns) != QC_OK)
+    if (qc_quant_check_patterns(pc, module, "attention", patterns) != QC_OK)
         return QC_PASS_FAILED;
     select_ops(pc, module, request, &s);
     if (s.count == 0)
         return qc_pass_fail(pc, NULL, "the model has no attention op to quantize");
     if (s.matched == 0)
         return qc_pass_fail(pc, NULL, "targets and layers select none of the %zu attention ops", s.count);
+    if (s.taken_count == 0)
+        qc_ctx_warning(qc_pass_ctx_get(pc), qc_pass_ctx_name(pc),
+            "none of the %zu attention ops that are asked for was quantized: %s", s.matched, s.reason);
     if (s.taken_count == 0 || !(request->q || request->k || request->v))
         return QC_PASS_UNCHANGED;
     const char *scheme = make_symbol(pc, module, request, &s);

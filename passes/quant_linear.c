@@ -169,7 +169,7 @@ static qc_pass_result quantize_all(
     qc_pass_ctx *pc, qc_module *module, const qc_attr *weights, const qc_attr *input)
 {
     size_t linears = 0, matched = 0, taken = 0;
-    const char *scheme = NULL;
+    const char *scheme = NULL, *why = NULL;
     for (qc_func *f = qc_module_first_func(module); f; f = qc_func_next(f))
         for (qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op)) {
             if (!qc_op_is(op, "linear"))
@@ -180,6 +180,7 @@ static qc_pass_result quantize_all(
             matched++;
             const char *reason = why_not(pc, op);
             if (reason) {
+                why = reason;
                 qc_pass_remark(pc, op, "linear left alone: %s", reason);
                 continue;
             }
@@ -193,6 +194,9 @@ static qc_pass_result quantize_all(
     if (matched == 0)
         return linears == 0 ? qc_pass_fail(pc, NULL, "the model has no linear op to quantize")
                             : qc_pass_fail(pc, NULL, "targets select none of the %zu linears", linears);
+    if (taken == 0)
+        qc_ctx_warning(qc_pass_ctx_get(pc), qc_pass_ctx_name(pc),
+            "none of the %zu linears that are asked for was quantized: %s", matched, why);
     qc_pass_count(pc, "linears quantized", (int64_t)taken);
     return taken > 0 ? QC_PASS_CHANGED : QC_PASS_UNCHANGED;
 }
@@ -202,7 +206,7 @@ static qc_pass_result run(qc_pass_ctx *pc, qc_module *module)
     static const char *const patterns[] = {"targets", "ignore", NULL};
     const qc_scheme_preset *preset = qc_scheme_preset_find(qc_pass_option_text(pc, "scheme"));
     const qc_attr *weights = NULL, *input = NULL;
-    if (qc_quant_check_patterns(pc, patterns) != QC_OK)
+    if (qc_quant_check_patterns(pc, module, "linear", patterns) != QC_OK)
         return QC_PASS_FAILED;
     if (preset) {
         qc_ctx *ctx = qc_pass_ctx_get(pc);

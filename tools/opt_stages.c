@@ -59,6 +59,48 @@ bool opt_read_numbers(opt_job *job)
            qc_cli_size(cli, "max-shard-size", &job->max_shard_size_bytes);
 }
 
+/* `option` says nothing unless one of the others is there. */
+static bool needs(qc_cli *cli, const char *option, bool present, const char *needed)
+{
+    if (qc_cli_has(cli, option) && !present) {
+        qc_cli_usage_error(cli, "--%s does nothing without %s", option, needed);
+        return false;
+    }
+    return true;
+}
+
+bool opt_check_combinations(opt_job *job)
+{
+    static const char *const of_data[] = {"calib-samples", "calib-seqlen", "calib-field", "calib-shuffle"};
+    qc_cli *cli = job->cli;
+    const char *calib = qc_cli_text(cli, "calib", "none");
+    bool data = strcmp(calib, "none") != 0, scheme = qc_cli_has(cli, "scheme");
+    if (qc_cli_has(cli, "calib") && qc_cli_has(cli, "stats")) {
+        qc_cli_usage_error(cli, "--stats takes the place of --calib: give one of them");
+        return false;
+    }
+    for (size_t i = 0; i < sizeof of_data / sizeof *of_data; i++)
+        if (!needs(cli, of_data[i], data, "calibration data (--calib)"))
+            return false;
+    return needs(cli, "save-stats", data, "calibration data (--calib)") &&
+           needs(cli, "targets", scheme, "--scheme; passes have an option targets") &&
+           needs(cli, "ignore", scheme, "--scheme; passes have an option ignore, and --disable serves all");
+}
+
+bool opt_check_prints(opt_job *job)
+{
+    for (size_t i = 0; i < job->cli->args.count; i++) {
+        const qc_cli_arg *arg = &job->cli->args.items[i];
+        if ((!strcmp(arg->option->name, "print-before") || !strcmp(arg->option->name, "print-after")) &&
+            !qc_pipeline_has(job->pipeline, arg->text)) {
+            qc_cli_usage_error(
+                job->cli, "--%s=%s: no such pass runs (see --dump-pipeline)", arg->option->name, arg->text);
+            return false;
+        }
+    }
+    return true;
+}
+
 qc_status opt_check_output(opt_job *job)
 {
     bool force = qc_cli_has(job->cli, "force");
@@ -135,8 +177,9 @@ static qc_status calibrate_data(opt_job *job, qc_module *module, const char *cal
     uint64_t planned;
     if (qc_calibrate_plan(job->ctx, module, &dataset, &options, &planned) != QC_OK)
         return QC_ERROR;
-    qc_cli_say(cli, "calibrating on %zu sequences, %llu tokens; planned peak memory: %llu MiB", dataset.count,
-        (unsigned long long)dataset.token_count, (unsigned long long)(planned >> 20) + 1);
+    qc_cli_say(cli, "calibrating on %zu sequence%s, %llu tokens; planned peak memory: %llu MiB",
+        dataset.count, dataset.count == 1 ? "" : "s", (unsigned long long)dataset.token_count,
+        (unsigned long long)(planned >> 20) + 1);
     if (qc_cli_has(cli, "dry-run"))
         return QC_OK;
     return qc_calibrate(job->ctx, module, &dataset, &options, &job->stats);
@@ -147,8 +190,12 @@ static qc_pass_result run_calibrate(qc_pass_ctx *pc, qc_module *module)
     opt_job *job = qc_pass_ctx_user(pc);
     qc_cli *cli = job->cli;
     const char *calib = qc_cli_text(cli, "calib", NULL), *stats = qc_cli_text(cli, "stats", NULL);
-    if (!qc_calibrate_is_needed(module))
+    if (!qc_calibrate_is_needed(module)) {
+        if (calib || stats)
+            qc_cli_say(cli, "no scale asks for data: nothing is calibrated%s",
+                qc_cli_has(cli, "save-stats") ? ", no statistics are kept" : "");
         return QC_PASS_UNCHANGED;
+    }
     if (stats && qc_stats_load(qc_ctx_diag(job->ctx), &job->stats, stats) != QC_OK)
         return QC_PASS_FAILED;
     if (!stats && calib && !strcmp(calib, "none"))

@@ -156,6 +156,17 @@ static size_t collect(qc_cli *cli, const char *name, const char *const **values)
     return count;
 }
 
+/* Does the pattern name a module with something to quantize? A path names one module, not those inside of it. */
+static bool names_a_module(const qc_module *module, const char *pattern)
+{
+    for (const qc_func *f = qc_module_first_func(module); f; f = qc_func_next(f))
+        for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
+            if ((qc_op_is(op, "linear") || qc_op_is(op, "attention")) && qc_op_node(op) &&
+                qc_node_matches(qc_op_node(op), pattern))
+                return true;
+    return false;
+}
+
 static qc_status run_pipeline(opt_job *job)
 {
     qc_cli *cli = job->cli;
@@ -173,6 +184,9 @@ static qc_status run_pipeline(opt_job *job)
     for (size_t i = 0; i < settings.disable_count; i++)
         if (qc_target_check(job->ctx, settings.disable[i]) != QC_OK)
             return QC_ERROR;
+        else if (!names_a_module(job->module, settings.disable[i]))
+            qc_warning(qc_ctx_diag(job->ctx), "--disable", "'%s' names no module that can be quantized",
+                settings.disable[i]);
     return qc_pipeline_run(job->pipeline, job->module, &settings);
 }
 
@@ -202,8 +216,6 @@ static void dump_pipeline(opt_job *job)
 
 static qc_status run_job(opt_job *job, const char *model)
 {
-    if (opt_build_pipeline(job) != QC_OK)
-        return QC_ERROR;
     if (qc_cli_has(job->cli, "dump-pipeline")) {
         dump_pipeline(job);
         if (job->output == OPT_OUTPUT_STDOUT)
@@ -235,7 +247,8 @@ static int run_tool(opt_job *job)
     if (cli->positionals.count != 1)
         return qc_cli_usage_error(
             cli, cli->positionals.count ? "one MODEL, not %zu" : "which MODEL?", cli->positionals.count);
-    if (!opt_choose_output(job) || !opt_read_numbers(job))
+    if (!opt_choose_output(job) || !opt_read_numbers(job) || !opt_check_combinations(job) ||
+        opt_build_pipeline(job) != QC_OK || !opt_check_prints(job))
         return QC_EXIT_USAGE;
     return run_job(job, cli->positionals.items[0]) == QC_OK ? QC_EXIT_OK : QC_EXIT_FAILED;
 }

@@ -45,6 +45,10 @@ qc_status opt_build_pipeline(opt_job *job);
 bool opt_choose_output(opt_job *job);
 /* The options that are numbers or sizes. False after a usage error. */
 bool opt_read_numbers(opt_job *job);
+/* Options that contradict each other, or do nothing without another one; once the pipeline is there, names of
+ * --print-before and --print-after. False after a usage error. */
+bool opt_check_combinations(opt_job *job);
+bool opt_check_prints(opt_job *job);
 /* Can the output be written? Asked before long work, once the module is read. */
 qc_status opt_check_output(opt_job *job);
 

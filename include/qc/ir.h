@@ -23,6 +23,7 @@ QC_API qc_ctx *qc_ctx_create(qc_out_of_memory_fn out_of_memory, qc_diagnostic_fn
 QC_API void qc_ctx_destroy(qc_ctx *ctx);
 QC_API qc_status qc_ctx_error(qc_ctx *ctx, const char *where, const char *format, ...)
     QC_PRINTF(3, 4) QC_COLD;
+QC_API void qc_ctx_warning(qc_ctx *ctx, const char *where, const char *format, ...) QC_PRINTF(3, 4) QC_COLD;
 QC_API void qc_ctx_note(qc_ctx *ctx, const char *format, ...) QC_PRINTF(2, 3) QC_COLD;
 QC_API void qc_ctx_remark(qc_ctx *ctx, const char *where, const char *format, ...) QC_PRINTF(3, 4) QC_COLD;
 QC_API size_t qc_ctx_error_count(const qc_ctx *ctx);
