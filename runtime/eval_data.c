@@ -116,6 +116,14 @@ qc_status qc_eval_read(qc_model *model, const qc_model_options *options, qc_aren
     if ((!lines || has_tokenizer(model, arena)) && !model->tokenizer &&
         qc_model_load_tokenizer(model, options))
         return QC_ERROR;
-    return lines ? read_lines(model, arena, path, context, windows)
-                 : read_text(model, arena, path, context, windows);
+    qc_status status = lines ? read_lines(model, arena, path, context, windows)
+                             : read_text(model, arena, path, context, windows);
+    size_t longest = 0;
+    for (size_t i = 0; status == QC_OK && i < windows->count; i++)
+        longest = windows->items[i].count > longest ? windows->items[i].count : longest;
+    if (model->positions > 0 && longest > (size_t)model->positions)
+        qc_warning(qc_ctx_diag(model->ctx), path,
+            "sequences of up to %zu tokens; the model was made for %lld (--context cuts them)", longest,
+            (long long)model->positions);
+    return status;
 }

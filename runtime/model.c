@@ -5,6 +5,7 @@
 #include "runtime/model.h"
 
 #include "frontends/hf/hf.h"
+#include "frontends/text/dataset.h"
 #include "ir/ctx.h"
 #include "ir/support/io.h"
 #include "ir/support/json.h"
@@ -49,22 +50,20 @@ static qc_status open_text(qc_model *model, const qc_model_options *options)
     return options->dtype == QC_DTYPE_NONE ? QC_OK : set_dtype(model, options->dtype);
 }
 
-/* config.json says how many positions a model was made for; a model without the file has no such limit. */
-static qc_status read_positions(qc_model *model)
+qc_status qc_model_read_positions(qc_diag *diag, qc_arena *arena, const char *directory, int64_t *positions)
 {
-    qc_diag *diag = qc_ctx_diag(model->ctx);
-    qc_arena *arena = qc_ctx_arena(model->ctx);
     char *text;
     size_t length;
-    const char *path = model->directory ? qc_path_join(arena, model->directory, "config.json") : NULL;
+    const char *path = directory ? qc_path_join(arena, directory, "config.json") : NULL;
+    *positions = 0;
     if (!path || !qc_is_file(path))
         return QC_OK;
     if (qc_read_file(diag, arena, path, MAX_CONFIG_BYTES, &text, &length))
         return QC_ERROR;
     const qc_json *root = qc_json_parse(diag, arena, path, text, length);
-    if (!root || qc_json_int(diag, path, root, "max_position_embeddings", false, &model->positions))
+    if (!root || qc_json_int(diag, path, root, "max_position_embeddings", false, positions))
         return QC_ERROR;
-    if (model->positions < 0)
+    if (*positions < 0)
         return qc_error(diag, path, "max_position_embeddings must not be negative");
     return QC_OK;
 }
@@ -90,7 +89,7 @@ qc_status qc_model_open(qc_ctx *ctx, const char *path, const qc_model_options *o
     } else {
         return qc_ctx_error(ctx, path, "a model is a checkpoint directory or an IR file NAME.qc");
     }
-    if (read_positions(model))
+    if (qc_model_read_positions(qc_ctx_diag(ctx), qc_ctx_arena(ctx), model->directory, &model->positions))
         return QC_ERROR;
     return qc_kv_cache_apply(model->module, path, &options->cache);
 }
@@ -140,27 +139,12 @@ int64_t qc_model_vocabulary(const qc_model *model)
 
 qc_status qc_model_prefix(qc_model *model, const int32_t **prefix, size_t *count)
 {
-    static const char probe[] = "a";
-    qc_diag *diag = qc_ctx_diag(model->ctx);
     qc_arena *arena = qc_ctx_arena(model->ctx);
-    qc_token_ids with = {0}, without = {0};
     qc_tokenizer_scratch *scratch = qc_tokenizer_scratch_create(model->tokenizer, arena->oom);
-    qc_status status = qc_tokenizer_encode(model->tokenizer, scratch, diag, probe, 1, true, arena, &with);
-    if (status == QC_OK)
-        status = qc_tokenizer_encode(model->tokenizer, scratch, diag, probe, 1, false, arena, &without);
+    qc_status status =
+        qc_text_prefix(model->tokenizer, scratch, qc_ctx_diag(model->ctx), arena, prefix, count);
     qc_tokenizer_scratch_destroy(scratch);
-    if (status != QC_OK)
-        return status;
-    /* The text's own tokens stand somewhere in those with special tokens; what is before them is the prefix.
-     */
-    *prefix = with.items;
-    *count = 0;
-    for (size_t at = 0; without.count && at + without.count <= with.count; at++)
-        if (memcmp(with.items + at, without.items, without.count * sizeof *with.items) == 0) {
-            *count = at;
-            break;
-        }
-    return QC_OK;
+    return status;
 }
 
 qc_status qc_text_check(qc_diag *diag, const char *where, const char *text, size_t length)

@@ -30,6 +30,9 @@ typedef struct qc_model {
     int64_t positions; /* max_position_embeddings of config.json, 0 when it does not say */
 } qc_model;
 
+/* max_position_embeddings of DIRECTORY/config.json; 0 when it does not say, there is none, or directory is NULL. */
+qc_status qc_model_read_positions(qc_diag *diag, qc_arena *arena, const char *directory, int64_t *positions);
+
 /* Reads the IR of `path` (a directory with config.json, or FILE.qc) in a context; weights are not touched.
  * The model is to be closed whatever the outcome. */
 qc_status qc_model_open(qc_ctx *ctx, const char *path, const qc_model_options *options, qc_model *model);

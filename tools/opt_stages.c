@@ -9,6 +9,7 @@
 #include "ir/support/io.h"
 #include "runtime/calibrate.h"
 #include "runtime/export/compressed_tensors/export.h"
+#include "runtime/model.h"
 #include "tools/qc_opt.h"
 
 enum { DEFAULT_SAMPLES = 512, DEFAULT_RANDOM_TOKENS = 512 };
@@ -156,6 +157,22 @@ static qc_status read_dataset(opt_job *job, const char *calib, int64_t vocabular
     return status;
 }
 
+static qc_status warn_of_length(opt_job *job, const qc_module *module, const qc_dataset *dataset)
+{
+    size_t longest = 0;
+    int64_t positions;
+    const char *source = job->source ? job->source : qc_module_source(module);
+    for (size_t i = 0; i < dataset->count; i++)
+        longest = dataset->sequences[i].count > longest ? dataset->sequences[i].count : longest;
+    if (qc_model_read_positions(qc_ctx_diag(job->ctx), &job->cli->arena, source, &positions) != QC_OK)
+        return QC_ERROR;
+    if (positions > 0 && longest > (size_t)positions)
+        qc_warning(qc_ctx_diag(job->ctx), qc_cli_text(job->cli, "calib", ""),
+            "sequences of up to %zu tokens; the model was made for %lld (--calib-seqlen cuts them)", longest,
+            (long long)positions);
+    return QC_OK;
+}
+
 static qc_status calibrate_data(opt_job *job, qc_module *module, const char *calib)
 {
     qc_cli *cli = job->cli;
@@ -169,7 +186,8 @@ static qc_status calibrate_data(opt_job *job, qc_module *module, const char *cal
     qc_dataset dataset = {0};
     int64_t vocabulary;
     if (qc_calibrate_vocabulary(job->ctx, module, &vocabulary) != QC_OK ||
-        read_dataset(job, calib, vocabulary, &dataset) != QC_OK)
+        read_dataset(job, calib, vocabulary, &dataset) != QC_OK ||
+        warn_of_length(job, module, &dataset) != QC_OK)
         return QC_ERROR;
     if (job->output == OPT_OUTPUT_CHECKPOINT &&
         qc_export_check_module(job->ctx, module, job->source) != QC_OK)

@@ -23,7 +23,9 @@ static const qc_cli_option options[] = {
     {"disable", 0, "PATTERN", "modules left unquantized, whatever asks for them; repeatable", NULL},
     {"calib", 0, "DATA", "calibration data: FILE.jsonl, FILE.txt, random, or none (scales of 1.0)", NULL},
     {"calib-samples", 0, "N", "first N sequences of the data (default 512)", NULL},
-    {"calib-seqlen", 0, "N", "cut sequences on the right to N tokens (random: their length, default 512)",
+    {"calib-seqlen", 0, "N",
+        "cut JSONL lines on the right to N tokens; length of the windows of plain text (default 2048) "
+        "and of random sequences (default 512)",
         NULL},
     {"calib-field", 0, "NAME", "field of JSONL lines (default: input_ids, else text)", NULL},
     {"calib-shuffle", 0, NULL, "shuffle the data by --seed before taking --calib-samples", NULL},

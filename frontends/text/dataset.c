@@ -11,6 +11,9 @@
 /* 4 GiB of ids; who asks for more has mistaken a unit. */
 enum { RANDOM_TOKENS_MAX = 1 << 30 };
 
+/* Windows of plain text: what llm-compressor's guides take. Attention costs the square of it. */
+enum { PLAIN_TOKENS = 2048 };
+
 static const size_t max_file_bytes = (size_t)4 << 30;
 
 typedef struct reader {
@@ -59,12 +62,12 @@ static qc_status ids_from_array(const reader *r, const char *where, const qc_jso
 }
 
 static qc_status ids_from_text(
-    const reader *r, const char *where, const char *text, size_t length, qc_token_ids *ids)
+    const reader *r, const char *where, const char *text, size_t length, bool special, qc_token_ids *ids)
 {
     if (!r->tokenizer)
         return qc_error(r->diag, where, "text needs a tokenizer.json beside the model; input_ids need none");
     size_t errors = r->diag->error_count;
-    if (qc_tokenizer_encode(r->tokenizer, r->scratch, r->diag, text, length, true, r->arena, ids) == QC_OK)
+    if (qc_tokenizer_encode(r->tokenizer, r->scratch, r->diag, text, length, special, r->arena, ids) == QC_OK)
         return QC_OK;
     if (r->diag->error_count == errors)
         qc_error(r->diag, where, "the text cannot be encoded");
@@ -100,7 +103,7 @@ static qc_status read_line(const reader *r, const text_line *line, qc_token_ids 
     else if (data->kind == QC_JSON_ARRAY)
         status = ids_from_array(r, where, data, ids);
     else if (data->kind == QC_JSON_STRING)
-        status = ids_from_text(r, where, data->text, data->length, ids);
+        status = ids_from_text(r, where, data->text, data->length, true, ids);
     else
         qc_error(r->diag, where, "%s must be a string or a list of token ids", data->key);
     qc_arena_fini(&scratch);
@@ -167,15 +170,64 @@ static qc_status read_jsonl(const reader *r, const char *text, size_t length, qc
     return QC_OK;
 }
 
+qc_status qc_text_prefix(const qc_tokenizer *tokenizer, qc_tokenizer_scratch *scratch, qc_diag *diag,
+    qc_arena *arena, const int32_t **prefix, size_t *count)
+{
+    qc_token_ids with = {0}, without = {0};
+    if (qc_tokenizer_encode(tokenizer, scratch, diag, "a", 1, true, arena, &with) != QC_OK ||
+        qc_tokenizer_encode(tokenizer, scratch, diag, "a", 1, false, arena, &without) != QC_OK)
+        return QC_ERROR;
+    /* The text's own tokens stand somewhere in those with special tokens; what is before them is the prefix. */
+    *prefix = with.items;
+    *count = 0;
+    for (size_t at = 0; without.count && at + without.count <= with.count; at++)
+        if (memcmp(with.items + at, without.items, without.count * sizeof *with.items) == 0) {
+            *count = at;
+            break;
+        }
+    return QC_OK;
+}
+
+/* A text of more than max_tokens (or PLAIN_TOKENS) becomes windows of as many, each behind the prefix. */
 static qc_status read_plain(const reader *r, const char *text, size_t length, qc_dataset *dataset)
 {
-    qc_token_ids ids = {0};
+    const qc_dataset_options *o = r->options;
+    size_t most = o->max_tokens ? o->max_tokens : PLAIN_TOKENS, prefix_count = 0;
+    const int32_t *prefix;
+    qc_token_ids all = {0}, ids = {0};
     if (length == 0)
         return QC_OK;
-    if (ids_from_text(r, r->path, text, length, &ids) != QC_OK || check_ids(r, r->path, &ids) != QC_OK)
+    if (ids_from_text(r, r->path, text, length, true, &all) != QC_OK || check_ids(r, r->path, &all) != QC_OK)
         return QC_ERROR;
-    dataset->sequences = QC_NEW_ARRAY(r->arena, qc_token_sequence, 1);
-    dataset_add(r, dataset, &ids, 1);
+    if (all.count <= most) {
+        dataset->sequences = QC_NEW_ARRAY(r->arena, qc_token_sequence, 1);
+        dataset_add(r, dataset, &all, 1);
+        return QC_OK;
+    }
+    if (ids_from_text(r, r->path, text, length, false, &ids) != QC_OK ||
+        qc_text_prefix(r->tokenizer, r->scratch, r->diag, r->arena, &prefix, &prefix_count) != QC_OK)
+        return QC_ERROR;
+    prefix_count = prefix_count < most ? prefix_count : 0;
+    size_t step = most - prefix_count, windows = ids.count / step + (ids.count % step != 0);
+    text_lines starts = {0}; /* offset and count of the ids of each window */
+    for (size_t i = 0; i < windows; i++) {
+        size_t left = ids.count - i * step;
+        text_line start = {NULL, left < step ? left : step, i * step};
+        QC_PUSH(r->arena, &starts, start);
+    }
+    if (o->shuffle)
+        shuffle(&starts, o->seed);
+    if (o->max_samples && starts.count > o->max_samples)
+        starts.count = o->max_samples;
+    dataset->sequences = QC_NEW_ARRAY(r->arena, qc_token_sequence, starts.count + 1);
+    for (size_t i = 0; i < starts.count; i++) {
+        qc_token_ids window = {0};
+        for (size_t k = 0; k < prefix_count; k++)
+            QC_PUSH(r->arena, &window, prefix[k]);
+        for (size_t k = 0; k < starts.items[i].length; k++)
+            QC_PUSH(r->arena, &window, ids.items[starts.items[i].number + k]);
+        dataset_add(r, dataset, &window, 1);
+    }
     return QC_OK;
 }
 

@@ -9,8 +9,8 @@
 
 typedef struct qc_dataset_options {
     const char *field;  /* of JSONL lines; NULL: input_ids, else text (a line with neither is an error) */
-    size_t max_samples; /* first N lines in file order; 0: all */
-    size_t max_tokens;  /* longer sequences are cut on the right; 0: not */
+    size_t max_samples; /* first N lines or windows in file order; 0: all */
+    size_t max_tokens;  /* longer lines are cut on the right; 0: not. Plain text: length of a window */
     bool shuffle;       /* by seed, before max_samples */
     uint64_t seed;
     int64_t vocabulary; /* an id beyond it is an error that names line and id */
@@ -28,7 +28,8 @@ typedef struct qc_dataset {
     uint64_t token_count;
 } qc_dataset;
 
-/* FILE.jsonl, or any other file as plain text (one sequence of the whole text, special tokens added). The
+/* FILE.jsonl, or any other file as plain text: encoded whole with its special tokens; if that is more than max_tokens
+ * (0: 2048), cut into windows of as many, each behind the tokens that the tokenizer puts in front of a text. The
  * tokenizer may be NULL when every line has input_ids; a line that needs one is an error then. Bad JSON, an
  * empty set and an empty sequence are errors that name file and line. */
 qc_status qc_dataset_read(qc_diag *diag, qc_arena *arena, const char *path, qc_tokenizer *tokenizer,
@@ -37,5 +38,8 @@ qc_status qc_dataset_read(qc_diag *diag, qc_arena *arena, const char *path, qc_t
  * same ids everywhere). */
 qc_status qc_dataset_random(
     qc_diag *diag, qc_arena *arena, const qc_dataset_options *options, qc_dataset *dataset);
+/* The tokens that the tokenizer puts in front of every text (BOS); *prefix lives in `arena`. */
+qc_status qc_text_prefix(const qc_tokenizer *tokenizer, qc_tokenizer_scratch *scratch, qc_diag *diag,
+    qc_arena *arena, const int32_t **prefix, size_t *count);
 
 #endif
