@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "frontends/hf/hf.h"
 #include "ir/ctx.h"
@@ -43,6 +44,11 @@ qc_status qc_generate_prepare(
     if (per_token > 0 && room > INT64_MAX / (uint64_t)per_token)
         return qc_error(diag, "--max-tokens", "a KV cache of %" PRIu64 " tokens is too large", room);
     plan->cache_bytes = room * (uint64_t)per_token;
+    uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    if (plan->cache_bytes > memory) /* malloc would promise it, and the machine come to a halt */
+        return qc_error(diag, "--max-tokens",
+            "a KV cache of %" PRIu64 " tokens takes %" PRIu64 " MiB, this machine has %" PRIu64, room,
+            plan->cache_bytes >> 20, memory >> 20);
     return QC_OK;
 }
 

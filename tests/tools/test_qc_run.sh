@@ -169,6 +169,7 @@ fails "generate: scales without codes" 1 "--kv-scales" generate "$model" --promp
 fails "generate: a prompt is needed" 2 "generate needs --prompt" generate "$model"
 fails "generate: --top-p without a temperature" 2 "--temperature" generate "$model" --prompt=x --top-p=0.5
 fails "generate: --top-p out of range" 2 "--top-p must be between" generate "$model" --prompt=x --temperature=1 --top-p=1.5
+fails "generate: more tokens than memory holds" 1 "--max-tokens: a KV cache of" generate "$model" --prompt=x --max-tokens=2147483647
 fails "generate: --max-tokens out of range" 2 "--max-tokens must be" generate "$model" --prompt=x --max-tokens=0
 fails "generate: a prompt that is not UTF-8" 1 "--prompt: the text is not UTF-8" generate "$model" --prompt="$(printf '\377')"
 if [ -w /dev/full ]; then
