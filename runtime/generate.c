@@ -36,9 +36,6 @@ qc_status qc_generate_prepare(
         if (positions > ids.count && positions - ids.count < plan->max_tokens)
             plan->max_tokens = positions - ids.count;
     }
-    if (positions && plan->max_tokens + ids.count > positions)
-        qc_warning(diag, model->path, "%zu tokens of prompt and up to %zu more; the model was made for %zu",
-            ids.count, plan->max_tokens, positions);
     int64_t per_token = qc_executor_cache_bytes_per_token(model->executor);
     uint64_t room = ids.count + (uint64_t)plan->max_tokens;
     if (per_token > 0 && room > INT64_MAX / (uint64_t)per_token)
@@ -49,6 +46,9 @@ qc_status qc_generate_prepare(
         return qc_error(diag, "--max-tokens",
             "a KV cache of %" PRIu64 " tokens takes %" PRIu64 " MiB, this machine has %" PRIu64, room,
             plan->cache_bytes >> 20, memory >> 20);
+    if (positions && plan->max_tokens + ids.count > positions)
+        qc_warning(diag, model->path, "%zu tokens of prompt and up to %zu more; the model was made for %zu",
+            ids.count, plan->max_tokens, positions);
     return QC_OK;
 }
 
