@@ -27,7 +27,7 @@ bool qc_value_is_weight_expression(const qc_value *value)
         return true;
     /* Depth first over the operands; each value once. */
     qc_arena arena;
-    qc_arena_init(&arena, NULL);
+    qc_arena_init(&arena, qc_ctx_arena(qc_module_ctx(qc_func_module(qc_op_func(op))))->oom);
     qc_map seen;
     qc_map_init(&seen, &arena);
     QC_VEC(const qc_value *) stack = {0};
