@@ -36,8 +36,7 @@ static ranges join_heads(qc_arena *arena, const qc_stats_record *r, qc_dtype dty
     return out;
 }
 
-static qc_status check_record(
-    qc_ctx *ctx, const char *tap, const qc_stats_record *r, size_t groups, bool by_head)
+static qc_status check_record(qc_ctx *ctx, const char *tap, const qc_stats_record *r, size_t heads)
 {
     if (!r) {
         qc_ctx_error(ctx, tap, "there are no statistics of it");
@@ -45,8 +44,8 @@ static qc_status check_record(
             ctx, "statistics hold what was observed when they were made; calibrate again for other schemes");
         return QC_ERROR;
     }
-    if (r->sequences == 0 || r->heads == 0 || (by_head && r->heads != groups))
-        return qc_ctx_error(ctx, tap, "its statistics are of %zu heads, the model has %zu", r->heads, groups);
+    if (r->sequences == 0 || r->heads == 0 || r->heads != heads)
+        return qc_ctx_error(ctx, tap, "its statistics are of %zu heads, the model has %zu", r->heads, heads);
     for (size_t i = 0; i < r->sequences * r->heads; i++)
         if (!isfinite(r->min[i]) || !isfinite(r->max[i]) || r->min[i] > r->max[i])
             return qc_ctx_error(ctx, tap, "its statistics of sequence %zu, head %zu are no range: %g to %g",
@@ -73,6 +72,14 @@ static qc_status replace(qc_ctx *ctx, qc_op *op, const float *values, size_t cou
     return QC_OK;
 }
 
+/* Heads of x [B, heads, S, d]; 1 for what has none. */
+static size_t observed_heads(const qc_op *op)
+{
+    const qc_type *type = qc_value_type(qc_op_operand_named(op, "x"));
+    int64_t heads;
+    return qc_type_rank(type) == 4 && qc_dim_as_int(qc_type_dim(type, 1), &heads) ? (size_t)heads : 1;
+}
+
 static qc_status resolve(qc_ctx *ctx, qc_arena *arena, qc_op *op, const qc_stats *stats)
 {
     const char *tap = qc_attr_as_text(qc_op_attr(op, "tap")),
@@ -87,7 +94,7 @@ static qc_status resolve(qc_ctx *ctx, qc_arena *arena, qc_op *op, const qc_stats
     if (!qc_fold_from_observer(name, strlen(name), &fold))
         return qc_ctx_error(ctx, tap, "unknown observer '%s'", name);
     size_t groups = (size_t)count / 2;
-    if (check_record(ctx, tap, r, groups, by_head) != QC_OK)
+    if (check_record(ctx, tap, r, by_head ? groups : observed_heads(op)) != QC_OK)
         return QC_ERROR;
     ranges joined = join_heads(arena, r, dtype, by_head);
     float *values = QC_NEW_ARRAY(arena, float, 2 * groups);

@@ -26,7 +26,7 @@ typedef struct qc_check_diff_options {
     void *progress_user;
 } qc_check_diff_options;
 
-/* Compares two checkpoints. `b` may be a golden: golden.json (SHA-256 of files, headers and tensors) and small.golden
+/* Compares two checkpoints, or the tensors of two safetensors files. `b` may be a golden: golden.json (SHA-256 of files, headers and tensors) and small.golden
  * (a safetensors file with some of the tensors) in place of the weights. One line a difference, or one JSON object, goes
  * to `out`. */
 qc_status qc_check_diff(qc_diag *diag, qc_arena *arena, const char *a, const char *b,

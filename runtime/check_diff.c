@@ -299,6 +299,8 @@ static bool holds_weights(check_diff *d, const char *directory)
 static qc_status open_side(check_diff *d, check_side *side, const char *directory, bool may_be_golden)
 {
     side->directory = directory;
+    if (!d->options->config && !d->options->files && qc_is_file(directory))
+        return qc_st_open_file(d->diag, d->arena, directory, &side->set);
     if (!qc_is_directory(directory))
         return qc_error(d->diag, directory, "is no directory");
     if (!d->options->tensors && !d->options->files) {
@@ -375,6 +377,12 @@ static void add_json_report(check_diff *d, qc_str *out)
 qc_status qc_check_diff(qc_diag *diag, qc_arena *arena, const char *a, const char *b,
     const qc_check_diff_options *options, qc_str *out, size_t *difference_count)
 {
+    const bool files = qc_is_file(a) && qc_is_file(b);
+    const qc_check_diff_options tensors = {.tensors = true,
+        .json = options->json,
+        .progress = options->progress,
+        .progress_user = options->progress_user};
+    options = files ? &tensors : options;
     check_diff d = {.diag = diag, .arena = arena, .options = options};
     qc_status status = open_side(&d, &d.a, a, false);
     if (status == QC_OK)

@@ -21,7 +21,7 @@ static const qc_cli_tool tool = {
     .usage = "[options] DIR | --diff A B",
     .summary = "Reads checkpoints. With one directory (or one .safetensors file): lists its tensors, says "
                "how they are\n"
-               "quantized and what contradicts that. With --diff: compares two.",
+               "quantized and what contradicts that. With --diff: compares two (of two files, the tensors).",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .footer = "tensors: names, element types, shapes, elements (how many differ, and by how much)\n"
@@ -84,7 +84,7 @@ static int run(qc_cli *cli)
         return qc_cli_usage_error(cli, "--only goes with --diff");
     if (cli->positionals.count != (diff ? 2 : 1))
         return qc_cli_usage_error(cli,
-            diff ? "--diff takes two directories, not %zu" : "one checkpoint is expected, not %zu",
+            diff ? "--diff takes two checkpoints, not %zu" : "one checkpoint is expected, not %zu",
             cli->positionals.count);
     return check(cli, diff, &parts);
 }

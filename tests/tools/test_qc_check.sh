@@ -39,10 +39,15 @@ check "a golden in place of B" run 1 "$check" --diff "$work/m" "$goldens/kv_fp8_
 check "names what is missing" grep -q '^tensor model.layers.0.self_attn.k_scale: only in ' "$work/out"
 check "by name and nothing else" sh -c "! grep -q 'elements differ' '$work/out'"
 
+passes "two files are equal" "$check" --diff "$model/golden.safetensors" "$model/golden.safetensors"
+check "in their tensors" grep -Eq '^equal: [0-9]+ tensors$' "$work/out"
+check "or differ" run 1 "$check" --diff "$work/m/model.safetensors" "$work/n/model.safetensors"
+check "in one" sh -c "[ \$(wc -l <'$work/out') -eq 2 ]"
+
 # ---- bad input ----
 fails "no directory" 2 "one checkpoint is expected" "$check"
 fails "two directories without --diff" 2 "one checkpoint is expected" "$check" a b
-fails "one directory with --diff" 2 "--diff takes two directories" "$check" --diff "$work/m"
+fails "one directory with --diff" 2 "--diff takes two checkpoints" "$check" --diff "$work/m"
 fails "unknown option" 2 "did you mean --diff?" "$check" --dif a b
 fails "a part that is none" 2 "tensors,config,files" "$check" --diff a b --only=tensor
 fails "--only without --diff" 2 "--only goes with --diff" "$check" a --only=config

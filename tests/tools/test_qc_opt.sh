@@ -69,6 +69,8 @@ fails "empty data" 1 "no sequence" "$opt" --pass=quant-kv "$model" --calib="$wor
 echo '{"input_ids": [1, 512]}' >"$work/ids.jsonl"
 fails "an id beyond the vocabulary" 1 "512" "$opt" --pass=quant-kv "$model" --calib="$work/ids.jsonl" -o "$work/x"
 fails "statistics of another kind" 1 "statistic" "$opt" --pass=quant-kv "$model" --stats="$model/model.safetensors" -o "$work/x"
+"$opt" --pass=quant-kv "$QC_SOURCE_ROOT/tests/data/small_models/qwen3" --calib=random --calib-samples=1 --calib-seqlen=4 --save-stats="$work/qwen3" -o "$work/qwen3.qc" 2>/dev/null
+fails "statistics of another model" 1 "its statistics are of" "$opt" --pass=quant-kv "$model" --stats="$work/qwen3"
 fails "the output exists" 1 "exists" "$opt" --scheme=FP8_DYNAMIC "$model" -o "$work/fp8"
 passes "and is replaced by --force" "$opt" --force --scheme=FP8_DYNAMIC --ignore=lm_head "$model" -o "$work/fp8"
 fails "not writable" 1 "/proc/nothing" "$opt" --scheme=FP8_DYNAMIC "$model" -o /proc/nothing
