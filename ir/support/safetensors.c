@@ -244,7 +244,7 @@ static qc_status read_header(opening *o, const qc_json *weight_map)
 static qc_status open_file(opening *o, const char *path, const qc_json *weight_map)
 {
     o->path = path = qc_arena_strdup(o->arena, path);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe is refused below, not waited for */
     if (fd < 0)
         return qc_error(o->diag, path, "cannot open: %s", strerror(errno));
     QC_PUSH(o->arena, &o->files, (qc_st_file){.name = qc_path_base(path), .path = path, .fd = fd});

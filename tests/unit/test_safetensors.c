@@ -197,6 +197,10 @@ static void test_malformed_files(void)
     CHECK(said(&f.m, "/short: is too short for a safetensors file: 7 bytes"));
     CHECK_INT(qc_st_open_file(&f.diag, &f.arena, f.directory, &set), QC_ERROR);
     CHECK(said(&f.m, "is not a plain file"));
+    const char *pipe_path = qc_path_join(&f.arena, f.directory, "pipe");
+    CHECK_INT(mkfifo(pipe_path, 0600), 0); /* nobody writes to it: waiting for it would never end */
+    CHECK_INT(qc_st_open_file(&f.diag, &f.arena, pipe_path, &set), QC_ERROR);
+    CHECK(said(&f.m, "/pipe: is not a plain file"));
     CHECK_INT(qc_st_open_file(&f.diag, &f.arena, "no/such", &set), QC_ERROR);
     CHECK(said(&f.m, "no/such: cannot open: No such file"));
     end(&f);
