@@ -100,7 +100,7 @@ static qc_status check_shards(qc_weights *w, const qc_module *module)
 qc_weights *qc_weights_open(qc_ctx *ctx, const qc_module *module, const char *source_override)
 {
     const char *directory = source_override ? source_override : qc_module_source(module);
-    if (!directory) {
+    if (!directory || !*directory) {
         qc_ctx_error(ctx, "", "the IR names no directory that its weights come from");
         qc_ctx_note(ctx, "give it with --source=DIR");
         return NULL;

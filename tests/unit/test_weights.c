@@ -339,6 +339,8 @@ static void test_no_source(void)
         CHECK(said(&f->m, "give it with --source=DIR"));
         CHECK(qc_weights_open(f->ctx, f->module, "no-such-directory") == NULL);
         CHECK(said(&f->m, "no-such-directory"));
+        CHECK(qc_weights_open(f->ctx, f->module, "") == NULL);
+        CHECK(said(&f->m, "give it with --source=DIR"));
         qc_module_add_shard(f->module, "model-00001-of-00002.safetensors", 1, "00");
         qc_weights *w = qc_weights_open(f->ctx, f->module, f->directory);
         CHECK(w == NULL);
