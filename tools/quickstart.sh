@@ -37,3 +37,7 @@ build/tools/qc-run generate "$model" --prompt="$prompt" --max-tokens=120
 echo
 show "qc-run generate OUT --prompt='$prompt' --max-tokens=120"
 build/tools/qc-run generate "$out" --prompt="$prompt" --max-tokens=120
+
+title "Your own model"
+show "PATH=$top/build/tools:\$PATH"
+show "qc-opt --pass='$pass' MODEL --calib=TEXTS.jsonl -o OUT"
