@@ -118,8 +118,8 @@ static qc_pass_result run(qc_pass_ctx *pc, qc_module *module)
             result = QC_PASS_CHANGED;
         }
     if (result == QC_PASS_CHANGED)
-        qc_pass_remark(pc, NULL,
-            "vLLM does not execute this rotation: a checkpoint of this model needs another runtime");
+        qc_pass_remark(
+            pc, NULL, "vLLM does not execute this rotation: qc-run does, a checkpoint cannot say it");
     return result;
 }
 
@@ -132,7 +132,7 @@ void qc_pass_insert_r3(qc_registry *registry)
                                   "and for k before the cache, and "
                                   "`transform @R3`.\nIt comes before the quantizing passes, which then "
                                   "quantize rotated values. vLLM does not execute "
-                                  "it.");
+                                  "it, so no checkpoint is written with it; qc-run runs it.");
     qc_pass_add_option(
         pass, "size", QC_OPTION_INT, "0", NULL, "block size, a power of two; 0: the head dimension");
     qc_pass_add_option(pass, "targets", QC_OPTION_LIST, "[]", NULL, "attention modules; empty means all");
