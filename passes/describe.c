@@ -42,11 +42,25 @@ static void add_default(const qc_pass_option *option, qc_str *out)
         qc_option_print(option, option->default_value, out);
 }
 
+static qc_status unknown_pass(const qc_registry *registry, const char *where, const char *name)
+{
+    qc_arena arena;
+    qc_arena_init(&arena, registry->arena.oom);
+    QC_VEC(const char *) names = {0};
+    for (size_t i = 0; i < registry->passes.count; i++)
+        QC_PUSH(&arena, &names, registry->passes.items[i]->name);
+    const char *nearest = qc_nearest_name(name, names.items, names.count);
+    qc_ctx_error(registry->ctx, where, "unknown pass '%s'%s%s%s", name, nearest ? ", nearest is '" : "",
+        nearest ? nearest : "", nearest ? "'" : "");
+    qc_arena_fini(&arena);
+    return QC_ERROR;
+}
+
 qc_status qc_registry_help(const qc_registry *registry, const char *where, const char *name, qc_str *out)
 {
     const qc_pass *pass = qc_registry_find(registry, name);
     if (!pass)
-        return qc_ctx_error(registry->ctx, where, "unknown pass '%s'", name);
+        return unknown_pass(registry, where, name);
     qc_str_addf(out, "%s: %s\n", pass->name, pass->summary);
     if (!pass->stage)
         qc_str_addf(out, "%s: %s\n", licence_names[pass->licence], licence_meanings[pass->licence]);

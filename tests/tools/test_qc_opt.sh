@@ -104,6 +104,7 @@ fails "standard output is closed" 1 "standard output" sh -c "'$opt' '$model' >&-
 passes "all streams closed" sh -c "'$opt' --remarks --print-after-all --pass='$pass' '$model' --calib='$model/calib.jsonl' -o '$work/closed' <&- >&- 2>&-"
 check "no message went into a file of the checkpoint" diff -r "$work/a" "$work/closed"
 fails "quantized already, said before the calibration" 1 "config.json: the source is quantized already" "$opt" --pass=quant-kv "$work/a" --calib=no-such.jsonl -o "$work/x"
+fails "help for an unknown pass" 2 "nearest is 'quant-kv'" "$opt" --help-pass=quant-vk
 check "nothing half-written is left" test ! -e "$work/x" -a ! -e "$work/x.partial"
 
 # ---- a checkpoint that is broken --------------------------------------------------------------------------------------

@@ -588,8 +588,12 @@ qc_status ct_plan_make(ct_plan *plan)
         return QC_OK;
     finish_groups(plan);
     plan->quantized = plan->groups.count > 0 || plan->kv.present;
+    bool copied = true;
+    for (size_t i = 0; i < plan->tensors.count; i++)
+        copied = copied && plan->tensors.items[i]->source == CT_COPY;
     if (!plan->quantized)
-        qc_warning(qc_ctx_diag(plan->ctx), "", "nothing is quantized: the output is a copy of the source");
+        qc_warning(qc_ctx_diag(plan->ctx), "",
+            copied ? "nothing is quantized: the output is a copy of the source" : "nothing is quantized");
     find_skipped(&w);
     if (ct_tie_embeddings(plan) != QC_OK)
         return QC_ERROR;
