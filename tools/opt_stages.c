@@ -189,8 +189,8 @@ static qc_status calibrate_data(opt_job *job, qc_module *module, const char *cal
         read_dataset(job, calib, vocabulary, &dataset) != QC_OK ||
         warn_of_length(job, module, &dataset) != QC_OK)
         return QC_ERROR;
-    if (job->output == OPT_OUTPUT_CHECKPOINT &&
-        qc_export_check_module(job->ctx, module, job->source) != QC_OK)
+    job->checked = job->output == OPT_OUTPUT_CHECKPOINT;
+    if (job->checked && qc_export_check_module(job->ctx, module, job->source) != QC_OK)
         return QC_ERROR;
     uint64_t planned;
     if (qc_calibrate_plan(job->ctx, module, &dataset, &options, &planned) != QC_OK)
@@ -240,6 +240,7 @@ static qc_pass_result run_export(qc_pass_ctx *pc, qc_module *module)
     opt_job *job = qc_pass_ctx_user(pc);
     qc_export_options options = {
         .force = qc_cli_has(job->cli, "force"),
+        .checked = job->checked,
         .max_shard_size_bytes = job->max_shard_size_bytes,
         .threads = (int)job->threads,
         .progress = qc_cli_progress,

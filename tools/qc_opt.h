@@ -26,6 +26,7 @@ typedef struct opt_job {
     opt_output output;
     const char *output_path;
     const char *source; /* --source, or NULL */
+    bool checked;       /* before the calibration, whether the module can be exported */
     const char *serve_command;
     int64_t threads, samples, tokens, seed;          /* tokens 0: not cut */
     uint64_t max_memory_bytes, max_shard_size_bytes; /* 0: not given */

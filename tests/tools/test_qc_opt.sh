@@ -89,6 +89,8 @@ fails "what is ignored without a scheme" 2 "--ignore does nothing without --sche
 fails "IR after a pass that does not run" 2 "--print-after=dce" "$opt" --pass=quant-kv --print-after=dce "$model"
 fails "E5M2 is refused before the data are run" 1 "stores no f8e5m2" "$opt" --pass='quant-kv{type=e5m2}' "$model" --calib=random -o "$work/x"
 check "indeed" sh -c "! grep -q calibrating '$work/err'"
+passes "what vLLM will not read" "$opt" --scheme=FP8 "$model" --calib=random --calib-samples=1 --calib-seqlen=4 -o "$work/head"
+check "is said once, before the data are run" sh -c "test \$(grep -c 'warning: lm_head: vLLM' '$work/err') -eq 1 && head -n 1 '$work/err' | grep -q lm_head"
 passes "what names nothing" "$opt" --scheme=FP8_DYNAMIC --ignore=lmhead --disable=model.layers.0 "$model"
 check "is said of --ignore" grep -q "warning: quant-linear: ignore: 'lmhead' names no module" "$work/err"
 check "and of --disable" grep -q "warning: --disable: 'model.layers.0' names no module" "$work/err"

@@ -550,6 +550,7 @@ qc_status qc_export_compressed_tensors(qc_ctx *ctx, const qc_module *module, con
     ct_plan plan = {.ctx = ctx, .module = module};
     qc_str config;
     options = options ? options : &defaults;
+    plan.quiet = options->checked;
     plan.weights = qc_weights_open(ctx, module, source_override);
     if (!plan.weights)
         return QC_ERROR;

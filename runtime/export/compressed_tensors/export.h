@@ -17,6 +17,7 @@
 typedef struct qc_export_options {
     bool force; /* replace an existing OUT (at the end), and what an interrupted run left */
     uint64_t max_shard_size_bytes; /* 0: 20 GB, llm-compressor's */
+    bool checked;                  /* by qc_export_check_module: its warnings are not repeated */
     int threads;                   /* 0: all */
     qc_progress_fn progress;       /* may be NULL */
     void *progress_user;
@@ -36,7 +37,8 @@ qc_status qc_export_compressed_tensors(qc_ctx *ctx, const qc_module *module, con
 qc_status qc_export_check_output(
     qc_ctx *ctx, const qc_module *module, const char *source_override, const char *out, bool force);
 
-/* Whether the module can be exported once its statistics are there. For before a long calibration. */
+/* Whether the module can be exported once its statistics are there; warns of what vLLM will not read. For before a long
+ * calibration. */
 qc_status qc_export_check_module(qc_ctx *ctx, const qc_module *module, const char *source_override);
 
 #endif

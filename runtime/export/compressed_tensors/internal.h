@@ -68,6 +68,7 @@ typedef struct ct_plan {
     const qc_module *module;
     qc_weights *weights;
     bool before_data; /* only to see whether it can be exported once the statistics are there */
+    bool quiet;       /* warnings were given before */
     qc_map by_name;   /* -> ct_tensor *, also those dropped */
     QC_VEC(ct_tensor *) tensors;
     QC_VEC(ct_group) groups; /* in tree order of their first module */

@@ -276,7 +276,7 @@ static qc_status plan_input(walk *w, const qc_op *op, const ct_group *g)
 static void warn_of_head(walk *w, const qc_op *op, const ct_group *g)
 {
     const qc_node *node = qc_op_node(op);
-    if (w->plan->before_data || !qc_ends_with(path_of(op), "lm_head"))
+    if (w->plan->quiet || !qc_ends_with(path_of(op), "lm_head"))
         return;
     for (size_t i = 0; i < qc_attr_count(g->targets); i++) {
         const char *target = qc_attr_as_text(qc_attr_item(g->targets, i));
@@ -291,7 +291,7 @@ static void warn_of_head(walk *w, const qc_op *op, const ct_group *g)
 static void warn_of_attention(walk *w, const qc_op *op, const qc_symbol *symbol)
 {
     const qc_attr *targets = qc_attr_find(qc_symbol_fields(symbol), "targets");
-    if (w->plan->before_data)
+    if (w->plan->quiet)
         return;
     if (qc_attr_count(targets) == 1 && qc_ends_with(qc_attr_as_text(qc_attr_item(targets, 0)), "Attention"))
         return;
@@ -562,9 +562,10 @@ static void find_skipped(walk *w)
         if (qc_op_operand_named(op, "k_scale"))
             continue;
         QC_PUSH(&plan->arena, &plan->kv_skipped, path_of(op));
-        qc_warning(qc_ctx_diag(plan->ctx), where_of(op),
-            "not quantized, but the checkpoint's kv_cache_scheme speaks for all attention modules: a loader "
-            "takes 1.0 for its scales");
+        if (!plan->quiet)
+            qc_warning(qc_ctx_diag(plan->ctx), where_of(op),
+                "not quantized, but the checkpoint's kv_cache_scheme speaks for all attention modules: a "
+                "loader takes 1.0 for its scales");
     }
 }
 
@@ -584,6 +585,7 @@ qc_status ct_plan_make(ct_plan *plan)
         for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
             if (plan_op(&w, op) != QC_OK)
                 return QC_ERROR;
+    find_skipped(&w);
     if (plan->before_data)
         return QC_OK;
     finish_groups(plan);
@@ -594,7 +596,6 @@ qc_status ct_plan_make(ct_plan *plan)
     if (!plan->quantized)
         qc_warning(qc_ctx_diag(plan->ctx), "",
             copied ? "nothing is quantized: the output is a copy of the source" : "nothing is quantized");
-    find_skipped(&w);
     if (ct_tie_embeddings(plan) != QC_OK)
         return QC_ERROR;
     ct_fill_ignore(plan, &w.quantized);
