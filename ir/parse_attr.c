@@ -170,8 +170,7 @@ bool qc_parse_data_tokens(qc_lexer *l, qc_data_list *list)
 static bool integer_fits(qc_dtype dtype, bool negative, uint64_t magnitude)
 {
     int bits = dtype == QC_BOOL ? 1 : qc_dtype_bits(dtype);
-    bool is_signed =
-        dtype == QC_I4 || dtype == QC_I8 || dtype == QC_I16 || dtype == QC_I32 || dtype == QC_I64;
+    bool is_signed = qc_dtype_is_int(dtype) && qc_dtype_name(dtype)[0] == 'i';
     uint64_t positive = UINT64_MAX >> (64 - bits + is_signed);
     return magnitude <= (negative ? (is_signed ? positive + 1 : 0) : positive);
 }
@@ -198,8 +197,8 @@ static bool encode_integer(
     }
     uint64_t value = negative ? 0 - magnitude : magnitude;
     int bits = qc_dtype_bits(dtype);
-    if (bits == 4)
-        bytes[index / 2] |= (unsigned char)((value & 15) << (index % 2 * 4));
+    if (bits < 8)
+        qc_code_put(bytes, bits, index, (uint32_t)value);
     else
         memcpy(bytes + index * (size_t)bits / 8, &value, (size_t)bits / 8); /* little-endian hosts */
     return true;
@@ -255,8 +254,8 @@ static bool encode_float(
         qc_decode_f32(dtype, code, &again, 1);
         back = (double)again;
         int bits = qc_dtype_bits(dtype);
-        if (bits == 4)
-            bytes[index / 2] |= (unsigned char)((code[0] & 15) << (index % 2 * 4));
+        if (bits < 8)
+            qc_code_put(bytes, bits, index, code[0]);
         else
             memcpy(bytes + index * (size_t)bits / 8, code, (size_t)bits / 8);
     }

@@ -38,10 +38,9 @@ static void element_print(qc_str *out, qc_dtype dtype, const void *bytes, size_t
     }
     float x;
     size_t bits = (size_t)qc_dtype_bits(dtype);
-    if (bits == 4) {
-        float pair[2];
-        qc_decode_f32(dtype, (const char *)bytes + index / 2, pair, 2);
-        x = pair[index % 2];
+    if (bits < 8) {
+        uint8_t code = (uint8_t)qc_code_get(bytes, (int)bits, index);
+        qc_decode_f32(dtype, &code, &x, 1);
     } else if (dtype == QC_I32 || dtype == QC_U32) {
         uint32_t u;
         memcpy(&u, (const char *)bytes + 4 * index, 4);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * tensor.c - see tensor.h. Types of four bits go element by element where a run starts or ends inside a byte.
+ * tensor.c - see tensor.h. Types of less than 8 bits go element by element, as a run may start or end inside a byte.
  */
 #include <stdlib.h>
 
@@ -66,18 +66,6 @@ int64_t qc_tensor_dim(const qc_tensor *tensor, int index)
     return at >= 0 && at < tensor->rank ? tensor->dims[at] : 1;
 }
 
-static unsigned get_nibble(const qc_tensor *tensor, int64_t at)
-{
-    return ((const uint8_t *)tensor->data)[at / 2] >> (at % 2 * 4) & 15u;
-}
-
-static void set_nibble(qc_tensor *tensor, int64_t at, unsigned value)
-{
-    uint8_t *byte = (uint8_t *)tensor->data + at / 2;
-    unsigned shift = at % 2 ? 4u : 0u;
-    *byte = (uint8_t)((*byte & ~(15u << shift)) | value << shift);
-}
-
 static char *element(const qc_tensor *tensor, int64_t offset)
 {
     return (char *)tensor->data + qc_tensor_bytes(tensor->dtype, offset);
@@ -90,7 +78,7 @@ void qc_tensor_read(const qc_tensor *tensor, int64_t offset, int64_t count, floa
         return;
     }
     for (int64_t i = 0; i < count; i++) {
-        uint8_t code = (uint8_t)get_nibble(tensor, offset + i);
+        uint8_t code = (uint8_t)qc_code_get(tensor->data, qc_dtype_bits(tensor->dtype), (size_t)(offset + i));
         qc_decode_f32(tensor->dtype, &code, values + i, 1);
     }
 }
@@ -104,19 +92,21 @@ void qc_tensor_write(qc_tensor *tensor, int64_t offset, int64_t count, const flo
     for (int64_t i = 0; i < count; i++) {
         uint8_t code = 0;
         qc_encode_f32(tensor->dtype, values + i, &code, 1);
-        set_nibble(tensor, offset + i, code & 15u);
+        qc_code_put(tensor->data, qc_dtype_bits(tensor->dtype), (size_t)(offset + i), code);
     }
 }
 
 void qc_tensor_copy(
     qc_tensor *to, int64_t to_offset, const qc_tensor *from, int64_t from_offset, int64_t count)
 {
-    if (qc_dtype_bits(to->dtype) >= 8) {
+    const int bits = qc_dtype_bits(to->dtype);
+    if (bits >= 8) {
         memcpy(element(to, to_offset), element(from, from_offset), qc_tensor_bytes(to->dtype, count));
         return;
     }
     for (int64_t i = 0; i < count; i++)
-        set_nibble(to, to_offset + i, get_nibble(from, from_offset + i));
+        qc_code_put(to->data, bits, (size_t)(to_offset + i),
+            qc_code_get(from->data, bits, (size_t)(from_offset + i)));
 }
 
 int64_t qc_tensor_int(const qc_tensor *tensor, int64_t offset)
@@ -125,7 +115,7 @@ int64_t qc_tensor_int(const qc_tensor *tensor, int64_t offset)
     if (qc_dtype_bits(tensor->dtype) >= 8) {
         qc_convert(tensor->dtype, element(tensor, offset), QC_I64, &value, 1);
     } else {
-        uint8_t code = (uint8_t)get_nibble(tensor, offset);
+        uint8_t code = (uint8_t)qc_code_get(tensor->data, qc_dtype_bits(tensor->dtype), (size_t)offset);
         qc_convert(tensor->dtype, &code, QC_I64, &value, 1);
     }
     return value;

@@ -12,11 +12,17 @@ extern "C" {
 #endif
 
 /* X(enumerator, name in IR text, name in safetensors or "", bits, class)
- * class: f float, i signed integer, u unsigned integer, b boolean. f4e2m1 and i4 pack two to a byte, low
- * nibble first. */
+ * class: f float, i signed integer, u unsigned integer, b boolean. Elements of less than 8 bits form one dense
+ * little-endian stream: element i of b bits is bits [i * b, i * b + b), lowest first, two's complement where
+ * signed; for 4 bits that is two to a byte, low nibble first. */
 #define QC_DTYPES(X)                                                                                         \
     X(QC_BOOL, "bool", "BOOL", 8, 'b')                                                                       \
+    X(QC_I2, "i2", "", 2, 'i')                                                                               \
+    X(QC_I3, "i3", "", 3, 'i')                                                                               \
     X(QC_I4, "i4", "", 4, 'i')                                                                               \
+    X(QC_I5, "i5", "", 5, 'i')                                                                               \
+    X(QC_I6, "i6", "", 6, 'i')                                                                               \
+    X(QC_I7, "i7", "", 7, 'i')                                                                               \
     X(QC_I8, "i8", "I8", 8, 'i')                                                                             \
     X(QC_I16, "i16", "I16", 16, 'i')                                                                         \
     X(QC_I32, "i32", "I32", 32, 'i')                                                                         \

@@ -181,6 +181,30 @@ QC_WIDE static void encode_f4e2m1(const float *restrict src, uint8_t *restrict d
         dst[count / 2] = (uint8_t)qc_bits_f4e2m1_encode(qc_f32_bits(src[count - 1]));
 }
 
+/* Integers of 2 to 7 bits: eight codes of b bits are b whole bytes. */
+static void decode_int_stream(qc_dtype dtype, const uint8_t *src, float *dst, size_t count)
+{
+    const int bits = qc_dtype_bits(dtype);
+    for (size_t i = 0; i < count; i++)
+        dst[i] = (float)qc_code_signed(qc_code_get(src, bits, i), bits);
+}
+
+static void encode_int_stream(qc_dtype dtype, const float *src, uint8_t *dst, size_t count)
+{
+    const int bits = qc_dtype_bits(dtype);
+    const float half = (float)(1 << (bits - 1));
+    for (size_t i = 0; i < count; i += 8) {
+        size_t n = count - i < 8 ? count - i : 8;
+        uint64_t eight = 0;
+        for (size_t j = 0; j < n; j++) {
+            uint64_t code = (uint64_t)qc_bits_to_small_int(src[i + j], -half, half - 1) & ((1u << bits) - 1);
+            eight |= code << (j * (size_t)bits);
+        }
+        for (size_t j = 0; j < (n * (size_t)bits + 7) / 8; j++)
+            *dst++ = (uint8_t)(eight >> (8 * j));
+    }
+}
+
 /* Half to even, saturating, NaN to 0. The limits are tested against the power of two above the range because
  * the largest value itself need not be a double. */
 static int64_t int_from_f64(double x, double lo, double above, int64_t max)
@@ -222,6 +246,13 @@ void qc_decode_f32(qc_dtype dtype, const void *src, float *dst, size_t count)
     switch (dtype) {
         ARRAY_CASE(QC_BOOL, decode_bool);
         ARRAY_CASE(QC_I4, decode_i4);
+    case QC_I2:
+    case QC_I3:
+    case QC_I5:
+    case QC_I6:
+    case QC_I7:
+        decode_int_stream(dtype, src, dst, count);
+        return;
         ARRAY_CASE(QC_I8, decode_i8);
         ARRAY_CASE(QC_I16, decode_i16);
         ARRAY_CASE(QC_I32, decode_i32);
@@ -251,6 +282,13 @@ void qc_encode_f32(qc_dtype dtype, const float *src, void *dst, size_t count)
     switch (dtype) {
         ARRAY_CASE(QC_BOOL, encode_bool);
         ARRAY_CASE(QC_I4, encode_i4);
+    case QC_I2:
+    case QC_I3:
+    case QC_I5:
+    case QC_I6:
+    case QC_I7:
+        encode_int_stream(dtype, src, dst, count);
+        return;
         ARRAY_CASE(QC_I8, encode_i8);
         ARRAY_CASE(QC_I16, encode_i16);
         ARRAY_CASE(QC_U8, encode_u8);
@@ -279,15 +317,20 @@ void qc_encode_f32(qc_dtype dtype, const float *src, void *dst, size_t count)
 
 /* ---- between any two types, in blocks through i64, f64 or f32 ------------------------------------------ */
 
-enum { BLOCK_ELEMS = 512 }; /* even, so that packed types are cut between bytes */
+enum { BLOCK_ELEMS = 512 }; /* a multiple of 8, so that dense streams are cut between bytes */
 
 static int64_t int_at(qc_dtype dtype, const void *src, size_t i)
 {
     switch (dtype) {
     case QC_BOOL:
         return ((const uint8_t *)src)[i] != 0;
+    case QC_I2:
+    case QC_I3:
     case QC_I4:
-        return (int64_t)((((const uint8_t *)src)[i / 2] >> (i % 2 * 4) & 15) ^ 8) - 8;
+    case QC_I5:
+    case QC_I6:
+    case QC_I7:
+        return qc_code_signed(qc_code_get(src, qc_dtype_bits(dtype), i), qc_dtype_bits(dtype));
     case QC_I8:
         return ((const int8_t *)src)[i];
     case QC_I16:
@@ -322,10 +365,19 @@ static void int_put(qc_dtype dtype, void *dst, size_t i, int64_t v)
     case QC_BOOL:
         ((uint8_t *)dst)[i] = v != 0;
         return;
-    case QC_I4: {
-        uint8_t *byte = (uint8_t *)dst + i / 2;
-        unsigned nibble = (unsigned)clamp_int(v, -8, 7) & 15u;
-        *byte = (uint8_t)(i % 2 == 0 ? nibble : (*byte & 15u) | nibble << 4);
+    case QC_I2:
+    case QC_I3:
+    case QC_I4:
+    case QC_I5:
+    case QC_I6:
+    case QC_I7: {
+        const int bits = qc_dtype_bits(dtype);
+        const int64_t half = INT64_C(1) << (bits - 1);
+        if (i * (size_t)bits % 8 == 0) /* the bits behind the last element are zero */
+            ((uint8_t *)dst)[i * (size_t)bits / 8] = 0;
+        if (i * (size_t)bits % 8 + (size_t)bits > 8)
+            ((uint8_t *)dst)[i * (size_t)bits / 8 + 1] = 0;
+        qc_code_put(dst, bits, i, (uint32_t)clamp_int(v, -half, half - 1));
         return;
     }
     case QC_I8:
@@ -376,17 +428,18 @@ static void convert_f64_int(qc_dtype from, const void *src, qc_dtype to, void *d
     }
 }
 
-static size_t offset_bytes(qc_dtype dtype, size_t even_elems)
+/* Bytes that hold `count` elements. */
+static size_t stream_bytes(qc_dtype dtype, size_t count)
 {
-    return even_elems / 2 * (size_t)qc_dtype_bits(dtype) / 4;
+    size_t bits = (size_t)qc_dtype_bits(dtype);
+    return count / 8 * bits + (count % 8 * bits + 7) / 8;
 }
 
 void qc_convert(qc_dtype from, const void *src, qc_dtype to, void *dst, size_t count)
 {
     bool from_int = qc_dtype_is_int(from) || from == QC_BOOL, to_int = qc_dtype_is_int(to) || to == QC_BOOL;
     if (from == to) {
-        memmove(dst, src,
-            offset_bytes(from, count - count % 2) + (count % 2 * (size_t)qc_dtype_bits(from) + 7) / 8);
+        memmove(dst, src, stream_bytes(from, count));
     } else if (from_int && to_int) {
         for (size_t i = 0; i < count; i++)
             int_put(to, dst, i, int_at(from, src, i));
@@ -396,8 +449,8 @@ void qc_convert(qc_dtype from, const void *src, qc_dtype to, void *dst, size_t c
         float block[BLOCK_ELEMS];
         for (size_t start = 0; start < count; start += BLOCK_ELEMS) {
             size_t n = count - start < BLOCK_ELEMS ? count - start : BLOCK_ELEMS;
-            qc_decode_f32(from, (const char *)src + offset_bytes(from, start), block, n);
-            qc_encode_f32(to, block, (char *)dst + offset_bytes(to, start), n);
+            qc_decode_f32(from, (const char *)src + stream_bytes(from, start), block, n);
+            qc_encode_f32(to, block, (char *)dst + stream_bytes(to, start), n);
         }
     }
 }

@@ -47,6 +47,34 @@ static inline float qc_round_bf16(float x)
     return qc_bf16_to_f32(qc_bf16_from_f32(x));
 }
 
+/* Code number `index` of a dense little-endian stream of codes of `bits` bits, 1 to 8: bits [index * bits,
+ * index * bits + bits), lowest first. Reads no byte in which the code has no part. */
+static inline uint32_t qc_code_get(const void *stream, int bits, size_t index)
+{
+    size_t at = index * (size_t)bits;
+    const uint8_t *byte = (const uint8_t *)stream + at / 8;
+    uint32_t both = at % 8 + (size_t)bits > 8 ? byte[0] | (uint32_t)byte[1] << 8 : byte[0];
+    return both >> at % 8 & ((1u << bits) - 1);
+}
+
+/* Its counterpart; the codes beside it keep their values. */
+static inline void qc_code_put(void *stream, int bits, size_t index, uint32_t code)
+{
+    size_t at = index * (size_t)bits;
+    uint8_t *byte = (uint8_t *)stream + at / 8;
+    uint32_t mask = ((1u << bits) - 1) << at % 8, value = code << at % 8 & mask;
+    byte[0] = (uint8_t)((byte[0] & ~mask) | value);
+    if (at % 8 + (size_t)bits > 8)
+        byte[1] = (uint8_t)((byte[1] & ~(mask >> 8)) | value >> 8);
+}
+
+/* A code of `bits` bits as the signed integer that it is. */
+static inline int32_t qc_code_signed(uint32_t code, int bits)
+{
+    uint32_t sign = 1u << (bits - 1);
+    return (int32_t)((code & (2 * sign - 1)) ^ sign) - (int32_t)sign;
+}
+
 float qc_f16_to_f32(uint16_t h);
 uint16_t qc_f16_from_f32(float x);
 float qc_f8e4m3_to_f32(uint8_t code);
@@ -64,8 +92,8 @@ uint8_t qc_f4e2m1_from_f32(float x);
 /* x rounded to what `dtype` (a float type) can hold, saturating only where the type has no infinity. */
 float qc_round_to(qc_dtype dtype, float x);
 
-/* Whole arrays, vectorised. `count` elements; packed types: two to a byte, the spare nibble behind an odd
- * last element written as zero. Integers saturate and round half to even from floats, NaN becomes 0. Floats
+/* Whole arrays, vectorised. `count` elements; types of less than 8 bits: a dense stream, the spare bits
+ * behind the last element written as zero. Integers saturate and round half to even from floats, NaN becomes 0. Floats
  * encode as qc_round_to rounds: saturating only where the type has no infinity. src and dst do not overlap.
  */
 void qc_decode_f32(qc_dtype dtype, const void *src, float *dst, size_t count);

@@ -23,7 +23,12 @@ static const dtype_row rows[QC_DTYPE_COUNT] = {[QC_DTYPE_NONE] = {"none", "", 0,
 
 static const double largest[QC_DTYPE_COUNT] = {
     [QC_BOOL] = 1,
+    [QC_I2] = 1,
+    [QC_I3] = 3,
     [QC_I4] = 7,
+    [QC_I5] = 15,
+    [QC_I6] = 31,
+    [QC_I7] = 63,
     [QC_I8] = INT8_MAX,
     [QC_I16] = INT16_MAX,
     [QC_I32] = INT32_MAX,

@@ -46,7 +46,7 @@ static void test_names(void)
         CHECK_INT(qc_dtype_from_name(qc_dtype_name(d), strlen(qc_dtype_name(d))), d);
         if (qc_dtype_safetensors_name(d)[0])
             CHECK_INT(qc_dtype_from_safetensors_name(qc_dtype_safetensors_name(d)), d);
-        CHECK(qc_dtype_bits(d) >= 4 && qc_dtype_max(d) > 0);
+        CHECK(qc_dtype_bits(d) >= 2 && qc_dtype_max(d) > 0);
         CHECK_INT(qc_dtype_is_float(d) + qc_dtype_is_int(d), d != QC_BOOL);
     }
     CHECK_INT(qc_dtype_bits(QC_F4E2M1), 4);
@@ -292,27 +292,65 @@ static void test_array_lengths(void)
         x[i] = (float)(i - 70) * 0.37f;
     for (int d = 1; d < QC_DTYPE_COUNT; d++) {
         qc_dtype dtype = (qc_dtype)d;
-        size_t bits = (size_t)qc_dtype_bits(dtype), step = bits == 4 ? 1 : bits / 8;
+        size_t bits = (size_t)qc_dtype_bits(dtype), step = bits < 8 ? 1 : bits / 8;
         qc_encode_f32(dtype, x, whole, MAX);
         for (size_t n = 0; n <= 70; n++)
             for (size_t shift = 0; shift < 3; shift++) {
                 size_t used = (n * bits + 7) / 8;
                 memset(codes, GUARD, sizeof codes);
                 qc_encode_f32(dtype, x, codes + shift * step, n);
-                bool odd_nibble = bits == 4 && n % 2 != 0;
-                size_t full = used - (odd_nibble ? 1 : 0);
+                size_t spare = n * bits % 8; /* bits of the last byte that are in use, 0: all */
+                size_t full = used - (spare != 0 ? 1 : 0);
                 CHECK(memcmp(codes + shift * step, whole, full) == 0);
-                CHECK(!odd_nibble || codes[shift + full] == (whole[full] & 15u));
+                CHECK(spare == 0 || codes[shift + full] == (whole[full] & ((1u << spare) - 1)));
                 CHECK(codes[shift * step + used] == GUARD);
                 back[n] = 1234.5f;
                 qc_decode_f32(dtype, codes + shift * step, back, n);
                 CHECK(back[n] == 1234.5f);
                 for (size_t i = 0; i < n; i++) {
-                    float one[2];
-                    qc_decode_f32(dtype, whole + i * bits / 8, one, bits == 4 ? 2 : 1);
-                    CHECK(qc_f32_bits(back[i]) == qc_f32_bits(one[bits == 4 ? i % 2 : 0]));
+                    float one;
+                    uint8_t code = bits < 8 ? (uint8_t)qc_code_get(whole, (int)bits, i) : 0;
+                    qc_decode_f32(dtype, bits < 8 ? &code : whole + i * bits / 8, &one, 1);
+                    CHECK(qc_f32_bits(back[i]) == qc_f32_bits(one));
                 }
             }
+    }
+}
+
+/* A dense stream is what it says: bit k of the stream is bit k % 8 of byte k / 8. */
+static void test_streams(void)
+{
+    static const qc_dtype types[] = {QC_I2, QC_I3, QC_I4, QC_I5, QC_I6, QC_I7};
+    enum { N = 67 };
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+        const int bits = qc_dtype_bits(types[t]), half = 1 << (bits - 1);
+        const size_t used = ((size_t)bits * N + 7) / 8;
+        float x[N], back[N];
+        int64_t wide[N], wide_back[N];
+        uint8_t by_bit[N] = {0}, encoded[N + 1], converted[N + 1], put[N + 1];
+        CHECK_INT(qc_dtype_max(types[t]), half - 1);
+        for (int i = 0; i < N; i++) {
+            int v = (i * 37 + i / 5) % (2 * half) - half;
+            x[i] = (float)v;
+            wide[i] = v;
+            for (int k = 0; k < bits; k++)
+                by_bit[(i * bits + k) / 8] |= (uint8_t)(((unsigned)v >> k & 1u) << (i * bits + k) % 8);
+        }
+        memset(encoded, 0xa5, sizeof encoded);
+        memset(converted, 0xa5, sizeof converted);
+        memset(put, 0xff, sizeof put);
+        qc_encode_f32(types[t], x, encoded, N);
+        qc_convert(QC_I64, wide, types[t], converted, N);
+        for (size_t i = N; i-- > 0;)
+            qc_code_put(put, bits, i, (uint32_t)wide[i]);
+        CHECK(memcmp(encoded, by_bit, used) == 0 && encoded[used] == 0xa5);
+        CHECK(memcmp(converted, by_bit, used) == 0 && converted[used] == 0xa5);
+        CHECK(memcmp(put, by_bit, (size_t)bits * N / 8) == 0);
+        qc_decode_f32(types[t], by_bit, back, N);
+        qc_convert(types[t], by_bit, QC_I64, wide_back, N);
+        CHECK(memcmp(back, x, sizeof x) == 0 && memcmp(wide_back, wide, sizeof wide) == 0);
+        qc_convert(types[t], by_bit, types[t], converted, N);
+        CHECK(memcmp(converted, by_bit, used) == 0 && converted[used] == 0xa5);
     }
 }
 
@@ -323,10 +361,12 @@ static void test_integers_from_f32(void)
     enum { N = sizeof x / sizeof x[0] };
     static const int64_t rounded[N] = {0, 2, 0, -2, INT64_MAX, INT64_MIN, 0, 8, -8, INT64_MAX, 200, 65535,
         INT64_C(1) << 31, INT64_C(1) << 32, INT64_MAX};
-    static const qc_dtype types[] = {QC_I4, QC_I8, QC_U8, QC_I16, QC_U16, QC_I32, QC_U32, QC_I64, QC_U64};
-    static const int64_t lows[] = {-8, INT8_MIN, 0, INT16_MIN, 0, INT32_MIN, 0, INT64_MIN, 0};
-    static const int64_t highs[] = {
-        7, INT8_MAX, UINT8_MAX, INT16_MAX, UINT16_MAX, INT32_MAX, UINT32_MAX, INT64_MAX, INT64_MAX};
+    static const qc_dtype types[] = {QC_I2, QC_I3, QC_I4, QC_I5, QC_I6, QC_I7, QC_I8, QC_U8, QC_I16, QC_U16,
+        QC_I32, QC_U32, QC_I64, QC_U64};
+    static const int64_t lows[] = {
+        -2, -4, -8, -16, -32, -64, INT8_MIN, 0, INT16_MIN, 0, INT32_MIN, 0, INT64_MIN, 0};
+    static const int64_t highs[] = {1, 3, 7, 15, 31, 63, INT8_MAX, UINT8_MAX, INT16_MAX, UINT16_MAX,
+        INT32_MAX, UINT32_MAX, INT64_MAX, INT64_MAX};
     for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
         uint64_t storage[N];
         int64_t got[N];
@@ -424,6 +464,7 @@ int main(void)
     RUN(test_encode_against_search);
     RUN(test_nan_and_limits);
     RUN(test_array_lengths);
+    RUN(test_streams);
     RUN(test_integers_from_f32);
     RUN(test_convert);
     RUN(test_convert_blocks);

@@ -68,6 +68,11 @@ static void test_integers(void)
     check_const("[0, 65535]", "u16[2]");
     check_const("[0, 4294967295]", "u32[2]");
     check_const("[0, 18446744073709551615]", "u64[2]");
+    check_const("[-2, 1, 0, -1, 1]", "i2[5]");
+    check_const("[-4, 3, 0, -1, 2, 1, -3, 3, -4]", "i3[9]");
+    check_const("[-16, 15, 0, -1, 9]", "i5[5]");
+    check_const("[-32, 31, 0, -1, 9]", "i6[5]");
+    check_const("[-64, 63, 0, -1, 9, 63, -64, 1, 2]", "i7[9]");
     check_const("[]", "f32[0]");
     check_const("[5]", "i8[]");
 }
