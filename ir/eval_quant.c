@@ -103,6 +103,9 @@ static int64_t scale_count(const qc_tensor *x, qc_granularity granularity)
         return x->rank == 4 ? x->dims[1] : -1;
     case QC_GRANULARITY_CHANNEL:
         return x->rank == 2 ? x->dims[0] : -1;
+    case QC_GRANULARITY_GROUP:
+    case QC_GRANULARITY_BLOCK:
+        return -1;
     case QC_GRANULARITY_TOKEN:
         return x->rank > 0 && qc_tensor_dim(x, -1) > 0 ? x->count / qc_tensor_dim(x, -1) : -1;
     }
@@ -245,4 +248,22 @@ qc_status qc_eval_dequantize(
     }
     free(codes);
     return status;
+}
+
+/* ---- zero points, global scales ------------------------------------------------------------------------ */
+
+qc_status qc_eval_zero_point(
+    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
+{
+    (void)operands;
+    (void)results;
+    return qc_error(eval->diag, qc_eval_where(eval, op), "has no reference semantics");
+}
+
+qc_status qc_eval_global_scale(
+    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
+{
+    (void)operands;
+    (void)results;
+    return qc_error(eval->diag, qc_eval_where(eval, op), "has no reference semantics");
 }

@@ -205,4 +205,7 @@ void qc_patterns_free(qc_ctx *ctx);
 qc_diag *qc_ctx_diag(qc_ctx *ctx);
 qc_arena *qc_ctx_arena(qc_ctx *ctx);
 
+/* A scale (may be NULL) that stands in the IR as a constant must be one that values can be divided by. */
+qc_status qc_verify_scale(const qc_op *op, const char *where, const qc_value *scale, const char *name);
+
 #endif

@@ -36,7 +36,7 @@ def op(name, doc, operands=(), attrs=(), results=("y",), traits=(), positional=N
 
 op("weight", "A tensor of the source checkpoint, by name; converted exactly when the type is wider than the stored one.",
    attrs=["tensor: string!"], positional="tensor", traits=["typed", "identity"], infer=False, verify=True)
-op("const", "A constant of at most 1,024 elements, in row-major order.",
+op("const", "A constant of at most 65,536 elements, in row-major order.",
    attrs=["value: data!"], positional="value", traits=["typed"], infer=False, verify=True)
 op("positions", "The position of each token: its index in the call plus the number of tokens already in the cache.",
    ["ids: int"], traits=["same_type", "independent"])
@@ -166,15 +166,45 @@ op("cache_append",
 # ---- quantization -------------------------------------------------------------------------------------------
 
 op("observe",
-   "Running statistics of x over all calibration data: row 0 the minimum, row 1 the maximum, per tensor [2, 1] or per head "
-   "[2, heads] of x [B, heads, S, d]; `observer` says how sequences are folded. Calibration replaces it by its result.",
-   ["x: float"], ["tap: string!", "observer: word(static_minmax|memoryless_minmax|minmax) = static_minmax",
-                  "granularity: word(tensor|head)!"], traits=["identity"])
+   "Running statistics of x over all calibration data. Granularity tensor: [2, 1], head: [2, heads] of x [B, heads, S, d]; row 0 is "
+   "the minimum, row 1 the maximum, one range a sequence, folded as `observer` says (`averaging` is the weight of a new sequence "
+   "in a moving average). Observers that search (mse, memoryless_mse, nvfp4_expanded_mse) take from each sequence the range with the "
+   "least error under part `arg` of `scheme`. Granularity channel, with `observer = imatrix`: the mean of the squares of each "
+   "column, f32[columns]. Calibration replaces it by its result.",
+   ["x: float"], ["tap: string!", "observer: word(static_minmax|memoryless_minmax|minmax|mse|memoryless_mse|nvfp4_expanded_mse|"
+                  "imatrix) = static_minmax",
+                  "granularity: word(tensor|head|channel)!", "averaging: float = 0.01", "scheme: symbol",
+                  "arg: word(input|weights) = input"], traits=["identity"], verify=True)
 op("qparams",
-   "The scale that part `arg` of a scheme gives to x (`from = data`) or to statistics [2, n] (`from = stat`). Granularity tensor: [1]; "
-   "head: [heads, 1, 1]; channel: [rows, 1]; token: [..., 1]. The arithmetic is the row `arith` of the scheme.",
-   ["x: float"], ["scheme: symbol!", "arg: word(input|weights)!", "from: word(data|stat) = data"], results=["scale"],
+   "The scale that part `arg` of a scheme gives to x (`from = data`) or to statistics [2, n] (`from = stat`), in the element type that "
+   "the part names or that of x. Granularity tensor: [1]; head: [heads, 1, 1]; channel: [rows, 1]; token: [..., 1]; group: [..., "
+   "groups of columns]; block: [blocks of rows, blocks of columns]. With a global scale it is relative to that. `importance` weighs "
+   "the columns where the observer asks for it. The arithmetic is the row `arith` of the scheme.",
+   ["x: float", "global?: float", "importance?: float"],
+   ["scheme: symbol!", "arg: word(input|weights)!", "from: word(data|stat) = data"], results=["scale"],
    traits=["identity"], verify=True)
-op("quantize", "Codes of x under a scale: saturate(round(x / scale)) in the arithmetic of the scheme.", ["x: float", "scale: float"],
+op("zero_point",
+   "The code that stands for 0 under an asymmetric part of a scheme: from the same range and of the same shape as the scale of "
+   "qparams.", ["x: float", "importance?: float"],
+   ["scheme: symbol!", "arg: word(input|weights)!", "from: word(data|stat) = data"], results=["zero_point"],
+   traits=["identity"], verify=True)
+op("global_scale",
+   "The scale of scales, f32[1]: largest scale times largest code, over the largest absolute value of all operands (`from = data`) or "
+   "of their statistics [2, n] (`from = stat`), in the arithmetic of the scheme. Several operands share it.",
+   ["importance?: float", "xs...: float"],
+   ["scheme: symbol!", "arg: word(input|weights)!", "from: word(data|stat) = data"], results=["global"],
+   traits=["identity"], verify=True)
+op("quantize",
+   "Codes of x under a scale: saturate(round(x / scale + zero point)) in the arithmetic of the scheme; with a global scale the scale "
+   "is divided by it first.", ["x: float", "scale: float", "global?: float", "zero_point?"],
    ["scheme: symbol!", "arg: word(input|weights)!"], traits=["identity"], verify=True)
-op("dequantize", "code * scale, rounded to `to`.", ["x", "scale: float"], ["to: dtype!"], verify=True)
+op("dequantize",
+   "(code - zero point) * scale, rounded to `to`; with a global scale the scale is divided by it first. A scale of x's rank has one "
+   "element for each `group` columns or each `block` of [rows, columns]; without them it broadcasts.",
+   ["x", "scale: float", "global?: float", "zero_point?"], ["to: dtype!", "group: int = 0", "block: list"], verify=True)
+op("unpack",
+   "Codes out of the words of a file. f4e2m1 out of bytes, the first code in the low half; integers of b bits out of i32 words along "
+   "`axis`, least significant bits first, stored with 2^(b-1) added.", ["x: int"], ["axis: int = 1"], traits=["typed"],
+   infer=False, verify=True)
+op("keep", "A weight that no op of this module reads, but a checkpoint holds: models imported as tensors consist of these.",
+   ["x: float"], traits=["effect", "identity", "same_type"])

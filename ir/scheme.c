@@ -4,7 +4,77 @@
  */
 #include "ir/scheme.h"
 
-static const char *const granularities[] = {"tensor", "head", "token", "channel"};
+static const char *const granularities[] = {
+    [QC_GRANULARITY_TENSOR] = "tensor",
+    [QC_GRANULARITY_HEAD] = "head",
+    [QC_GRANULARITY_TOKEN] = "token",
+    [QC_GRANULARITY_CHANNEL] = "channel",
+    [QC_GRANULARITY_GROUP] = "group",
+    [QC_GRANULARITY_BLOCK] = "block",
+};
+enum { GRANULARITY_COUNT = sizeof granularities / sizeof granularities[0] };
+
+/* What is being read, for messages. */
+typedef struct reader {
+    qc_diag *diag;
+    const char *where, *scheme, *arg;
+    const qc_attr *entry;
+} reader;
+
+const char *qc_granularity_name(qc_granularity granularity)
+{
+    return granularities[granularity];
+}
+
+static const char *text_of(const reader *r, const char *field)
+{
+    return qc_attr_as_text(qc_attr_find(r->entry, field));
+}
+
+static qc_status read_granularity(const reader *r, qc_scheme_part *part)
+{
+    const char *name = text_of(r, "granularity");
+    size_t i = 0;
+    while (i < GRANULARITY_COUNT && strcmp(name, granularities[i]) != 0)
+        i++;
+    if (i == GRANULARITY_COUNT)
+        return qc_error(
+            r->diag, r->where, "@%s has the unknown granularity '%s' for its %s", r->scheme, name, r->arg);
+    part->granularity = (qc_granularity)i;
+    const qc_attr *group = qc_attr_find(r->entry, "group"), *block = qc_attr_find(r->entry, "block");
+    if (part->granularity == QC_GRANULARITY_GROUP) {
+        part->group_elems = group ? qc_attr_as_int(group) : 0;
+        if (part->group_elems < 1)
+            return qc_error(r->diag, r->where, "@%s: granularity group of its %s needs `group`, at least 1",
+                r->scheme, r->arg);
+    }
+    if (part->granularity == QC_GRANULARITY_BLOCK) {
+        part->block_rows = qc_attr_count(block) == 2 ? qc_attr_as_int(qc_attr_item(block, 0)) : 0;
+        part->block_columns = qc_attr_count(block) == 2 ? qc_attr_as_int(qc_attr_item(block, 1)) : 0;
+        if (part->block_rows < 1 || part->block_columns < 1)
+            return qc_error(r->diag, r->where,
+                "@%s: granularity block of its %s needs `block`, [rows, columns]", r->scheme, r->arg);
+    }
+    return QC_OK;
+}
+
+/* An element type that may be left out. */
+static qc_status read_type(const reader *r, const char *field, qc_dtype absent, qc_dtype *dtype)
+{
+    const qc_attr *attr = qc_attr_find(r->entry, field);
+    *dtype = absent;
+    if (!attr)
+        return QC_OK;
+    const char *name = qc_attr_as_text(attr);
+    *dtype = qc_dtype_from_name(name, strlen(name));
+    bool scale = strcmp(field, "scale") == 0;
+    bool fits = scale ? qc_dtype_is_float(*dtype) && qc_dtype_bits(*dtype) >= 8 && *dtype != QC_F64
+                      : qc_dtype_bits(*dtype) >= 8 && *dtype != QC_BOOL;
+    if (*dtype == QC_DTYPE_NONE || !fits)
+        return qc_error(
+            r->diag, r->where, "@%s: %s of its %s cannot be of type '%s'", r->scheme, field, r->arg, name);
+    return QC_OK;
+}
 
 qc_status qc_scheme_read(qc_diag *diag, const char *where, const qc_module *module, const char *scheme,
     const char *arg, qc_scheme_part *part)
@@ -15,10 +85,14 @@ qc_status qc_scheme_read(qc_diag *diag, const char *where, const qc_module *modu
     const qc_attr *fields = qc_symbol_fields(symbol), *entry = qc_attr_find(fields, arg);
     if (!entry || qc_attr_get_kind(entry) != QC_ATTR_MAP)
         return qc_error(diag, where, "@%s has no part '%s'", scheme, arg);
+    const reader r = {diag, where, scheme, arg, entry};
     *part = (qc_scheme_part){
         .symmetric = qc_attr_as_bool(qc_attr_find(entry, "symmetric")),
         .dynamic = qc_attr_as_bool(qc_attr_find(entry, "dynamic")),
-        .observer = qc_attr_as_text(qc_attr_find(entry, "observer")),
+        .global = qc_attr_as_bool(qc_attr_find(entry, "global")),
+        .observer = text_of(&r, "observer"),
+        .observer_args = qc_attr_find(entry, "observer_args"),
+        .actorder = text_of(&r, "actorder"),
     };
 
     const char *arith = qc_attr_as_text(qc_attr_find(fields, "arith"));
@@ -26,18 +100,28 @@ qc_status qc_scheme_read(qc_diag *diag, const char *where, const qc_module *modu
     if (!part->arith)
         return qc_error(diag, where, "@%s names the unknown arithmetic '%s'", scheme, arith);
 
-    const char *type = qc_attr_as_text(qc_attr_find(entry, "type"));
+    const char *type = text_of(&r, "type");
     part->type = qc_dtype_from_name(type, strlen(type));
     part->grid = qc_grid_of(part->type);
     if (part->grid.storage == QC_DTYPE_NONE)
         return qc_error(diag, where, "@%s quantizes its %s to '%s', which has no codes", scheme, arg, type);
+    if (!part->symmetric && qc_dtype_is_float(part->type))
+        return qc_error(diag, where, "@%s: %s codes of its %s have no zero point", scheme, type, arg);
+    if (read_granularity(&r, part) != QC_OK ||
+        read_type(&r, "scale", QC_DTYPE_NONE, &part->scale_type) != QC_OK ||
+        read_type(&r, "zero_point", QC_I8, &part->zero_point_type) != QC_OK)
+        return QC_ERROR;
+    return QC_OK;
+}
 
-    const char *granularity = qc_attr_as_text(qc_attr_find(entry, "granularity"));
-    for (size_t i = 0; i < sizeof granularities / sizeof granularities[0]; i++) {
-        if (strcmp(granularity, granularities[i]) == 0) {
-            part->granularity = (qc_granularity)i;
-            return QC_OK;
-        }
-    }
-    return qc_error(diag, where, "@%s has the unknown granularity '%s' for its %s", scheme, granularity, arg);
+qc_quantizer qc_scheme_quantizer(const qc_scheme_part *part, qc_dtype model_dtype)
+{
+    return (qc_quantizer){
+        .arith = part->arith,
+        .model_dtype = model_dtype,
+        .grid = part->grid,
+        .symmetric = part->symmetric,
+        .global = part->global,
+        .scale_type = part->scale_type,
+    };
 }

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
  * scheme.h - what a `scheme` or `kv_scheme` symbol says about one part (input or weights), read and checked.
- * Fields of the part: type, granularity (tensor, head, token, channel), symmetric, dynamic, observer; of the
- * symbol: arith.
+ * Fields of the symbol: targets, ignore, arith, format, name, and the parts. docs/ir.md lists the fields of a part.
  */
 #ifndef QC_IR_SCHEME_H
 #define QC_IR_SCHEME_H
 
-#include "ir/dtype/arith.h"
+#include "ir/dtype/quantizer.h"
 #include "ir/support/diag.h"
 #include "qc/ir.h"
 
@@ -16,20 +15,36 @@ typedef enum qc_granularity {
     QC_GRANULARITY_HEAD,    /* scale [heads, 1, 1] of x [B, heads, S, d] */
     QC_GRANULARITY_TOKEN,   /* scale [..., 1]: one a row of the last dimension */
     QC_GRANULARITY_CHANNEL, /* scale [rows, 1] of a weight [rows, columns] */
+    QC_GRANULARITY_GROUP, /* scale [..., groups]: one for each `group` columns, the last group may be short */
+    QC_GRANULARITY_BLOCK, /* scale [blocks of rows, blocks of columns] of a weight, those at the edges cut off */
 } qc_granularity;
 
 typedef struct qc_scheme_part {
     const qc_arith *arith;
-    qc_dtype type;
+    qc_dtype type; /* of the codes */
     qc_grid grid;
     qc_granularity granularity;
-    bool symmetric, dynamic;
-    const char *observer; /* "" when the part names none */
+    int64_t group_elems;               /* granularity group, else 0 */
+    int64_t block_rows, block_columns; /* granularity block, else 0 */
+    bool symmetric;
+    bool dynamic;                 /* with `global`: the local scales are, the global one is not */
+    bool global;                  /* scales are relative to a global scale of the tensor */
+    qc_dtype scale_type;          /* of the stored scale; QC_DTYPE_NONE: the model's */
+    qc_dtype zero_point_type;     /* QC_I8 unless the part says otherwise */
+    const char *observer;         /* "" when the part names none */
+    const qc_attr *observer_args; /* map or NULL */
+    const char *actorder;         /* "" when the part names none */
 } qc_scheme_part;
 
-/* Reads part `arg` ("input", "weights") of symbol `scheme`. Missing symbols, parts and fields, unknown words
- * and types without a grid are errors at `where`. */
+/* "group" */
+const char *qc_granularity_name(qc_granularity granularity);
+
+/* Reads part `arg` ("input", "weights") of symbol `scheme`. Missing symbols, parts and fields, unknown words,
+ * types without a grid and sizes below 1 are errors at `where`. */
 qc_status qc_scheme_read(qc_diag *diag, const char *where, const qc_module *module, const char *scheme,
     const char *arg, qc_scheme_part *part);
+
+/* The arithmetic of the part in a model of this element type. */
+qc_quantizer qc_scheme_quantizer(const qc_scheme_part *part, qc_dtype model_dtype);
 
 #endif

@@ -258,17 +258,23 @@ typedef struct scheme_field {
 
 static const scheme_field scheme_fields[] = {{"arith", QC_ATTR_WORD, "a word"},
     {"targets", QC_ATTR_LIST, "a list of strings"}, {"ignore", QC_ATTR_LIST, "a list of strings"},
-    {"input", QC_ATTR_MAP, "a map"}, {"weights", QC_ATTR_MAP, "a map"}};
+    {"input", QC_ATTR_MAP, "a map"}, {"weights", QC_ATTR_MAP, "a map"}, {"format", QC_ATTR_WORD, "a word"},
+    {"name", QC_ATTR_STRING, "a string"}};
 static const scheme_field part_fields[] = {{"type", QC_ATTR_WORD, "a word"},
     {"granularity", QC_ATTR_WORD, "a word"}, {"observer", QC_ATTR_WORD, "a word"},
-    {"symmetric", QC_ATTR_BOOL, "true or false"}, {"dynamic", QC_ATTR_BOOL, "true or false"}};
+    {"symmetric", QC_ATTR_BOOL, "true or false"}, {"dynamic", QC_ATTR_BOOL, "true or false"},
+    {"global", QC_ATTR_BOOL, "true or false"}, {"group", QC_ATTR_INT, "an integer"},
+    {"block", QC_ATTR_LIST, "a list of integers"}, {"scale", QC_ATTR_WORD, "a word"},
+    {"zero_point", QC_ATTR_WORD, "a word"}, {"actorder", QC_ATTR_WORD, "a word"},
+    {"observer_args", QC_ATTR_MAP, "a map"}};
 
 static bool field_fits(const scheme_field *field, const qc_attr *value)
 {
     if (value->kind != field->kind)
         return false;
+    qc_attr_kind item = strstr(field->text, "integers") ? QC_ATTR_INT : QC_ATTR_STRING;
     for (size_t i = 0; value->kind == QC_ATTR_LIST && i < value->u.list.count; i++)
-        if (value->u.list.items[i]->kind != QC_ATTR_STRING)
+        if (value->u.list.items[i]->kind != item)
             return false;
     return true;
 }
@@ -296,8 +302,8 @@ static void verify_scheme(verifier *v, const qc_symbol *s)
 
 static void verify_symbol(verifier *v, const qc_symbol *s)
 {
-    if (strcmp(s->kind, "scheme") != 0 && strcmp(s->kind, "kv_scheme") != 0 &&
-        strcmp(s->kind, "transform") != 0)
+    const bool scheme = strcmp(s->kind, "scheme") == 0 || strcmp(s->kind, "kv_scheme") == 0;
+    if (!scheme && strcmp(s->kind, "transform") != 0 && strcmp(s->kind, "import") != 0)
         report(v, 0, "symbol @%s is of the unknown kind '%s'", s->name, s->kind);
     if (!qc_is_identifier(s->name))
         report(v, 0, "the symbol name '%s' is no identifier", s->name);
@@ -312,7 +318,7 @@ static void verify_symbol(verifier *v, const qc_symbol *s)
             return;
         }
     }
-    if (strcmp(s->kind, "transform") != 0)
+    if (scheme)
         verify_scheme(v, s);
 }
 
@@ -378,8 +384,8 @@ qc_status qc_verify_const(const qc_op *op, const char *where)
         FAIL("const: %zu elements for the type %s", qc_attr_count(data), type->text);
     if (qc_attr_data_dtype(data) != type->dtype)
         FAIL("const: elements of %s for the type %s", qc_dtype_name(qc_attr_data_dtype(data)), type->text);
-    if (count > 1024)
-        FAIL("const: %lld elements; more than 1,024 belong into a weight", (long long)count);
+    if (count > 65536)
+        FAIL("const: %lld elements; more than 65,536 belong into a weight", (long long)count);
     return QC_OK;
 }
 
@@ -404,8 +410,7 @@ static qc_status verify_window(const qc_op *op, const char *where)
     return QC_OK;
 }
 
-/* A scale that stands in the IR must be one that values can be divided by. */
-static qc_status verify_scale(const qc_op *op, const char *where, const qc_value *scale, const char *name)
+qc_status qc_verify_scale(const qc_op *op, const char *where, const qc_value *scale, const char *name)
 {
     const qc_attr *data =
         scale && scale->op && scale->op->info->op == QC_OP_CONST ? qc_op_attr(scale->op, "value") : NULL;
@@ -427,7 +432,7 @@ qc_status qc_verify_attention(const qc_op *op, const char *where)
 {
     static const char *const scales[] = {"q_scale", "k_scale", "v_scale"};
     for (size_t i = 0; i < 3; i++)
-        if (verify_scale(op, where, qc_op_operand(op, i + 3), scales[i]) != QC_OK)
+        if (qc_verify_scale(op, where, qc_op_operand(op, i + 3), scales[i]) != QC_OK)
             return QC_ERROR;
     if (!isfinite(qc_attr_as_float(qc_op_attr(op, "scale"))))
         FAIL("attention: scale must be finite");
@@ -528,30 +533,4 @@ qc_status qc_verify_cache_append(const qc_op *op, const char *where)
         qc_dim_sub(ctx, y->dims[2], x->dims[2]) != qc_dim_symbol(ctx, "P"))
         FAIL("cache_append: %s must be %s with P more along dimension 2", y->text, x->text);
     return QC_OK;
-}
-
-static qc_status verify_scheme_symbol(const qc_op *op, const char *where)
-{
-    const char *name = qc_attr_as_text(qc_op_attr(op, "scheme"));
-    const qc_symbol *symbol = qc_module_find_symbol(op->func->module, name);
-    if (!symbol || (strcmp(symbol->kind, "scheme") != 0 && strcmp(symbol->kind, "kv_scheme") != 0))
-        FAIL("%s: @%s is not a scheme", op->info->name, name);
-    return QC_OK;
-}
-
-qc_status qc_verify_qparams(const qc_op *op, const char *where)
-{
-    return verify_scheme_symbol(op, where);
-}
-
-qc_status qc_verify_quantize(const qc_op *op, const char *where)
-{
-    if (verify_scheme_symbol(op, where) != QC_OK)
-        return QC_ERROR;
-    return verify_scale(op, where, qc_op_operand(op, 1), "scale");
-}
-
-qc_status qc_verify_dequantize(const qc_op *op, const char *where)
-{
-    return verify_scale(op, where, qc_op_operand(op, 1), "scale");
 }

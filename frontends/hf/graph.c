@@ -84,12 +84,12 @@ static qc_value *build_coded_input(graph *g, const qc_hf_linear *linear, qc_valu
     if (!group->input.present)
         return x;
     qc_value *scale = group->input.dynamic
-                          ? qc_build_qparams(g->b, x, group->symbol, "input", NULL, "x_scale")
+                          ? qc_build_qparams(g->b, x, NULL, NULL, group->symbol, "input", NULL, "x_scale")
                           : build_scale(g, linear->node, "input_scale", 1, "x_scale");
     if (!scale)
         return x;
-    qc_value *codes = qc_build_quantize(g->b, x, scale, group->symbol, "input", "x_codes");
-    return qc_build_dequantize(g->b, codes, scale, g->dtype, "x");
+    qc_value *codes = qc_build_quantize(g->b, x, scale, NULL, NULL, group->symbol, "input", "x_codes");
+    return qc_build_dequantize(g->b, codes, scale, NULL, NULL, g->dtype, 0, NULL, "x");
 }
 
 static qc_value *build_linear(graph *g, const qc_hf_linear *linear, qc_value *x, const char *hint)
@@ -105,7 +105,7 @@ static qc_value *build_linear(graph *g, const qc_hf_linear *linear, qc_value *x,
         qc_value *codes = build_stored(g, tensor, &dtype, "w_codes");
         qc_value *scale =
             build_stored(g, qc_arena_printf(g->state->arena, "%s.weight_scale", path), &dtype, "w_scale");
-        w = qc_build_dequantize(g->b, codes, scale, g->dtype, "w");
+        w = qc_build_dequantize(g->b, codes, scale, NULL, NULL, g->dtype, 0, NULL, "w");
         x = build_coded_input(g, linear, x);
     } else {
         w = build_parameter(g, tensor, "w");
@@ -143,7 +143,7 @@ static qc_value *build_codes(graph *g, const qc_hf_layer *layer, const qc_hf_gro
     const char *scale_name = qc_arena_printf(g->state->arena, "%s_scale", name);
     bool per_head = strcmp(group->input.granularity, "head") == 0;
     *scale = build_scale(g, layer->attention, scale_name, per_head ? heads : 1, scale_name);
-    return *scale ? qc_build_quantize(g->b, x, *scale, group->symbol, "input",
+    return *scale ? qc_build_quantize(g->b, x, *scale, NULL, NULL, group->symbol, "input",
                         qc_arena_printf(g->state->arena, "%s_codes", name))
                   : x;
 }

@@ -370,7 +370,7 @@ static void test_builder_failures(void)
         "building add: no operand is named 'y'", "building add: missing operand 'z'",
         "building cast: missing attribute 'to'", "building cast: no attribute is named 'too'",
         "cast: attribute to: 'f31' is not an element type", "split_heads: attribute heads must be an integer",
-        "observe: attribute granularity must be one of tensor|head, not token",
+        "observe: attribute granularity must be one of tensor|head|channel, not token",
         "add: shapes f32[S, 8] and f32[1, 1, 3] do not broadcast", "building concat: missing operand 'xs'",
         "building add: it has no variadic operand; one too many is 'x'",
         "building add: its result type is inferred, not 'f32[S, 8]'",

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * infer_quant.c - types and invariants of the ops of quantization. What a scheme says is read by scheme.h; here is
+ * which shapes follow from it. A scale of granularity group or block counts its columns in groups, the last of
+ * which may be short.
+ */
+#include "ir/ir.h"
+#include "ir/scheme.h"
+#include "op_table.h"
+
+static qc_ctx *ctx_of(const qc_op *op)
+{
+    return op->func->module->ctx;
+}
+
+static const qc_type *operand_type(const qc_op *op, size_t slot)
+{
+    const qc_value *value = qc_op_operand(op, slot);
+    return value ? value->type : NULL;
+}
+
+#define FAIL(...) return qc_error(&ctx_of(op)->diag, where, __VA_ARGS__)
+
+static bool word_is(const qc_op *op, const char *attr, const char *word)
+{
+    return strcmp(qc_attr_as_text(qc_op_attr(op, attr)), word) == 0;
+}
+
+static qc_status read_part(const qc_op *op, const char *where, qc_scheme_part *part)
+{
+    return qc_scheme_read(&ctx_of(op)->diag, where, op->func->module,
+        qc_attr_as_text(qc_op_attr(op, "scheme")), qc_attr_as_text(qc_op_attr(op, "arg")), part);
+}
+
+static bool are_statistics(const qc_op *op, const qc_type *x)
+{
+    return x->rank == 2 && x->dims[0] == qc_dim_int(ctx_of(op), 2);
+}
+
+/* ---- observe ------------------------------------------------------------------------------------------- */
+
+qc_status qc_infer_observe(qc_op *op, const char *where, const qc_type **types)
+{
+    const qc_type *x = operand_type(op, 0);
+    qc_ctx *ctx = ctx_of(op);
+    bool head = word_is(op, "granularity", "head");
+    if (word_is(op, "granularity", "channel")) {
+        if (x->rank < 1)
+            FAIL("observe: granularity channel needs columns, x is %s", x->text);
+        types[0] = qc_type_make(ctx, where, QC_F32, 1, &x->dims[x->rank - 1]);
+        return types[0] ? QC_OK : QC_ERROR;
+    }
+    if (head && x->rank != 4)
+        FAIL("observe: granularity head needs x [B, heads, S, d], not %s", x->text);
+    const qc_dim *dims[2] = {qc_dim_int(ctx, 2), head ? x->dims[1] : qc_dim_int(ctx, 1)};
+    types[0] = qc_type_make(ctx, where, x->dtype, 2, dims);
+    return types[0] ? QC_OK : QC_ERROR;
+}
+
+qc_status qc_verify_observe(const qc_op *op, const char *where)
+{
+    bool channel = word_is(op, "granularity", "channel"), imatrix = word_is(op, "observer", "imatrix");
+    bool searches = strstr(qc_attr_as_text(qc_op_attr(op, "observer")), "mse") != NULL;
+    double averaging = qc_attr_as_float(qc_op_attr(op, "averaging"));
+    qc_scheme_part part;
+    if (channel != imatrix)
+        FAIL("observe: granularity channel and observer imatrix go together");
+    if (!(averaging > 0 && averaging <= 1))
+        FAIL("observe: averaging must be above 0 and at most 1, not %g", averaging);
+    if (searches && !qc_op_attr(op, "scheme"))
+        FAIL("observe: an observer that searches needs the scheme that it searches for");
+    return searches ? read_part(op, where, &part) : QC_OK;
+}
+
+/* ---- scales -------------------------------------------------------------------------------------------- */
+
+static const qc_dim *pieces(qc_ctx *ctx, const qc_dim *dim, int64_t size)
+{
+    return qc_dim_floordiv(ctx, qc_dim_add(ctx, dim, qc_dim_int(ctx, size - 1)), size);
+}
+
+/* The shape of scale and zero point; `name` is the op's. */
+static qc_status scale_type(
+    qc_op *op, const char *where, const qc_scheme_part *part, qc_dtype dtype, const qc_type **types)
+{
+    const qc_type *x = operand_type(op, 0);
+    const char *name = op->info->name;
+    qc_ctx *ctx = ctx_of(op);
+    const qc_dim *one = qc_dim_int(ctx, 1), *dims[QC_MAX_RANK];
+    bool stat = word_is(op, "from", "stat");
+    int rank = 0;
+    if (stat && !are_statistics(op, x))
+        FAIL("%s: statistics must be [2, n], not %s", name, x->text);
+    if (stat && part->granularity != QC_GRANULARITY_TENSOR && part->granularity != QC_GRANULARITY_HEAD)
+        FAIL("%s: granularity %s needs data, not statistics", name, qc_granularity_name(part->granularity));
+    switch (part->granularity) {
+    case QC_GRANULARITY_TENSOR:
+        dims[rank++] = one;
+        break;
+    case QC_GRANULARITY_HEAD:
+        if (!stat && x->rank != 4)
+            FAIL("%s: granularity head needs x [B, heads, S, d], not %s", name, x->text);
+        dims[0] = x->dims[1], dims[1] = one, dims[2] = one, rank = 3;
+        break;
+    case QC_GRANULARITY_CHANNEL:
+        if (x->rank != 2)
+            FAIL("%s: granularity channel needs a weight [rows, columns], not %s", name, x->text);
+        dims[0] = x->dims[0], dims[1] = one, rank = 2;
+        break;
+    case QC_GRANULARITY_BLOCK:
+        if (x->rank != 2)
+            FAIL("%s: granularity block needs a weight [rows, columns], not %s", name, x->text);
+        dims[0] = pieces(ctx, x->dims[0], part->block_rows);
+        dims[1] = pieces(ctx, x->dims[1], part->block_columns), rank = 2;
+        break;
+    case QC_GRANULARITY_TOKEN:
+    case QC_GRANULARITY_GROUP:
+        if (x->rank < 1)
+            FAIL("%s: granularity %s needs columns, x is %s", name, qc_granularity_name(part->granularity),
+                x->text);
+        for (rank = 0; rank < x->rank; rank++)
+            dims[rank] = x->dims[rank];
+        dims[rank - 1] =
+            part->granularity == QC_GRANULARITY_TOKEN ? one : pieces(ctx, dims[rank - 1], part->group_elems);
+        break;
+    }
+    types[0] = qc_type_make(ctx, where, dtype, rank, dims);
+    return types[0] ? QC_OK : QC_ERROR;
+}
+
+qc_status qc_infer_qparams(qc_op *op, const char *where, const qc_type **types)
+{
+    const qc_type *x = operand_type(op, 0), *global = operand_type(op, 1);
+    qc_scheme_part part;
+    if (read_part(op, where, &part) != QC_OK)
+        return QC_ERROR;
+    if (part.global != (global != NULL))
+        FAIL("qparams: @%s %s a global scale", qc_attr_as_text(qc_op_attr(op, "scheme")),
+            part.global ? "needs" : "knows no");
+    return scale_type(op, where, &part, part.scale_type == QC_DTYPE_NONE ? x->dtype : part.scale_type, types);
+}
+
+qc_status qc_infer_zero_point(qc_op *op, const char *where, const qc_type **types)
+{
+    qc_scheme_part part;
+    if (read_part(op, where, &part) != QC_OK)
+        return QC_ERROR;
+    if (part.symmetric)
+        FAIL("zero_point: @%s is symmetric", qc_attr_as_text(qc_op_attr(op, "scheme")));
+    return scale_type(op, where, &part, part.zero_point_type, types);
+}
+
+qc_status qc_infer_global_scale(qc_op *op, const char *where, const qc_type **types)
+{
+    const qc_dim *one = qc_dim_int(ctx_of(op), 1);
+    qc_scheme_part part;
+    if (read_part(op, where, &part) != QC_OK)
+        return QC_ERROR;
+    if (!part.global)
+        FAIL("global_scale: @%s knows no global scale", qc_attr_as_text(qc_op_attr(op, "scheme")));
+    if (op->operand_count < 2)
+        FAIL("global_scale: it needs at least one operand");
+    for (uint32_t i = 1; i < op->operand_count; i++)
+        if (word_is(op, "from", "stat") && !are_statistics(op, operand_type(op, i)))
+            FAIL("global_scale: statistics must be [2, n], not %s", operand_type(op, i)->text);
+    types[0] = qc_type_make(ctx_of(op), where, QC_F32, 1, &one);
+    return types[0] ? QC_OK : QC_ERROR;
+}
+
+/* ---- codes --------------------------------------------------------------------------------------------- */
+
+static bool broadcasts(const qc_op *op, const qc_type *x, const qc_type *scale)
+{
+    const qc_dim *one = qc_dim_int(ctx_of(op), 1);
+    if (scale->rank > x->rank)
+        return false;
+    for (int i = 1; i <= scale->rank; i++)
+        if (scale->dims[scale->rank - i] != one && scale->dims[scale->rank - i] != x->dims[x->rank - i])
+            return false;
+    return true;
+}
+
+/* `group` and the block's sizes are 0 where there are none. */
+static qc_status check_scale(
+    const qc_op *op, const char *where, int64_t group, int64_t block_rows, int64_t block_columns)
+{
+    const qc_type *x = operand_type(op, 0), *scale = operand_type(op, 1), *global = operand_type(op, 2),
+                  *zero = operand_type(op, 3);
+    const char *name = op->info->name;
+    qc_ctx *ctx = ctx_of(op);
+    bool fits;
+    if (block_rows) {
+        fits = x->rank == 2 && scale->rank == 2 && scale->dims[0] == pieces(ctx, x->dims[0], block_rows) &&
+               scale->dims[1] == pieces(ctx, x->dims[1], block_columns);
+    } else if (group) {
+        fits = x->rank >= 1 && scale->rank == x->rank &&
+               scale->dims[x->rank - 1] == pieces(ctx, x->dims[x->rank - 1], group);
+        for (int i = 0; fits && i + 1 < x->rank; i++)
+            fits = scale->dims[i] == x->dims[i];
+    } else {
+        fits = broadcasts(op, x, scale);
+    }
+    if (!fits && !group && !block_rows)
+        FAIL("%s: scale %s does not broadcast to x %s", name, scale->text, x->text);
+    if (!fits)
+        FAIL("%s: scale %s is not one a %s of x %s", name, scale->text, group ? "group" : "block", x->text);
+    if (global && (global->dtype != QC_F32 || global->rank != 1 || global->dims[0] != qc_dim_int(ctx, 1)))
+        FAIL("%s: a global scale is f32[1], not %s", name, global->text);
+    bool same = !zero || zero->rank == scale->rank;
+    for (int i = 0; zero && same && i < zero->rank; i++)
+        same = zero->dims[i] == scale->dims[i];
+    if (!same)
+        FAIL("%s: zero_point %s has not the shape of scale %s", name, zero->text, scale->text);
+    return QC_OK;
+}
+
+qc_status qc_infer_quantize(qc_op *op, const char *where, const qc_type **types)
+{
+    qc_scheme_part part;
+    const char *scheme = qc_attr_as_text(qc_op_attr(op, "scheme"));
+    if (read_part(op, where, &part) != QC_OK)
+        return QC_ERROR;
+    if (part.global != (operand_type(op, 2) != NULL))
+        FAIL("quantize: @%s %s a global scale", scheme, part.global ? "needs" : "knows no");
+    if (part.symmetric != (operand_type(op, 3) == NULL))
+        FAIL("quantize: @%s %s a zero point", scheme, part.symmetric ? "knows no" : "needs");
+    if (check_scale(op, where, part.group_elems, part.block_rows, part.block_columns) != QC_OK)
+        return QC_ERROR;
+    types[0] = qc_type_with_dtype(ctx_of(op), operand_type(op, 0), part.type);
+    return types[0] ? QC_OK : QC_ERROR;
+}
+
+/* The two sizes of the attribute `block`; 0, 0 without it. */
+static qc_status read_block(const qc_op *op, const char *where, int64_t *rows, int64_t *columns)
+{
+    const qc_attr *block = qc_op_attr(op, "block");
+    *rows = *columns = 0;
+    if (qc_attr_count(block) == 0)
+        return QC_OK;
+    *rows = qc_attr_as_int(qc_attr_item(block, 0));
+    *columns = qc_attr_count(block) == 2 ? qc_attr_as_int(qc_attr_item(block, 1)) : 0;
+    if (*rows < 1 || *columns < 1)
+        FAIL("dequantize: block must be [rows, columns], each at least 1");
+    return QC_OK;
+}
+
+qc_status qc_infer_dequantize(qc_op *op, const char *where, const qc_type **types)
+{
+    const char *name = qc_attr_as_text(qc_op_attr(op, "to"));
+    qc_dtype to = qc_dtype_from_name(name, strlen(name));
+    int64_t group = qc_attr_as_int(qc_op_attr(op, "group")), rows, columns;
+    if (!qc_dtype_is_float(to))
+        FAIL("dequantize: to must be a float type");
+    if (group < 0)
+        FAIL("dequantize: group must not be negative");
+    if (read_block(op, where, &rows, &columns) != QC_OK)
+        return QC_ERROR;
+    if (group && rows)
+        FAIL("dequantize: group and block exclude each other");
+    if (check_scale(op, where, group, rows, columns) != QC_OK)
+        return QC_ERROR;
+    types[0] = qc_type_with_dtype(ctx_of(op), operand_type(op, 0), to);
+    return types[0] ? QC_OK : QC_ERROR;
+}
+
+static qc_status verify_scheme_symbol(const qc_op *op, const char *where)
+{
+    const char *name = qc_attr_as_text(qc_op_attr(op, "scheme"));
+    const qc_symbol *symbol = qc_module_find_symbol(op->func->module, name);
+    if (!symbol || (strcmp(symbol->kind, "scheme") != 0 && strcmp(symbol->kind, "kv_scheme") != 0))
+        FAIL("%s: @%s is not a scheme", op->info->name, name);
+    return QC_OK;
+}
+
+/* `importance` (may be NULL) has one number for each column of x. */
+static qc_status verify_importance(
+    const qc_op *op, const char *where, const qc_type *importance, const qc_type *x)
+{
+    if (importance && (importance->rank != 1 || x->rank < 1 || importance->dims[0] != x->dims[x->rank - 1]))
+        FAIL("%s: importance %s is not one number a column of %s", op->info->name, importance->text, x->text);
+    return verify_scheme_symbol(op, where);
+}
+
+qc_status qc_verify_qparams(const qc_op *op, const char *where)
+{
+    return verify_importance(op, where, operand_type(op, 2), operand_type(op, 0));
+}
+
+qc_status qc_verify_zero_point(const qc_op *op, const char *where)
+{
+    return verify_importance(op, where, operand_type(op, 1), operand_type(op, 0));
+}
+
+qc_status qc_verify_global_scale(const qc_op *op, const char *where)
+{
+    for (uint32_t i = 1; i < op->operand_count; i++)
+        if (verify_importance(op, where, operand_type(op, 0), operand_type(op, i)) != QC_OK)
+            return QC_ERROR;
+    return QC_OK;
+}
+
+qc_status qc_verify_quantize(const qc_op *op, const char *where)
+{
+    if (verify_scheme_symbol(op, where) != QC_OK ||
+        qc_verify_scale(op, where, qc_op_operand(op, 2), "global") != QC_OK)
+        return QC_ERROR;
+    return qc_verify_scale(op, where, qc_op_operand(op, 1), "scale");
+}
+
+qc_status qc_verify_dequantize(const qc_op *op, const char *where)
+{
+    if (qc_verify_scale(op, where, qc_op_operand(op, 2), "global") != QC_OK)
+        return QC_ERROR;
+    return qc_verify_scale(op, where, qc_op_operand(op, 1), "scale");
+}
+
+/* ---- unpack -------------------------------------------------------------------------------------------- */
+
+qc_status qc_verify_unpack(const qc_op *op, const char *where)
+{
+    const qc_type *x = operand_type(op, 0), *y = op->results[0].type;
+    int64_t axis = qc_attr_as_int(qc_op_attr(op, "axis")), from[2], to[2];
+    int bits = qc_dtype_bits(y->dtype);
+    bool bytes = y->dtype == QC_F4E2M1;
+    if (!bytes && !(qc_dtype_is_int(y->dtype) && bits >= 2 && bits <= 8 && y->dtype != QC_U8))
+        FAIL("unpack: the result must be f4e2m1 or i2 to i8, not %s", y->text);
+    if (x->dtype != (bytes ? QC_U8 : QC_I32))
+        FAIL("unpack: %s comes out of %s, not %s", qc_dtype_name(y->dtype), bytes ? "u8" : "i32", x->text);
+    if (axis < 0 || axis > 1 || (bytes && axis != 1))
+        FAIL("unpack: axis must be 1, or 0 for integers");
+    bool fits = x->rank == 2 && y->rank == 2;
+    for (int i = 0; fits && i < 2; i++)
+        fits = qc_dim_as_int(x->dims[i], &from[i]) && qc_dim_as_int(y->dims[i], &to[i]) && to[i] >= 0 &&
+               to[i] <= INT64_MAX / 64;
+    if (fits) {
+        int64_t word_bits = bytes ? 8 : 32, words = (to[axis] * bits + word_bits - 1) / word_bits;
+        fits = from[axis] == words && from[1 - axis] == to[1 - axis];
+    }
+    if (!fits)
+        FAIL("unpack: %s does not hold %s", x->text, y->text);
+    return QC_OK;
+}
