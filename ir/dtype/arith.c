@@ -26,6 +26,8 @@ static const qc_arith dialects[] = {
         .zero_scale_bf16 = 0x1p-7f,
         .zero_scale_f16 = 0x1p-10f,
         .zero_scale_f32 = 0x1p-23f,
+        .zero_scale_f8e4m3 = 0.125f,
+        .zero_scale_f8e8m0 = 1,
     },
     {
         .name = "ct_cpu_bare",
@@ -38,6 +40,36 @@ static const qc_arith dialects[] = {
         .zero_scale_bf16 = 0x1p-7f,
         .zero_scale_f16 = 0x1p-10f,
         .zero_scale_f32 = 0x1p-23f,
+        .zero_scale_f8e4m3 = 0.125f,
+        .zero_scale_f8e8m0 = 1,
+    },
+    {
+        .name = "ct_cuda",
+        .summary =
+            "compressed-tensors on a GPU: as ct_cpu, but quotients and sums with zero points stay in f32",
+        .round_scale = true,
+        .round_quotient = false,
+        .add_zero_point = true,
+        .int_divisor = QC_INT_DIVISOR_HALF_SPAN,
+        .zero_scale_bf16 = 0x1p-7f,
+        .zero_scale_f16 = 0x1p-10f,
+        .zero_scale_f32 = 0x1p-23f,
+        .zero_scale_f8e4m3 = 0.125f,
+        .zero_scale_f8e8m0 = 1,
+    },
+    {
+        .name = "ct_cuda_bare",
+        .summary =
+            "as ct_cuda for weights converted without a model: symmetric schemes have no zero point to add",
+        .round_scale = true,
+        .round_quotient = false,
+        .add_zero_point = false,
+        .int_divisor = QC_INT_DIVISOR_HALF_SPAN,
+        .zero_scale_bf16 = 0x1p-7f,
+        .zero_scale_f16 = 0x1p-10f,
+        .zero_scale_f32 = 0x1p-23f,
+        .zero_scale_f8e4m3 = 0.125f,
+        .zero_scale_f8e8m0 = 1,
     },
 };
 
@@ -71,10 +103,16 @@ qc_grid qc_grid_of(qc_dtype dtype)
         float max = (float)qc_dtype_max(dtype);
         return (qc_grid){dtype, 8, -max, max};
     }
+    case QC_F4E2M1:
+        return (qc_grid){dtype, 4, -6, 6};
+    case QC_I2:
+    case QC_I3:
     case QC_I4:
-        return qc_grid_int(4);
+    case QC_I5:
+    case QC_I6:
+    case QC_I7:
     case QC_I8:
-        return qc_grid_int(8);
+        return qc_grid_int(qc_dtype_bits(dtype));
     default:
         return qc_grid_int(0);
     }

@@ -16,16 +16,17 @@
 
 #include "qc/dtype.h"
 
-/* The numbers that a code can stand for. Float codes are one byte each. Integer codes of 2 to 8 bits are
+/* The numbers that a code can stand for. Float codes are one byte each, f4e2m1 in its low nibble. Integer codes of 2 to 8 bits are
  * signed, one to a byte (i8); packing them more densely is a matter of the file format. */
 typedef struct qc_grid {
     qc_dtype
-        storage; /* QC_F8E4M3, QC_F8E5M2, or QC_I8 for integers of any width; QC_DTYPE_NONE: no such grid */
+        storage; /* QC_F8E4M3, QC_F8E5M2, QC_F4E2M1, or QC_I8 for integers of any width; QC_DTYPE_NONE: no
+                         such grid */
     int bits;
     float min, max;
 } qc_grid;
 
-/* `dtype` QC_F8E4M3, QC_F8E5M2, QC_I4 or QC_I8. Any other gives a grid whose storage is QC_DTYPE_NONE. */
+/* `dtype` QC_F8E4M3, QC_F8E5M2, QC_F4E2M1, or QC_I2 to QC_I8. Any other gives a grid whose storage is QC_DTYPE_NONE. */
 qc_grid qc_grid_of(qc_dtype dtype);
 /* Integers of 2 to 8 bits, [-2^(bits-1), 2^(bits-1) - 1]; other widths give storage QC_DTYPE_NONE. */
 qc_grid qc_grid_int(int bits);
@@ -45,7 +46,8 @@ typedef struct qc_arith {
                             f32 */
     bool add_zero_point; /* a zero point of 0 is added like any other, which makes +0.0 of -0.0 */
     qc_int_divisor int_divisor;
-    float zero_scale_bf16, zero_scale_f16, zero_scale_f32; /* replaces a scale of 0, by D */
+    /* replaces a scale of 0, by the type of the scale */
+    float zero_scale_bf16, zero_scale_f16, zero_scale_f32, zero_scale_f8e4m3, zero_scale_f8e8m0;
 } qc_arith;
 
 /* The dialect of that name, or NULL. */

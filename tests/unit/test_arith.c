@@ -67,7 +67,11 @@ static void test_table(void)
     CHECK(i4.storage == QC_I8 && i4.bits == 4 && i4.min == -8 && i4.max == 7);
     CHECK(f8.storage == QC_F8E4M3 && f8.max == 448 && f8.min == -448);
     CHECK(qc_grid_of(QC_F8E5M2).max == 57344);
-    CHECK_INT(qc_grid_of(QC_F4E2M1).storage, QC_DTYPE_NONE);
+    qc_grid f4 = qc_grid_of(QC_F4E2M1);
+    CHECK(f4.storage == QC_F4E2M1 && f4.bits == 4 && f4.min == -6 && f4.max == 6);
+    static const qc_dtype ints[] = {QC_I2, QC_I3, QC_I4, QC_I5, QC_I6, QC_I7, QC_I8};
+    for (int i = 0; i < 7; i++)
+        CHECK(qc_grid_of(ints[i]).storage == QC_I8 && qc_grid_of(ints[i]).bits == i + 2);
     CHECK_INT(qc_grid_of(QC_BF16).storage, QC_DTYPE_NONE);
     CHECK_INT(qc_grid_int(1).storage, QC_DTYPE_NONE);
     CHECK_INT(qc_grid_int(9).storage, QC_DTYPE_NONE);
