@@ -52,6 +52,17 @@ static const char *hub_snapshot(opt_job *job, const char *model)
     return qc_is_directory(snapshot) ? snapshot : NULL;
 }
 
+/* A quantized checkpoint that is to be quantized again is read as the numbers that its codes stand for. */
+static qc_module *read_checkpoint(opt_job *job, const char *directory)
+{
+    const char *import = qc_cli_text(job->cli, "import", NULL);
+    qc_hf_options options = {
+        .mode = !import ? QC_HF_AUTO : strcmp(import, "tensors") == 0 ? QC_HF_TENSORS : QC_HF_GRAPH,
+        .dequantize = qc_pipeline_has(job->pipeline, "quant-linear"),
+    };
+    return qc_hf_import(job->ctx, directory, &options);
+}
+
 qc_module *opt_read_model(opt_job *job, const char *model)
 {
     if (!strcmp(model, "-") || qc_ends_with(model, ".qc"))
@@ -63,10 +74,10 @@ qc_module *opt_read_model(opt_job *job, const char *model)
     if (!qc_is_directory(model)) {
         const char *snapshot = hub_snapshot(job, model);
         if (snapshot)
-            return qc_hf_import(job->ctx, snapshot, NULL);
+            return read_checkpoint(job, snapshot);
         qc_ctx_error(
             job->ctx, model, "no such directory, and no repository of this name in the local Hub cache");
         return NULL;
     }
-    return qc_hf_import(job->ctx, model, NULL);
+    return read_checkpoint(job, model);
 }

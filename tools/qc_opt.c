@@ -32,6 +32,10 @@ static const qc_cli_option options[] = {
     {"seed", 0, "N", "for --calib-shuffle and --calib=random (default 0)", NULL},
     {"save-stats", 0, "FILE", "keep the statistics of the calibration", NULL},
     {"stats", 0, "FILE", "take statistics kept by --save-stats instead of calibrating", NULL},
+    {"import", 0, "graph|tensors",
+        "how a checkpoint is read: the graph of a known architecture, or its tensors alone (default: the graph "
+        "where it is known)",
+        NULL},
     {"source", 0, "DIR", "where the weights of an IR file lie, if not where it says", NULL},
     {"output", 'o', "PATH", "a directory gets a checkpoint, *.qc IR text; without it: IR text on stdout",
         NULL},

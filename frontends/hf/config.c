@@ -80,6 +80,20 @@ static qc_status read_arch(const reader *r)
     return QC_OK;
 }
 
+/* bf16, f16 or f32 by their names in PyTorch; else QC_DTYPE_NONE. */
+static qc_dtype dtype_of(const char *name)
+{
+    static const struct {
+        const char *name;
+        qc_dtype dtype;
+    } known[] = {{"bfloat16", QC_BF16}, {"float16", QC_F16}, {"float32", QC_F32}};
+    const char *plain = qc_starts_with(name, "torch.") ? name + strlen("torch.") : name;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(plain, known[i].name) == 0)
+            return known[i].dtype;
+    return QC_DTYPE_NONE;
+}
+
 static qc_status read_dtype(const reader *r)
 {
     const char *name = NULL, *key = "dtype", *path = r->config->path;
@@ -92,14 +106,8 @@ static qc_status read_dtype(const reader *r)
     }
     if (!name)
         return QC_OK;
-    const char *plain = qc_starts_with(name, "torch.") ? name + strlen("torch.") : name;
-    if (strcmp(plain, "bfloat16") == 0)
-        r->config->dtype = QC_BF16;
-    else if (strcmp(plain, "float16") == 0)
-        r->config->dtype = QC_F16;
-    else if (strcmp(plain, "float32") == 0)
-        r->config->dtype = QC_F32;
-    else
+    r->config->dtype = dtype_of(name);
+    if (r->config->dtype == QC_DTYPE_NONE)
         return qc_error(r->diag, path,
             "%s '%s' is not supported; supported are bfloat16, float16 and float32", key, name);
     return QC_OK;
@@ -273,4 +281,45 @@ qc_status qc_hf_config_parse(
     qc_diag *diag, qc_arena *arena, const char *path, const char *text, size_t length, qc_hf_config *config)
 {
     return read_all(diag, arena, path, parse_object(diag, arena, path, text, length), config);
+}
+
+/* The text of a string member, of the first object that has it. */
+static const char *text_member(const qc_json *const *objects, size_t count, const char *key)
+{
+    for (size_t i = 0; i < count; i++) {
+        const qc_json *value = qc_json_get(objects[i], key);
+        if (value && value->kind == QC_JSON_STRING)
+            return value->text;
+    }
+    return NULL;
+}
+
+qc_status qc_hf_outline_read(qc_diag *diag, qc_arena *arena, const char *directory, qc_hf_outline *outline)
+{
+    *outline = (qc_hf_outline){.path = qc_path_join(arena, directory, "config.json")};
+    if (!qc_is_directory(directory))
+        return qc_error(diag, directory, "is not a directory");
+    if (!qc_is_file(outline->path))
+        return QC_OK;
+    const qc_json *root = qc_hf_read_json_object(diag, arena, outline->path);
+    if (!root)
+        return QC_ERROR;
+    const qc_json *list = qc_json_get(root, "architectures"),
+                  *objects[] = {root, qc_json_get(root, "text_config")};
+    const bool listed =
+        list && list->kind == QC_JSON_ARRAY && list->first && list->first->kind == QC_JSON_STRING;
+    const char *model_type = text_member(objects, 1, "model_type"), *dtype = text_member(objects, 2, "dtype");
+    dtype = dtype ? dtype : text_member(objects, 2, "torch_dtype");
+    outline->root = root;
+    outline->name = listed ? list->first->text : model_type;
+    outline->arch = listed       ? qc_hf_arch_by_name(outline->name)
+                    : model_type ? qc_hf_arch_by_model_type(model_type)
+                                 : NULL;
+    outline->dtype = dtype ? dtype_of(dtype) : QC_DTYPE_NONE;
+    for (size_t i = 0; i < 2 && !outline->quantization; i++) {
+        const qc_json *quantization = qc_json_get(objects[i], "quantization_config");
+        if (!qc_hf_json_is_off(quantization))
+            outline->quantization = quantization;
+    }
+    return QC_OK;
 }

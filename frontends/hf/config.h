@@ -42,6 +42,19 @@ typedef struct qc_hf_config {
     const qc_json *quantization; /* the object quantization_config, NULL when absent */
 } qc_hf_config;
 
+/* What config.json says of itself, for who does not know the architecture. */
+typedef struct qc_hf_outline {
+    const char *path;            /* of config.json */
+    const qc_json *root;         /* NULL: there is no such file */
+    const char *name;            /* architectures[0], else model_type; NULL when it has neither */
+    const qc_hf_arch *arch;      /* NULL when the table has no such row */
+    qc_dtype dtype;              /* QC_DTYPE_NONE when it does not say, or another one than bf16, f16, f32 */
+    const qc_json *quantization; /* the object quantization_config, also of text_config; NULL when absent */
+} qc_hf_outline;
+
+/* Reads it; a missing file is no error, one that holds no JSON object is. */
+qc_status qc_hf_outline_read(qc_diag *diag, qc_arena *arena, const char *directory, qc_hf_outline *outline);
+
 /* Reads and checks DIRECTORY/config.json. */
 qc_status qc_hf_config_read(qc_diag *diag, qc_arena *arena, const char *directory, qc_hf_config *config);
 

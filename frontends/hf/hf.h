@@ -10,6 +10,10 @@
  *
  * whose arithmetic is that of Transformers 5 with eager attention in element type D. Arithmetic that the
  * importer does not know is refused by name.
+ *
+ * Without an architecture, a directory of safetensors becomes a module of its tensors: `import @import {mode = tensors}`,
+ * a tree made from the names, and @main() with a `keep` for every weight of two dimensions. Whatever needs no
+ * activations (data-free schemes) works on that.
  */
 #ifndef QC_FRONTENDS_HF_H
 #define QC_FRONTENDS_HF_H
@@ -17,7 +21,19 @@
 #include "ir/support/diag.h"
 #include "qc/ir.h"
 
+typedef enum qc_hf_mode {
+    QC_HF_GRAPH,   /* what the architecture computes; an unknown one is an error */
+    QC_HF_TENSORS, /* the tensors alone, whatever the architecture */
+    QC_HF_AUTO,    /* the graph where the architecture is known, else the tensors, and a remark says so */
+} qc_hf_mode;
+
 typedef struct qc_hf_options {
+    qc_hf_mode mode;
+    /* Weights that are quantized already are read as what their codes stand for, as one that quantizes again needs
+     * them: plain values of D, without schemes, quantized inputs or scales of attention. The module says so:
+     * `import @import {dequantized = "fp8 blocks [128, 128]", ...}`. Tensors that are then meaningless (scales) are in no
+     * node of the tree. */
+    bool dequantize;
     /* The element type D to compute in: QC_BF16, QC_F16 or QC_F32; QC_DTYPE_NONE: the checkpoint's own
      * ("dtype" or "torch_dtype" of config.json, else the type of its tensors). Stored tensors of a narrower
      * type are converted exactly, those of another one get a cast, as Transformers does when it loads them.

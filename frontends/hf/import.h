@@ -61,8 +61,10 @@ typedef struct qc_hf_state {
     qc_diag *diag;
     qc_arena *arena; /* lives until the import ends */
     const char *directory;
-    qc_hf_config config;
+    qc_hf_outline outline;
+    qc_hf_config config; /* not read for a module of tensors */
     qc_hf_quantization quantization;
+    bool dequantize; /* as the options say */
     qc_st_set set;
     qc_dtype dtype; /* D, to compute in */
     qc_module *module;
@@ -85,5 +87,10 @@ const qc_attr *qc_hf_read_scales(qc_hf_state *state, const char *tensor, size_t 
 qc_status qc_hf_tree_build(qc_hf_state *state);
 /* Makes @main. */
 qc_status qc_hf_graph_build(qc_hf_state *state);
+
+/* tensors.c: tree and @main of a module of tensors. */
+qc_status qc_hf_tensors_build(qc_hf_state *state);
+/* `import @import {mode = MODE, dequantized = WORDS}`; `dequantized` may be NULL. */
+void qc_hf_import_symbol(qc_hf_state *state, const char *mode, const char *dequantized);
 
 #endif

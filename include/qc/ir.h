@@ -135,7 +135,7 @@ QC_API void qc_node_add_tensor(qc_node *node, const char *name);
 QC_API size_t qc_node_tensor_count(const qc_node *node);
 QC_API const char *qc_node_tensor(const qc_node *node, size_t index);
 
-/* Symbols: kind is "scheme", "kv_scheme" or "transform"; `fields` is a map. */
+/* Symbols: kind is "scheme", "kv_scheme", "transform" or "import" (how the module came to be); `fields` is a map. */
 QC_API qc_symbol *qc_module_add_symbol(qc_module *module, const char *kind, const char *name,
     const qc_attr *fields); /* NULL when the name is taken */
 QC_API qc_symbol *qc_module_find_symbol(const qc_module *module, const char *name);

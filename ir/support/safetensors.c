@@ -24,14 +24,15 @@ enum {
     LARGEST_RANK = 64, /* PyTorch's */
 };
 
-/* In the order of the file, so the place in the table is the rank. Types of less than a byte (F4, F6) are not
- * here: tensors of packed codes are U8. */
+/* In the order of the file, so the place in the table is the rank. A tensor of a type below a byte must fill whole
+ * bytes. */
 static const struct {
     const char *name;
     int bits;
 } dtypes[] = {{"U64", 64}, {"I64", 64}, {"F64", 64}, {"C64", 64}, {"F32", 32}, {"U32", 32}, {"I32", 32},
     {"BF16", 16}, {"F16", 16}, {"U16", 16}, {"I16", 16}, {"F8_E5M2FNUZ", 8}, {"F8_E4M3FNUZ", 8},
-    {"F8_E8M0", 8}, {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"I8", 8}, {"U8", 8}, {"BOOL", 8}};
+    {"F8_E8M0", 8}, {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"I8", 8}, {"U8", 8}, {"F6_E3M2", 6}, {"F6_E2M3", 6},
+    {"F4", 4}, {"BOOL", 8}};
 
 enum { DTYPE_COUNT = sizeof dtypes / sizeof *dtypes };
 
@@ -58,16 +59,25 @@ typedef struct opening {
     QC_VEC(qc_st_tensor) tensors;
     const char *path; /* of the file at hand */
     uint64_t header_bytes, data_bytes;
+    size_t unlisted_count;
+    const char *unlisted_name;
 } opening;
 
-/* Bytes of a tensor. False when they do not fit 64 bits. */
-static bool tensor_bytes(const int64_t *shape, int rank, int bits, uint64_t *size_bytes)
+/* Bytes of a tensor. NULL, or why there is no such number. */
+static const char *tensor_bytes(const int64_t *shape, int rank, int bits, uint64_t *size_bytes)
 {
     uint64_t count = 1;
     for (int i = 0; i < rank; i++)
         if (__builtin_mul_overflow(count, (uint64_t)shape[i], &count))
-            return false;
-    return !__builtin_mul_overflow(count, (uint64_t)bits / 8, size_bytes) && *size_bytes <= INT64_MAX;
+            return "the size of its shape overflows 64 bits";
+    if (bits < 8 && count * (unsigned)bits % 8 != 0) /* modulo 2^64, which 8 divides */
+        return "its elements do not fill whole bytes";
+    const uint64_t whole = bits < 8 ? count / 8 : count,
+                   factor = bits < 8 ? (uint64_t)bits : (uint64_t)bits / 8;
+    if (__builtin_mul_overflow(whole, factor, size_bytes) || *size_bytes > INT64_MAX)
+        return "the size of its shape overflows 64 bits";
+    *size_bytes += bits < 8 ? count % 8 * (unsigned)bits / 8 : 0;
+    return NULL;
 }
 
 static qc_status read_shape(opening *o, const qc_json *info, qc_st_tensor *tensor)
@@ -133,9 +143,9 @@ static qc_status read_tensor(opening *o, const qc_json *info, qc_st_tensor *tens
     tensor->dtype = dtypes[rank].name;
     if (read_shape(o, info, tensor) != QC_OK)
         return QC_ERROR;
-    if (!tensor_bytes(tensor->shape, tensor->rank, dtypes[rank].bits, &tensor->size_bytes))
-        return qc_error(
-            o->diag, o->path, "tensor '%s': the size of its shape overflows 64 bits", tensor->name);
+    const char *problem = tensor_bytes(tensor->shape, tensor->rank, dtypes[rank].bits, &tensor->size_bytes);
+    if (problem)
+        return qc_error(o->diag, o->path, "tensor '%s': %s", tensor->name, problem);
     return read_offsets(o, info, tensor);
 }
 
@@ -199,6 +209,8 @@ static qc_status read_tensors(opening *o, const qc_json *header, const qc_json *
         const qc_json *shard = qc_json_get(weight_map, tensors[i].name);
         if (!weight_map || (shard && strcmp(shard->text, o->files.items[file].name) == 0))
             QC_PUSH(o->arena, &o->tensors, tensors[i]);
+        else if (o->unlisted_count++ == 0)
+            o->unlisted_name = tensors[i].name;
     }
     return QC_OK;
 }
@@ -313,7 +325,9 @@ static void fill_set(const opening *o, qc_st_set *set)
     *set = (qc_st_set){.files = o->files.items,
         .file_count = o->files.count,
         .tensors = o->tensors.items,
-        .tensor_count = o->tensors.count};
+        .tensor_count = o->tensors.count,
+        .unlisted_count = o->unlisted_count,
+        .unlisted_name = o->unlisted_name};
     qc_map_init(&set->by_name, o->arena);
     for (size_t i = 0; i < set->tensor_count; i++)
         qc_map_set(&set->by_name, set->tensors[i].name, &set->tensors[i]);
@@ -441,9 +455,8 @@ static qc_status check_out(qc_diag *diag, qc_map *names, qc_st_out *tensor)
     for (int i = 0; i < tensor->rank; i++)
         if (tensor->shape[i] < 0)
             return qc_error(diag, tensor->name, "size %d of the shape to write is negative", i);
-    if (!tensor_bytes(tensor->shape, tensor->rank, bits, &tensor->size_bytes))
-        return qc_error(diag, tensor->name, "the size of its shape overflows 64 bits");
-    return QC_OK;
+    const char *problem = tensor_bytes(tensor->shape, tensor->rank, bits, &tensor->size_bytes);
+    return problem ? qc_error(diag, tensor->name, "%s", problem) : QC_OK;
 }
 
 static void add_row(qc_str *out, const qc_st_out *tensor)

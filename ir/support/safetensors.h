@@ -37,6 +37,9 @@ typedef struct qc_st_set {
     qc_st_tensor *tensors; /* file order, then offset order */
     size_t tensor_count;
     qc_map by_name; /* -> qc_st_tensor * */
+    /* Tensors of the shards that the index does not list, or lists in another shard; they are in no array. */
+    size_t unlisted_count;
+    const char *unlisted_name; /* the first, NULL when there are none */
 } qc_st_set;
 
 /* Bits of one element of a safetensors dtype name, 0 when unknown. */

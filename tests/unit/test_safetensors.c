@@ -141,9 +141,12 @@ static void test_malformed_files(void)
         {"{\"t\":{}}", -1, 0, "tensor 't': dtype must be a string"},
         {"{\"t\\u0000\":{}}", -1, 0, "tensor 't...': the name holds a NUL character"},
         {"{\"t\":{\"dtype\":8}}", -1, 0, "tensor 't': dtype must be a string"},
+        {ONE("F4", "[3]", "[0,2]"), -1, 2, "tensor 't': its elements do not fill whole bytes"},
+        {ONE("F6_E2M3", "[4]", "[0,4]"), -1, 4,
+            "tensor 't': data_offsets give 4 bytes, but dtype and shape ask for 3"},
         {"{\"t\":{\"dtype\":\"U8\",\"data_offsets\":[0,0]}}", -1, 0, "tensor 't': shape must be a list"},
         {"{\"t\":{\"dtype\":\"U8\",\"shape\":[1]}}", -1, 0, "tensor 't': data_offsets must be [begin, end]"},
-        {ONE("F4", "[2]", "[0,1]"), -1, 1, "tensor 't': unknown dtype 'F4'"},
+        {ONE("F5", "[2]", "[0,1]"), -1, 1, "tensor 't': unknown dtype 'F5'"},
         {ONE("bf16", "[1]", "[0,2]"), -1, 2, "tensor 't': unknown dtype 'bf16'"},
         {ONE("U8", "4", "[0,4]"), -1, 4, "tensor 't': shape must be a list of sizes"},
         {ONE("U8",
@@ -239,6 +242,8 @@ static void test_shards(void)
     CHECK_INT(set.tensor_count, 2);
     CHECK(set.file_count == 2 && strcmp(set.files[0].name, "a.st") == 0);
     CHECK(qc_st_find(&set, "t") == NULL);
+    CHECK_INT(set.unlisted_count, 1);
+    CHECK_STR(set.unlisted_name, "t");
     const qc_st_tensor *u = qc_st_find(&set, "u");
     unsigned char bytes[4] = {0};
     CHECK_INT(u ? u->file : 9, 1);
@@ -299,7 +304,8 @@ static void test_dtypes(void)
     CHECK_INT(qc_st_dtype_bits("BF16"), 16);
     CHECK_INT(qc_st_dtype_bits("U32"), 32);
     CHECK_INT(qc_st_dtype_bits("F64"), 64);
-    CHECK_INT(qc_st_dtype_bits("F4"), 0);
+    CHECK_INT(qc_st_dtype_bits("F4"), 4);
+    CHECK_INT(qc_st_dtype_bits("F5"), 0);
     CHECK_INT(qc_st_dtype_bits(""), 0);
 }
 
@@ -307,8 +313,9 @@ static void test_dtypes(void)
  */
 static void test_layout(void)
 {
-    static const int64_t one[] = {1}, none[] = {0}, grid[] = {2, 3};
-    qc_st_out tensors[] = {{"BOOL", "BOOL", 1, one}, {"U8", "U8", 1, one}, {"I8", "I8", 1, one},
+    static const int64_t one[] = {1}, none[] = {0}, grid[] = {2, 3}, four[] = {4};
+    qc_st_out tensors[] = {{"BOOL", "BOOL", 1, one}, {"F4", "F4", 1, four}, {"F6_E2M3", "F6_E2M3", 1, four},
+        {"F6_E3M2", "F6_E3M2", 1, four}, {"U8", "U8", 1, one}, {"I8", "I8", 1, one},
         {"F8_E5M2", "F8_E5M2", 1, one}, {"F8_E4M3", "F8_E4M3", 1, one}, {"F8_E8M0", "F8_E8M0", 1, one},
         {"F8_E4M3FNUZ", "F8_E4M3FNUZ", 1, one}, {"F8_E5M2FNUZ", "F8_E5M2FNUZ", 1, one},
         {"I16", "I16", 1, one}, {"U16", "U16", 1, one}, {"F16", "F16", 1, one}, {"b", "BF16", 2, grid},
@@ -317,7 +324,8 @@ static void test_layout(void)
         {"U64", "U64", 1, one}};
     enum { COUNT = sizeof tensors / sizeof *tensors };
     static const char *const order[] = {"U64", "I64", "F64", "C64", "F32", "U32", "I32", "B", "a", "b", "F16",
-        "U16", "I16", "F8_E5M2FNUZ", "F8_E4M3FNUZ", "F8_E8M0", "F8_E4M3", "F8_E5M2", "I8", "U8", "BOOL"};
+        "U16", "I16", "F8_E5M2FNUZ", "F8_E4M3FNUZ", "F8_E8M0", "F8_E4M3", "F8_E5M2", "I8", "U8", "F6_E3M2",
+        "F6_E2M3", "F4", "BOOL"};
     qc_arena arena;
     qc_arena_init(&arena, NULL);
     qc_diag diag;
@@ -353,7 +361,8 @@ static void test_layout_errors(void)
         const char *message;
     } rows[] = {
         {{{"t", "U8", 1, one}, {"t", "BF16", 1, one}}, "t: two tensors to write have this name"},
-        {{{"t", "U8", 1, one}, {"u", "F4", 1, one}}, "u: safetensors has no dtype 'F4'"},
+        {{{"t", "U8", 1, one}, {"u", "F5", 1, one}}, "u: safetensors has no dtype 'F5'"},
+        {{{"t", "U8", 1, one}, {"u", "F4", 1, one}}, "u: its elements do not fill whole bytes"},
         {{{"t", "U8", 1, one}, {"u", "", 1, one}}, "u: safetensors has no dtype ''"},
         {{{"t", "U8", 1, one}, {"u\xff", "U8", 1, one}}, "name of a tensor to write is not valid UTF-8"},
         {{{"__metadata__", "U8", 1, one}, {"u", "U8", 1, one}}, "__metadata__: is no name for a tensor"},
