@@ -258,8 +258,8 @@ typedef struct scheme_field {
 
 static const scheme_field scheme_fields[] = {{"arith", QC_ATTR_WORD, "a word"},
     {"targets", QC_ATTR_LIST, "a list of strings"}, {"ignore", QC_ATTR_LIST, "a list of strings"},
-    {"input", QC_ATTR_MAP, "a map"}, {"weights", QC_ATTR_MAP, "a map"}, {"format", QC_ATTR_WORD, "a word"},
-    {"name", QC_ATTR_STRING, "a string"}};
+    {"input", QC_ATTR_MAP, "a map"}, {"weights", QC_ATTR_MAP, "a map"},
+    {"format", QC_ATTR_STRING, "a string"}, {"name", QC_ATTR_STRING, "a string"}};
 static const scheme_field part_fields[] = {{"type", QC_ATTR_WORD, "a word"},
     {"granularity", QC_ATTR_WORD, "a word"}, {"observer", QC_ATTR_WORD, "a word"},
     {"symmetric", QC_ATTR_BOOL, "true or false"}, {"dynamic", QC_ATTR_BOOL, "true or false"},

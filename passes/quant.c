@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ir/support/str.h"
+
 void qc_quant_add_options(qc_pass *pass, const char *default_targets, const char *targets_help)
 {
     qc_pass_add_option(pass, "targets", QC_OPTION_LIST, default_targets, NULL, targets_help);
@@ -16,31 +18,111 @@ void qc_quant_add_options(qc_pass *pass, const char *default_targets, const char
         "whose arithmetic scales and codes reproduce");
 }
 
-/* Does the pattern name a module that has an op of this name? */
-static bool names_any(const qc_module *module, const char *op_name, const char *pattern)
+bool qc_quant_one_of(const char *text, const char *words)
 {
-    for (const qc_func *f = qc_module_first_func(module); f; f = qc_func_next(f))
-        for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
-            if (qc_op_is(op, op_name) && qc_op_node(op) && qc_node_matches(qc_op_node(op), pattern))
-                return true;
+    size_t length = strlen(text);
+    for (const char *at = words; length > 0 && at; at = strchr(at, '|')) {
+        at += *at == '|';
+        if (strncmp(at, text, length) == 0 && (at[length] == '|' || at[length] == '\0'))
+            return true;
+    }
     return false;
 }
 
-qc_status qc_quant_check_patterns(
-    qc_pass_ctx *pc, const qc_module *module, const char *op_name, const char *const *options)
+/* ---- patterns ------------------------------------------------------------------------------------------ */
+
+static const qc_node *node_with(const qc_op *op, const char *op_names)
 {
-    qc_ctx *ctx = qc_pass_ctx_get(pc);
+    return qc_quant_one_of(qc_op_name(op), op_names) ? qc_op_node(op) : NULL;
+}
+
+/* Does the pattern name a module that has one of these ops? */
+static bool names_any(const qc_module *module, const char *op_names, const char *pattern)
+{
+    for (const qc_func *f = qc_module_first_func(module); f; f = qc_func_next(f))
+        for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op)) {
+            const qc_node *node = node_with(op, op_names);
+            if (node && qc_node_matches(node, pattern))
+                return true;
+        }
+    return false;
+}
+
+static const char *last_name(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot ? dot + 1 : path;
+}
+
+/* The longest name in a pattern: q_proj of re:.*\.q_proj$. */
+static const char *literal_of(qc_pass_ctx *pc, const char *pattern)
+{
+    static const char name_bytes[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
+    size_t best = 0;
+    const char *start = "";
+    for (const char *at = pattern + 3; *at; at++) {
+        if (*at == '\\' && at[1]) {
+            at++;
+            continue;
+        }
+        size_t length = strspn(at, name_bytes);
+        if (length > best) {
+            best = length;
+            start = at;
+        }
+        at += length ? length - 1 : 0;
+    }
+    char *text = qc_pass_alloc(pc, best + 1);
+    memcpy(text, start, best);
+    return text;
+}
+
+/* What the pattern may have meant: a class, the last name of a path, or a path. */
+static const char *nearest(
+    qc_pass_ctx *pc, const qc_module *module, const char *op_names, const char *pattern)
+{
+    enum { MOST = 3 * 4096 };
+    const char **names = qc_pass_alloc(pc, MOST * sizeof *names);
+    bool regex = strncmp(pattern, "re:", 3) == 0;
+    size_t count = 0;
+    for (const qc_func *f = qc_module_first_func(module); f; f = qc_func_next(f))
+        for (const qc_op *op = qc_func_first_op(f); op && count + 3 <= MOST; op = qc_op_next(op)) {
+            const qc_node *node = node_with(op, op_names);
+            if (!node)
+                continue;
+            names[count++] = last_name(qc_node_path(node));
+            if (regex)
+                continue;
+            names[count++] = qc_node_class(node);
+            names[count++] = qc_node_path(node);
+        }
+    return qc_nearest_name(regex ? literal_of(pc, pattern) : pattern, names, count);
+}
+
+void qc_quant_warn_no_match(
+    qc_pass_ctx *pc, const qc_module *module, const char *op_names, const char *option, const char *pattern)
+{
+    const char *name = nearest(pc, module, op_names, pattern);
+    qc_ctx_warning(qc_pass_ctx_get(pc), qc_pass_ctx_name(pc), "%s: '%s' names no module with %s%s%s%s",
+        option, pattern, strcmp(op_names, "attention") == 0 ? "attention" : "a weight to quantize",
+        name ? ", nearest is '" : "", name ? name : "", name ? "'" : "");
+}
+
+qc_status qc_quant_check_patterns(
+    qc_pass_ctx *pc, const qc_module *module, const char *op_names, const char *const *options)
+{
     for (; *options; options++)
         for (size_t i = 0; i < qc_pass_option_count(pc, *options); i++) {
             const char *pattern = qc_pass_option_item(pc, *options, i);
-            if (qc_target_check(ctx, pattern) != QC_OK)
+            if (qc_target_check(qc_pass_ctx_get(pc), pattern) != QC_OK)
                 return QC_ERROR;
-            if (strcmp(*options, "ignore") == 0 && !names_any(module, op_name, pattern))
-                qc_ctx_warning(ctx, qc_pass_ctx_name(pc), "ignore: '%s' names no module with %s", pattern,
-                    strcmp(op_name, "attention") == 0 ? "attention" : "a linear");
+            if (strcmp(*options, "ignore") == 0 && !names_any(module, op_names, pattern))
+                qc_quant_warn_no_match(pc, module, op_names, *options, pattern);
         }
     return QC_OK;
 }
+
+/* ---- attributes and symbols ---------------------------------------------------------------------------- */
 
 const qc_attr *qc_quant_map(qc_ctx *ctx, const char *const *keys, const qc_attr *const *values)
 {
@@ -95,22 +177,62 @@ bool qc_quant_is_returned(const qc_value *value)
     return false;
 }
 
-qc_value *qc_quant_make(qc_pass_ctx *pc, qc_builder *b, qc_value *x, const char *scheme, const char *arg,
-    const char *prefix, qc_value **scale)
+/* ---- ops ----------------------------------------------------------------------------------------------- */
+
+/* "w_scale" */
+static const char *hint(qc_pass_ctx *pc, const char *prefix, const char *suffix)
 {
-    size_t size = strlen(prefix) + 16;
-    char *hint = qc_pass_alloc(pc, size);
-    qc_make(b, "qparams");
-    qc_make_operand(b, "x", x);
+    size_t size = strlen(prefix) + strlen(suffix) + 2;
+    char *text = qc_pass_alloc(pc, size);
+    snprintf(text, size, "%s_%s", prefix, suffix);
+    return text;
+}
+
+static void make_by_scheme(qc_builder *b, const char *op, const char *scheme, const char *arg)
+{
+    qc_make(b, op);
     qc_make_attr_symbol(b, "scheme", scheme);
     qc_make_attr_word(b, "arg", arg);
-    snprintf(hint, size, "%s_scale", prefix);
-    *scale = qc_make_end(b, hint);
-    qc_make(b, "quantize");
+}
+
+void qc_quant_make(qc_pass_ctx *pc, qc_builder *b, qc_value *x, const char *scheme, const char *arg,
+    const qc_attr *part, const char *prefix, qc_quant_codes *q)
+{
+    if (!q->global && qc_attr_as_bool(qc_attr_find(part, "global"))) {
+        make_by_scheme(b, "global_scale", scheme, arg);
+        qc_make_variadic(b, x);
+        q->global = qc_make_end(b, hint(pc, prefix, "global"));
+    }
+    make_by_scheme(b, "qparams", scheme, arg);
     qc_make_operand(b, "x", x);
-    qc_make_operand(b, "scale", *scale);
-    qc_make_attr_symbol(b, "scheme", scheme);
-    qc_make_attr_word(b, "arg", arg);
-    snprintf(hint, size, "%s_codes", prefix);
-    return qc_make_end(b, hint);
+    qc_make_operand(b, "global", q->global);
+    q->scale = qc_make_end(b, hint(pc, prefix, "scale"));
+    if (!qc_attr_as_bool(qc_attr_find(part, "symmetric"))) {
+        make_by_scheme(b, "zero_point", scheme, arg);
+        qc_make_operand(b, "x", x);
+        q->zero_point = qc_make_end(b, hint(pc, prefix, "zero"));
+    }
+    make_by_scheme(b, "quantize", scheme, arg);
+    qc_make_operand(b, "x", x);
+    qc_make_operand(b, "scale", q->scale);
+    qc_make_operand(b, "global", q->global);
+    qc_make_operand(b, "zero_point", q->zero_point);
+    q->codes = qc_make_end(b, hint(pc, prefix, "codes"));
+}
+
+qc_value *qc_quant_unmake(
+    qc_builder *b, const qc_quant_codes *q, const qc_attr *part, qc_dtype to, const char *prefix)
+{
+    const qc_attr *group = qc_attr_find(part, "group"), *block = qc_attr_find(part, "block");
+    qc_make(b, "dequantize");
+    qc_make_operand(b, "x", q->codes);
+    qc_make_operand(b, "scale", q->scale);
+    qc_make_operand(b, "global", q->global);
+    qc_make_operand(b, "zero_point", q->zero_point);
+    qc_make_attr_word(b, "to", qc_dtype_name(to));
+    if (group)
+        qc_make_attr(b, "group", group);
+    if (block)
+        qc_make_attr(b, "block", block);
+    return qc_make_end(b, prefix);
 }

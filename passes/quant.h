@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * quant.h - what the quantizing passes share: which modules they take, the symbols that record what was asked
- * for, and the quantization of attention. Everything here is built on include/qc alone, as a plug-in would
- * be.
+ * for, the ops that make and read codes, and the quantization of attention.
  */
 #ifndef QC_PASSES_QUANT_H
 #define QC_PASSES_QUANT_H
@@ -10,14 +9,19 @@
 #include "qc/pass.h"
 
 /* Names of the rows of ir/dtype/arith.h; a test compares them. */
-#define QC_ARITH_WORDS "ct_cpu|ct_cpu_bare"
+#define QC_ARITH_WORDS "ct_cpu|ct_cpu_bare|ct_cuda|ct_cuda_bare"
 
 /* Declares targets, ignore and arith. */
 void qc_quant_add_options(qc_pass *pass, const char *default_targets, const char *targets_help);
 /* Are the patterns of these LIST options (NULL-terminated) well formed? One of `ignore` that names no module with
- * an op of this name, most likely a slip, gets a warning. */
+ * one of these ops ("linear|embedding"), most likely a slip, gets a warning. */
 qc_status qc_quant_check_patterns(
-    qc_pass_ctx *pc, const qc_module *module, const char *op_name, const char *const *options);
+    qc_pass_ctx *pc, const qc_module *module, const char *op_names, const char *const *options);
+/* Warns that a pattern of `option` names no module with one of these ops; says what comes near. */
+void qc_quant_warn_no_match(
+    qc_pass_ctx *pc, const qc_module *module, const char *op_names, const char *option, const char *pattern);
+/* Is the text one of "a|b|c"? */
+bool qc_quant_one_of(const char *text, const char *words);
 /* A map from pairs of (key, value), ended by a NULL key; pairs whose value is NULL are left out. */
 const qc_attr *qc_quant_map(qc_ctx *ctx, const char *const *keys, const qc_attr *const *values);
 /* The LIST option as an attribute, NULL when it is empty. */
@@ -30,10 +34,20 @@ const char *qc_quant_symbol(qc_pass_ctx *pc, qc_module *module, const char *kind
 bool qc_quant_is_plain(const qc_value *value);
 bool qc_quant_is_returned(const qc_value *value);
 
-/* scale = qparams x, codes = quantize x by part `arg` of @scheme, built at `b`. Hints are PREFIX_scale and
- * PREFIX_codes. */
-qc_value *qc_quant_make(qc_pass_ctx *pc, qc_builder *b, qc_value *x, const char *scheme, const char *arg,
-    const char *prefix, qc_value **scale);
+/* What stands for one tensor. */
+typedef struct qc_quant_codes {
+    qc_value *codes, *scale;
+    qc_value *global;     /* of a part with a global scale, else NULL */
+    qc_value *zero_point; /* of an asymmetric part, else NULL */
+} qc_quant_codes;
+
+/* qparams, zero_point and quantize of x by `part`, which is part `arg` of @scheme, built at `b`. q->global is the
+ * global scale where the part wants one; NULL: x gets its own. Hints are PREFIX_scale and so on. */
+void qc_quant_make(qc_pass_ctx *pc, qc_builder *b, qc_value *x, const char *scheme, const char *arg,
+    const qc_attr *part, const char *prefix, qc_quant_codes *q);
+/* dequantize of these codes back to `to`; the hint is PREFIX. */
+qc_value *qc_quant_unmake(
+    qc_builder *b, const qc_quant_codes *q, const qc_attr *part, qc_dtype to, const char *prefix);
 
 /* One run over attention ops. */
 typedef struct qc_quant_attention_request {

@@ -260,21 +260,22 @@ static qc_value *append_codes(qc_pass_ctx *pc, qc_builder *b, qc_op *cache, qc_v
     return qc_make_end(b, qc_value_hint(old));
 }
 
-static bool quantize_part(
-    qc_pass_ctx *pc, qc_op *op, const char *part, const char *scale_name, const char *scheme)
+static bool quantize_part(qc_pass_ctx *pc, qc_module *module, qc_op *op, const char *part,
+    const char *scale_name, const char *scheme)
 {
-    qc_value *value = qc_op_operand_named(op, part), *scale;
+    const qc_attr *input = qc_attr_find(qc_symbol_fields(qc_module_find_symbol(module, scheme)), "input");
+    qc_value *value = qc_op_operand_named(op, part);
+    qc_quant_codes q = {0};
     qc_op *cache = strcmp(part, "q") == 0 ? NULL : cache_of(value);
     qc_builder *b = qc_builder_before(cache ? cache : op);
     qc_builder_set_node(b, qc_op_node(op));
-    qc_value *codes =
-        qc_quant_make(pc, b, cache ? qc_op_operand(cache, 0) : value, scheme, "input", part, &scale);
+    qc_quant_make(pc, b, cache ? qc_op_operand(cache, 0) : value, scheme, "input", input, part, &q);
     if (cache)
-        codes = append_codes(pc, b, cache, codes);
+        q.codes = append_codes(pc, b, cache, q.codes);
     if (!qc_builder_ok(b))
         return false;
-    qc_op_set_operand_named(op, part, codes);
-    qc_op_set_operand_named(op, scale_name, scale);
+    qc_op_set_operand_named(op, part, q.codes);
+    qc_op_set_operand_named(op, scale_name, q.scale);
     if (cache)
         qc_op_erase(cache);
     return true;
@@ -301,9 +302,9 @@ qc_pass_result qc_quant_attention(
     for (size_t i = 0; i < s.count; i++) {
         if (!s.taken[i])
             continue;
-        if ((request->q && !quantize_part(pc, s.ops[i], "q", "q_scale", scheme)) ||
-            (request->k && !quantize_part(pc, s.ops[i], "k", "k_scale", scheme)) ||
-            (request->v && !quantize_part(pc, s.ops[i], "v", "v_scale", scheme)))
+        if ((request->q && !quantize_part(pc, module, s.ops[i], "q", "q_scale", scheme)) ||
+            (request->k && !quantize_part(pc, module, s.ops[i], "k", "k_scale", scheme)) ||
+            (request->v && !quantize_part(pc, module, s.ops[i], "v", "v_scale", scheme)))
             return QC_PASS_FAILED;
         qc_pass_count(pc, "attention ops quantized", 1);
     }

@@ -1,244 +1,447 @@
 /* SPDX-License-Identifier: MIT
  *
- * quant_linear.c - codes for the weights and the inputs of linears, by preset or part by part.
+ * quant_linear.c - codes for the weights and the inputs of linears, for the tables of embeddings, and for weights
+ * that are only kept; by preset, part by part, or in several groups (linear_groups.h).
  *
  * The product itself stays in the model's element type: weight -> qparams -> quantize -> dequantize ->
  * linear, and the same for the input. A backend that multiplies codes must give the same numbers. Each linear
  * has a quantize of its own although several read one input: their scales are stored under their own names.
+ *
+ * Under a global scale (NVFP4) the weights of linears that loaders fuse into one share it: one `global_scale` over all
+ * of them, so that their scales mean the same.
+ *
+ * Everything that can be wrong with a module is looked for before the first is changed.
  */
+#include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
-#include "passes/quant.h"
+#include "passes/internal.h"
+#include "passes/linear_groups.h"
 #include "passes/schemes.h"
 
 void qc_pass_quant_linear(qc_registry *registry);
 
-static const qc_scheme_preset presets[] = {
-#define X(n, wt, wg, wo, it, ig, io, s) {#n, s, wt, wg, wo, it, ig, io},
-#include "passes/schemes.def"
-#undef X
-};
+/* A module to quantize. */
+typedef struct item {
+    qc_op *op;
+    const char *operand; /* that is its weight */
+    qc_linear_group *group;
+    qc_value *global; /* of the weights, once made */
+} item;
 
-/* The values of the option: every preset and none. */
-static const char preset_words[] =
-#define X(n, wt, wg, wo, it, ig, io, s) #n "|"
-#include "passes/schemes.def"
-#undef X
-    "none";
+typedef QC_VEC(item) item_list;
 
-const qc_scheme_preset *qc_scheme_preset_at(size_t index)
+typedef struct job {
+    qc_pass_ctx *pc;
+    qc_module *module;
+    qc_linear_groups groups;
+    item_list items;
+    qc_map by_path; /* the first item of a path, when one has a global scale */
+    size_t count, matched;
+    const char *reason; /* why the last of those that match was left alone */
+} job;
+
+/* ---- which modules ------------------------------------------------------------------------------------- */
+
+static const char *weight_operand(const qc_op *op)
 {
-    return index < sizeof presets / sizeof presets[0] ? &presets[index] : NULL;
+    return qc_op_is(op, "keep") ? "x" : "w";
 }
-
-const qc_scheme_preset *qc_scheme_preset_find(const char *name)
-{
-    for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++)
-        if (strcasecmp(name, presets[i].name) == 0)
-            return &presets[i];
-    return NULL;
-}
-
-/* ---- the parts of the scheme --------------------------------------------------------------------------- */
-
-static const char *const part_keys[] = {"dynamic", "granularity", "observer", "symmetric", "type", NULL};
-
-static const qc_attr *make_part(
-    qc_ctx *ctx, const char *type, const char *granularity, const char *observer, bool dynamic)
-{
-    if (!type[0])
-        return NULL;
-    const qc_attr *values[] = {
-        dynamic ? qc_attr_bool(ctx, true) : NULL,
-        qc_attr_word(ctx, granularity),
-        observer[0] ? qc_attr_word(ctx, observer) : NULL,
-        qc_attr_bool(ctx, true),
-        qc_attr_word(ctx, type),
-    };
-    return qc_quant_map(ctx, part_keys, values);
-}
-
-static bool one_of(const char *text, const char *words)
-{
-    size_t length = strlen(text);
-    for (const char *at = words; length > 0 && at; at = strchr(at, '|')) {
-        at += *at == '|';
-        if (strncmp(at, text, length) == 0 && (at[length] == '|' || at[length] == '\0'))
-            return true;
-    }
-    return false;
-}
-
-/* The part that the user wrote, checked and completed; *part stays NULL for an empty map. */
-static qc_status read_part(qc_pass_ctx *pc, const char *option, const qc_attr **part)
-{
-    bool weights = strcmp(option, "weights") == 0;
-    const qc_attr *map = qc_pass_option_attr(pc, option);
-    const char *granularities = weights ? "tensor|channel" : "tensor|token";
-    *part = NULL;
-    if (qc_attr_count(map) == 0)
-        return QC_OK;
-    for (size_t i = 0; i < qc_attr_count(map); i++)
-        if (!one_of(qc_attr_key(map, i), "dynamic|granularity|observer|symmetric|type")) {
-            qc_pass_fail(pc, NULL, "%s: unknown field '%s'", option, qc_attr_key(map, i));
-            return QC_ERROR;
-        }
-    const char *type = qc_attr_as_text(qc_attr_find(map, "type"));
-    const char *granularity = qc_attr_as_text(qc_attr_find(map, "granularity"));
-    const char *observer = qc_attr_as_text(qc_attr_find(map, "observer"));
-    const qc_attr *symmetric = qc_attr_find(map, "symmetric");
-    bool dynamic = qc_attr_as_bool(qc_attr_find(map, "dynamic"));
-    const char *wrong = NULL;
-    if (!one_of(type, "f8e4m3|f8e5m2"))
-        wrong = "type is f8e4m3 or f8e5m2";
-    else if (!one_of(granularity, granularities))
-        wrong = weights ? "granularity is tensor or channel" : "granularity is tensor or token";
-    else if (symmetric && !qc_attr_as_bool(symmetric))
-        wrong = "FP8 codes are symmetric";
-    else if (dynamic != (strcmp(granularity, "token") == 0))
-        wrong = "granularity token, and no other, is dynamic";
-    else if (observer[0] && (dynamic || !one_of(observer, "static_minmax|memoryless_minmax|minmax|unset")))
-        wrong = dynamic ? "a dynamic part has no observer"
-                        : "observer is static_minmax, memoryless_minmax, minmax or unset";
-    if (wrong) {
-        qc_pass_fail(pc, NULL, "%s: %s", option, wrong);
-        return QC_ERROR;
-    }
-    if (!observer[0] && !dynamic)
-        observer = weights ? "memoryless_minmax" : "static_minmax";
-    *part = make_part(qc_pass_ctx_get(pc), type, granularity, observer, dynamic);
-    return QC_OK;
-}
-
-static const char *make_symbol(
-    qc_pass_ctx *pc, qc_module *module, const qc_attr *weights, const qc_attr *input)
-{
-    qc_ctx *ctx = qc_pass_ctx_get(pc);
-    static const char *const keys[] = {"arith", "ignore", "input", "targets", "weights", NULL};
-    const qc_attr *values[] = {
-        qc_attr_word(ctx, qc_pass_option_text(pc, "arith")),
-        qc_quant_list_option(pc, "ignore"),
-        input,
-        qc_pass_option_attr(pc, "targets"),
-        weights,
-    };
-    return qc_quant_symbol(pc, module, "scheme", "group", 0, qc_quant_map(ctx, keys, values));
-}
-
-/* ---- the rewrite --------------------------------------------------------------------------------------- */
 
 static bool is_dequantized(const qc_value *value)
 {
-    const qc_op *op = qc_value_op(value);
+    const qc_op *op = value ? qc_value_op(value) : NULL;
     return op && qc_op_is(op, "dequantize");
 }
 
-/* NULL when the linear is to be quantized. */
-static const char *why_not(qc_pass_ctx *pc, const qc_op *op)
+/* NULL when the module of this op is to be quantized; `group` is the one that its targets give it. */
+static const char *why_not(qc_pass_ctx *pc, const qc_op *op, const qc_linear_group *group)
 {
-    const qc_value *x = qc_op_operand_named(op, "x"), *w = qc_op_operand_named(op, "w");
+    const qc_value *w = qc_op_operand_named(op, weight_operand(op)),
+                   *x = qc_op_is(op, "linear") ? qc_op_operand_named(op, "x") : NULL;
     if (!qc_op_node(op))
         return "it belongs to no module";
     if (qc_pass_option_matches(pc, "ignore", qc_op_node(op), false))
         return "the module is ignored or disabled";
     if (is_dequantized(x) || is_dequantized(w))
         return "it is quantized already";
-    if (!qc_quant_is_plain(x) || !qc_quant_is_plain(w))
-        return "its input or weight is neither bf16, f16 nor f32";
+    if ((x && !qc_quant_is_plain(x)) || !qc_quant_is_plain(w))
+        return x ? "its input or weight is neither bf16, f16 nor f32"
+                 : "its weight is neither bf16, f16 nor f32";
+    if (qc_type_rank(qc_value_type(w)) != 2)
+        return "its weight is no matrix";
+    if (!group->weights)
+        return "its group leaves it as it is";
     return NULL;
 }
 
-static bool quantize_operand(
-    qc_pass_ctx *pc, qc_op *op, const char *operand, const char *arg, const char *scheme)
+static void visit(job *j, qc_op *op)
 {
-    qc_value *value = qc_op_operand_named(op, operand), *scale;
-    qc_builder *b = qc_builder_before(op);
-    qc_value *codes = qc_quant_make(pc, b, value, scheme, arg, operand, &scale);
-    qc_make(b, "dequantize");
-    qc_make_operand(b, "x", codes);
-    qc_make_operand(b, "scale", scale);
-    qc_make_attr_word(b, "to", qc_dtype_name(qc_type_dtype(qc_value_type(value))));
-    qc_value *again = qc_make_end(b, operand);
-    if (!qc_builder_ok(b))
-        return false;
-    return qc_op_set_operand_named(op, operand, again);
+    const qc_node *node = qc_op_node(op);
+    qc_linear_group *group = node ? qc_linear_groups_find(&j->groups, node) : NULL;
+    j->count++;
+    if (!group)
+        return;
+    j->matched++;
+    const char *reason = why_not(j->pc, op, group);
+    if (reason) {
+        j->reason = reason;
+        qc_pass_remark(
+            j->pc, op, "%s left alone: %s", qc_op_is(op, "keep") ? "weight" : qc_op_name(op), reason);
+        return;
+    }
+    item it = {op, weight_operand(op), group, NULL};
+    QC_PUSH(j->pc->arena, &j->items, it);
 }
 
-static qc_pass_result quantize_all(
-    qc_pass_ctx *pc, qc_module *module, const qc_attr *weights, const qc_attr *input)
+static qc_status select_items(job *j)
 {
-    size_t linears = 0, matched = 0, taken = 0;
-    const char *scheme = NULL, *why = NULL;
-    for (qc_func *f = qc_module_first_func(module); f; f = qc_func_next(f))
-        for (qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op)) {
-            if (!qc_op_is(op, "linear"))
-                continue;
-            linears++;
-            if (!qc_pass_option_matches(pc, "targets", qc_op_node(op), false))
-                continue;
-            matched++;
-            const char *reason = why_not(pc, op);
-            if (reason) {
-                why = reason;
-                qc_pass_remark(pc, op, "linear left alone: %s", reason);
-                continue;
+    qc_ctx *ctx = qc_pass_ctx_get(j->pc);
+    for (qc_func *f = qc_module_first_func(j->module); f; f = qc_func_next(f))
+        for (qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
+            if (qc_quant_one_of(qc_op_name(op), QC_LINEAR_OPS))
+                visit(j, op);
+    for (size_t i = 0; j->count > 0 && i < j->groups.target_count; i++)
+        if (!j->groups.targets[i].used)
+            qc_quant_warn_no_match(j->pc, j->module, QC_LINEAR_OPS, "targets", j->groups.targets[i].text);
+    if (j->count == 0)
+        qc_pass_fail(j->pc, NULL, "the model has no linear op to quantize");
+    else if (j->matched == 0)
+        qc_pass_fail(j->pc, NULL, "targets select none of the %zu modules that have weights", j->count);
+    else if (j->items.count == 0)
+        qc_ctx_warning(ctx, qc_pass_ctx_name(j->pc),
+            "none of the %zu modules that are asked for was quantized: %s", j->matched, j->reason);
+    return j->matched > 0 ? QC_OK : QC_ERROR;
+}
+
+/* ---- what they cannot have ----------------------------------------------------------------------------- */
+
+/* The columns of the item's weight when its groups do not divide them, else 0. */
+static int64_t undivided(const item *it, const qc_attr *part)
+{
+    int64_t group = qc_attr_as_int(qc_attr_find(part, "group")), columns;
+    const qc_type *type = qc_value_type(qc_op_operand_named(it->op, it->operand));
+    if (group == 0 || !qc_dim_as_int(qc_type_dim(type, -1), &columns) || columns % group == 0)
+        return 0;
+    return columns;
+}
+
+/* Every module of the group must have columns that its groups divide; the error lists those that have not. */
+static qc_status check_divisible(job *j, const qc_linear_group *group, const char *arg, const qc_attr *part)
+{
+    enum { LISTED = 5 };
+    size_t wrong = 0, total = 0;
+    qc_str list;
+    qc_str_init(&list, j->pc->arena);
+    for (size_t i = 0; i < j->items.count; i++) {
+        const item *it = &j->items.items[i];
+        if (it->group != group)
+            continue;
+        int64_t columns = undivided(it, part);
+        total++;
+        if (columns == 0)
+            continue;
+        if (wrong++ < LISTED)
+            qc_str_addf(&list, "%s%s (%lld columns)", wrong > 1 ? ", " : "", qc_node_path(qc_op_node(it->op)),
+                (long long)columns);
+        qc_pass_remark(j->pc, it->op, "%s: %lld columns", arg, (long long)columns);
+    }
+    if (wrong > LISTED)
+        qc_str_addf(&list, " and %zu more", wrong - LISTED);
+    if (wrong > 0)
+        qc_pass_fail(j->pc, NULL,
+            "%s: a group of %lld does not divide the columns of %zu of %zu modules: %s; choose one that "
+            "does, or "
+            "ignore them",
+            arg, (long long)qc_attr_as_int(qc_attr_find(part, "group")), wrong, total, list.data);
+    qc_str_fini(&list);
+    return wrong ? QC_ERROR : QC_OK;
+}
+
+static qc_status check_input(job *j, const item *it)
+{
+    const qc_attr *input = it->group->input;
+    if (!input)
+        return QC_OK;
+    if (qc_op_is(it->op, "embedding"))
+        qc_pass_fail(j->pc, it->op,
+            "the inputs of an embedding are token ids, which have no codes: give it a group without input");
+    else if (qc_op_is(it->op, "keep") && (!qc_attr_as_bool(qc_attr_find(input, "dynamic")) ||
+                                             qc_attr_as_bool(qc_attr_find(input, "global"))))
+        qc_pass_fail(j->pc, it->op,
+            "input: static scales need a model that runs, and these weights were imported as tensors");
+    else
+        return QC_OK;
+    return QC_ERROR;
+}
+
+static qc_status check_items(job *j)
+{
+    for (size_t i = 0; i < j->items.count; i++)
+        if (check_input(j, &j->items.items[i]) != QC_OK)
+            return QC_ERROR;
+    for (size_t i = 0; i < j->groups.count; i++) {
+        const qc_linear_group *group = &j->groups.groups[i];
+        if (check_divisible(j, group, "weights", group->weights) != QC_OK ||
+            check_divisible(j, group, "input", group->input) != QC_OK)
+            return QC_ERROR;
+    }
+    return QC_OK;
+}
+
+/* ---- shared global scales ------------------------------------------------------------------------------ */
+
+/* Siblings that loaders fuse into one product. */
+static const char *const fused[][4] = {
+    {"gate_proj", "up_proj", NULL},
+    {"q_proj", "k_proj", "v_proj", NULL},
+    {"q_a_proj", "kv_a_proj_with_mqa", NULL},
+    {"w1", "w3", NULL},
+};
+
+static bool has_global(const item *it)
+{
+    return qc_attr_as_bool(qc_attr_find(it->group->weights, "global"));
+}
+
+static const char *path_of(const item *it)
+{
+    return qc_node_path(qc_op_node(it->op));
+}
+
+/* The set that has this name, NULL when none does. */
+static const char *const *fused_set(const char *name)
+{
+    for (size_t i = 0; i < sizeof fused / sizeof fused[0]; i++)
+        for (const char *const *member = fused[i]; *member; member++)
+            if (strcmp(*member, name) == 0)
+                return fused[i];
+    return NULL;
+}
+
+static void index_paths(job *j)
+{
+    bool any = false;
+    for (size_t i = 0; i < j->items.count; i++)
+        any |= has_global(&j->items.items[i]);
+    for (size_t i = 0; any && i < j->items.count; i++) {
+        item *it = &j->items.items[i];
+        if (!qc_map_get(&j->by_path, path_of(it)))
+            qc_map_set(&j->by_path, path_of(it), it);
+    }
+}
+
+/* The items that share the global scale of `it`, itself included, in the order of the set. */
+static size_t members_of(job *j, item *it, item *members[4])
+{
+    const char *path = path_of(it), *dot = strrchr(path, '.'), *name = dot ? dot + 1 : path;
+    const char *const *set = fused_set(name);
+    size_t prefix = (size_t)(name - path), size = strlen(path) + 32, count = 0;
+    char *sibling = qc_pass_alloc(j->pc, size);
+    for (; set && *set; set++) {
+        snprintf(sibling, size, "%.*s%s", (int)prefix, path, *set);
+        item *member = qc_map_get(&j->by_path, sibling);
+        if (member)
+            members[count++] = member;
+    }
+    if (!set)
+        members[count++] = qc_map_get(&j->by_path, path);
+    return count;
+}
+
+/* Members of a set are quantized alike, or their scales could not be one. */
+static qc_status check_sets(job *j)
+{
+    for (size_t i = 0; j->by_path.count > 0 && i < j->items.count; i++) {
+        item *it = &j->items.items[i], *members[4];
+        size_t count = has_global(it) ? members_of(j, it, members) : 0;
+        for (size_t k = 0; k < count; k++)
+            if (!qc_attr_equal(members[k]->group->weights, it->group->weights)) {
+                qc_pass_fail(j->pc, it->op,
+                    "its weights share a global scale with those of %s, which are quantized in another way: "
+                    "give "
+                    "both the same scheme, or ignore one of them",
+                    path_of(members[k]));
+                return QC_ERROR;
             }
-            if (!scheme)
-                scheme = make_symbol(pc, module, weights, input);
-            if ((weights && !quantize_operand(pc, op, "w", "weights", scheme)) ||
-                (input && !quantize_operand(pc, op, "x", "input", scheme)))
-                return QC_PASS_FAILED;
-            taken++;
-        }
-    if (matched == 0)
-        return linears == 0 ? qc_pass_fail(pc, NULL, "the model has no linear op to quantize")
-                            : qc_pass_fail(pc, NULL, "targets select none of the %zu linears", linears);
-    if (taken == 0)
-        qc_ctx_warning(qc_pass_ctx_get(pc), qc_pass_ctx_name(pc),
-            "none of the %zu linears that are asked for was quantized: %s", matched, why);
-    qc_pass_count(pc, "linears quantized", (int64_t)taken);
-    return taken > 0 ? QC_PASS_CHANGED : QC_PASS_UNCHANGED;
+    }
+    return QC_OK;
+}
+
+/* Does `op` come before `other` in their function? The search widens in both directions, as neighbours are
+ * what is asked about. */
+static bool comes_before(const qc_op *op, const qc_op *other)
+{
+    const qc_op *back = qc_op_prev(other), *forth = other;
+    while (back || forth) {
+        if (back == op)
+            return true;
+        if (forth == op)
+            return false;
+        back = back ? qc_op_prev(back) : NULL;
+        forth = forth ? qc_op_next(forth) : NULL;
+    }
+    return false;
+}
+
+/* Moves what computes the value in front of `before`, unless it is there already. */
+static void hoist(qc_value *value, qc_op *before)
+{
+    qc_op *op = qc_value_op(value);
+    if (!op || comes_before(op, before))
+        return;
+    for (size_t i = 0; i < qc_op_operand_count(op); i++)
+        if (qc_op_operand(op, i))
+            hoist(qc_op_operand(op, i), before);
+    qc_op_move_before(op, before);
+}
+
+/* One global scale over the weights of all members. */
+static void make_global(job *j, item *it, const char *scheme)
+{
+    item *members[4];
+    size_t count = members_of(j, it, members);
+    if (members[0]->global) { /* of another op of this module, too */
+        it->global = members[0]->global;
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        hoist(qc_op_operand_named(members[i]->op, members[i]->operand), it->op);
+    qc_builder *b = qc_builder_before(it->op);
+    qc_make(b, "global_scale");
+    qc_make_attr_symbol(b, "scheme", scheme);
+    qc_make_attr_word(b, "arg", "weights");
+    for (size_t i = 0; i < count; i++)
+        qc_make_variadic(b, qc_op_operand_named(members[i]->op, members[i]->operand));
+    qc_value *global = qc_make_end(b, "w_global");
+    for (size_t i = 0; i < count; i++)
+        members[i]->global = global;
+    it->global = global;
+}
+
+/* ---- the rewrite --------------------------------------------------------------------------------------- */
+
+static const char *make_symbol(job *j, const qc_linear_group *group)
+{
+    qc_ctx *ctx = qc_pass_ctx_get(j->pc);
+    static const char *const keys[] = {
+        "arith", "format", "ignore", "input", "name", "targets", "weights", NULL};
+    const qc_attr *values[] = {
+        qc_attr_word(ctx, qc_pass_option_text(j->pc, "arith")),
+        group->format,
+        qc_quant_list_option(j->pc, "ignore"),
+        group->input,
+        group->name,
+        group->targets,
+        group->weights,
+    };
+    return qc_quant_symbol(j->pc, j->module, "scheme", "group", 0, qc_quant_map(ctx, keys, values));
+}
+
+static bool quantize_operand(job *j, item *it, const char *operand, const char *arg, const qc_attr *part)
+{
+    qc_value *value = qc_op_operand_named(it->op, operand);
+    qc_builder *b = qc_builder_before(it->op);
+    bool weights = strcmp(arg, "weights") == 0;
+    const char *prefix = weights ? "w" : "x";
+    qc_quant_codes q = {.global = weights ? it->global : NULL};
+    qc_quant_make(j->pc, b, value, it->group->symbol, arg, part, prefix, &q);
+    qc_value *again = qc_quant_unmake(b, &q, part, qc_type_dtype(qc_value_type(value)), prefix);
+    return qc_builder_ok(b) && qc_op_set_operand_named(it->op, operand, again);
+}
+
+static qc_status quantize_all(job *j)
+{
+    for (size_t i = 0; i < j->items.count; i++) {
+        item *it = &j->items.items[i];
+        if (!it->group->symbol)
+            it->group->symbol = make_symbol(j, it->group);
+        if (has_global(it) && !it->global)
+            make_global(j, it, it->group->symbol);
+        if (!quantize_operand(j, it, it->operand, "weights", it->group->weights))
+            return QC_ERROR;
+        if (it->group->input && qc_op_is(it->op, "linear") &&
+            !quantize_operand(j, it, "x", "input", it->group->input))
+            return QC_ERROR;
+        qc_pass_count(j->pc,
+            qc_op_is(it->op, "linear")      ? "linears quantized"
+            : qc_op_is(it->op, "embedding") ? "embeddings quantized"
+                                            : "weights quantized",
+            1);
+    }
+    return QC_OK;
 }
 
 static qc_pass_result run(qc_pass_ctx *pc, qc_module *module)
 {
-    static const char *const patterns[] = {"targets", "ignore", NULL};
-    const qc_scheme_preset *preset = qc_scheme_preset_find(qc_pass_option_text(pc, "scheme"));
-    const qc_attr *weights = NULL, *input = NULL;
-    if (qc_quant_check_patterns(pc, module, "linear", patterns) != QC_OK)
+    static const char *const patterns[] = {"ignore", NULL};
+    job j = {.pc = pc, .module = module};
+    qc_map_init(&j.by_path, pc->arena);
+    if (qc_linear_groups_read(pc, module, &j.groups) != QC_OK ||
+        qc_quant_check_patterns(pc, module, QC_LINEAR_OPS, patterns) != QC_OK || select_items(&j) != QC_OK ||
+        check_items(&j) != QC_OK)
         return QC_PASS_FAILED;
-    if (preset) {
-        qc_ctx *ctx = qc_pass_ctx_get(pc);
-        weights =
-            make_part(ctx, preset->weight_type, preset->weight_granularity, preset->weight_observer, false);
-        input = make_part(ctx, preset->input_type, preset->input_granularity, preset->input_observer,
-            strcmp(preset->input_granularity, "token") == 0);
-    }
-    if (qc_pass_option_given(pc, "weights") && read_part(pc, "weights", &weights) != QC_OK)
+    index_paths(&j);
+    if (check_sets(&j) != QC_OK || quantize_all(&j) != QC_OK)
         return QC_PASS_FAILED;
-    if (qc_pass_option_given(pc, "input") && read_part(pc, "input", &input) != QC_OK)
-        return QC_PASS_FAILED;
-    if (!weights)
-        return qc_pass_fail(pc, NULL, "nothing says how to quantize the weights: give scheme or weights");
-    return quantize_all(pc, module, weights, input);
+    return j.items.count > 0 ? QC_PASS_CHANGED : QC_PASS_UNCHANGED;
 }
 
 void qc_pass_quant_linear(qc_registry *registry)
 {
-    qc_pass *pass = qc_registry_add(registry, "quant-linear", "Quantize weights and inputs of linears", run);
+    qc_pass *pass = qc_registry_add(
+        registry, "quant-linear", "Quantize weights and inputs of linears, and embeddings", run);
     qc_pass_set_licence(pass, QC_LICENCE_LOSSY);
-    qc_pass_set_description(pass, "Adds `scheme @group_N` and puts `qparams`, `quantize` and `dequantize` "
-                                  "before the weight and the input of each "
-                                  "selected\nlinear. `weights` and `input` are maps with `type` (f8e4m3, "
-                                  "f8e5m2), `granularity` (tensor, channel for "
-                                  "weights; tensor, token\nfor inputs), `observer` and `dynamic`; given, "
-                                  "they replace that part of the preset, and an "
-                                  "empty map leaves it out.");
-    qc_pass_add_option(pass, "scheme", QC_OPTION_WORD, presets[0].name, preset_words,
+    qc_pass_set_description(pass,
+        "Adds `scheme @group_N` and puts `qparams`, `quantize` and `dequantize` before the weight and the "
+        "input of "
+        "each selected\nlinear, before the table of each selected embedding, and before each selected weight "
+        "that is "
+        "only kept. `scheme` is a preset\n(`--list-schemes`). `weights` and `input` are parts; with `scheme` "
+        "they "
+        "replace that part of the preset, and an empty map\nleaves it out. Weights without `scheme` are all "
+        "there "
+        "is: nothing comes from a preset.\n\n"
+        "A part is a map of\n\n"
+        "| field | values |\n|---|---|\n"
+        "| `type` | f8e4m3, f8e5m2, f4e2m1, i2 to i8 |\n"
+        "| `granularity` | weights: tensor, channel (a row), group, block; inputs: tensor, token, group |\n"
+        "| `group`, `block` | columns of a group; [rows, columns] of a block |\n"
+        "| `symmetric` | true unless false; floats are |\n"
+        "| `dynamic` | inputs: scales are computed as the model runs; those of tokens and groups always are "
+        "|\n"
+        "| `global` | scales are relative to a scale of the whole tensor, which is static (f4e2m1 in groups "
+        "of 16) |\n"
+        "| `scale` | type of the scales: f8e4m3 with `global`, f8e8m0 (powers of two, groups of 32), else "
+        "bf16, f16, "
+        "f32 or absent: the model's |\n"
+        "| `zero_point` | type of the zero points: i8 |\n"
+        "| `observer` | static_minmax, memoryless_minmax, minmax, mse, memoryless_mse, nvfp4_expanded_mse; "
+        "of "
+        "weights also imatrix_mse |\n"
+        "| `observer_args` | averaging_constant, maxshrink, patience, grid, norm, expand, chunk_size, strict "
+        "|\n"
+        "| `actorder` | static, weight: recorded |\n\n"
+        "A group must divide the columns of every module that gets it; blocks at the edges may be cut off. "
+        "The "
+        "weights of linears that\nloaders fuse (q, k and v; gate and up; q_a and kv_a_proj_with_mqa; w1 and "
+        "w3) "
+        "share their global scale.\n\n"
+        "`groups` holds several: `groups={group_0={targets=[Linear], scheme=W4A16}, "
+        "group_1={targets=\"re:.*down\", "
+        "weights={...}}}`,\neach with `targets`, `scheme` or `weights` and `input`, and as it needs `format` "
+        "(of "
+        "the files, else inferred) and `name`. A\nmodule belongs to the group of the first target that names "
+        "it: "
+        "paths before patterns before classes, each kind in\nalphabetical order; of a target in several "
+        "groups the "
+        "last counts.");
+    qc_pass_add_option(pass, "scheme", QC_OPTION_WORD, qc_scheme_preset_at(0)->name, qc_scheme_preset_words,
         "the preset; none: only what weights and input say");
     qc_pass_add_option(
         pass, "weights", QC_OPTION_MAP, "{}", NULL, "the weights' part in place of the preset's");
     qc_pass_add_option(pass, "input", QC_OPTION_MAP, "{}", NULL, "the inputs' part in place of the preset's");
-    qc_quant_add_options(pass, "[Linear]", "linears by class, path or re:PATTERN");
+    qc_pass_add_option(pass, "groups", QC_OPTION_MAP, "{}", NULL,
+        "several groups, in place of scheme, weights, input and targets");
+    qc_quant_add_options(pass, "[Linear]", "modules by class, path or re:PATTERN");
 }

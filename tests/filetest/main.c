@@ -11,9 +11,10 @@
  *   // EXPECT:                all that follows is what the module must print as, to the byte
  *   // error: SUBSTRING       a diagnostic that must come. At the end of a line, or as error@+1: / error@-1:,
  * it must
- *   // remark: SUBSTRING      name that line if it names any; on a line of its own it may come from anywhere.
+ *   // warning: SUBSTRING     name that line if it names any; on a line of its own it may come from anywhere.
+ *   // remark: SUBSTRING
  *
- * Errors must come exactly as announced; remarks must come, others may too. A case has EXPECT or an error.
+ * Errors must come exactly as announced; warnings and remarks must come, others may too. A case has EXPECT or an error.
  * What is printed must parse and print as itself, and so must the pipeline. With QC_BLESS=1 in the
  * environment EXPECT blocks are rewritten to what was printed: for people, who read the difference, never for
  * CI.
@@ -53,13 +54,14 @@ static char *directive(qc_arena *arena, const char *comment, size_t length, cons
     return trimmed(arena, comment + blanks + named, length - blanks - named);
 }
 
-/* error: / remark: with an optional @+N; the line they speak of, 0 for any. */
+/* error: / warning: / remark: with an optional @+N; the line they speak of, 0 for any. */
 static void read_expectation(filetest *t, const char *comment, size_t length, int line, bool alone)
 {
     static const struct {
         const char *name;
         qc_severity severity;
-    } kinds[] = {{"error", QC_SEVERITY_ERROR}, {"remark", QC_SEVERITY_REMARK}};
+    } kinds[] = {
+        {"error", QC_SEVERITY_ERROR}, {"warning", QC_SEVERITY_WARNING}, {"remark", QC_SEVERITY_REMARK}};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         char *text = directive(&t->arena, comment, length, kinds[i].name);
         if (!text || (text[0] != ':' && text[0] != '@'))
@@ -248,7 +250,9 @@ static void run_case(filetest *t)
     for (size_t i = 0; i < t->expectations.count; i++)
         if (!t->expectations.items[i].met)
             complain(t, "line %d: this %s did not come: %s", t->expectations.items[i].file_line,
-                t->expectations.items[i].severity == QC_SEVERITY_ERROR ? "error" : "remark",
+                t->expectations.items[i].severity == QC_SEVERITY_ERROR     ? "error"
+                : t->expectations.items[i].severity == QC_SEVERITY_WARNING ? "warning"
+                                                                           : "remark",
                 t->expectations.items[i].text);
     if (!ok && t->complaints.count == 0 && !t->expects_error)
         complain(t, "the case failed without an error");
