@@ -112,8 +112,9 @@ void qc_quantizer_scale(
         held = QC_F32;
     }
     qc_dtype type = q->scale_type != QC_DTYPE_NONE ? q->scale_type : held;
-    if (type != held && type != QC_F8E8M0) {
-        float most = (float)qc_dtype_max(type);
+    if (q->scale_type != QC_DTYPE_NONE && type != QC_F8E8M0) {
+        /* the limit is a number of the type that holds the scale: 65504 is 65536 in bf16, and no limit then */
+        float most = qc_round_to(held, (float)qc_dtype_max(type));
         s = s > most ? most : s < -most ? -most : s;
         s = qc_round_to(held, qc_round_to(type, s));
     }
