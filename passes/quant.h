@@ -49,15 +49,19 @@ void qc_quant_make(qc_pass_ctx *pc, qc_builder *b, qc_value *x, const char *sche
 qc_value *qc_quant_unmake(
     qc_builder *b, const qc_quant_codes *q, const qc_attr *part, qc_dtype to, const char *prefix);
 
+#define QC_ATTENTION_OBSERVERS "static_minmax|memoryless_minmax|minmax|mse|memoryless_mse"
+
 /* One run over attention ops. */
 typedef struct qc_quant_attention_request {
     const char *kind; /* of the symbol: scheme, kv_scheme */
     const char *base; /* its name */
+    const char *type; /* of the codes; NULL: what the option says */
     bool q, k, v;     /* which operands get codes */
 } qc_quant_attention_request;
 
-/* Declares granularity, type, observer (words `observers`) and layers, and what qc_quant_add_options does. */
-void qc_quant_add_attention_options(qc_pass *pass, const char *observers);
+/* Declares granularity, type (words `types`, the first by default; NULL: no such option), observer, observer_args and
+ * layers, and what qc_quant_add_options does. */
+void qc_quant_add_attention_options(qc_pass *pass, const char *types, const char *observers);
 /* Quantizes the chosen operands of every attention op that the options select; a remark for each other one.
  */
 qc_pass_result qc_quant_attention(

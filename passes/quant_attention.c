@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * quant_attention.c - codes and scales for q, k and v of attention: what quant-fp8-attn and quant-kv share.
+ * quant_attention.c - codes and scales for q, k and v of attention: what quant-fp8-attn, quant-int8-attn
+ * and quant-kv share.
  *
  * q is quantized where attention reads it, after RoPE; k and v before cache_append, so that the cache holds
  * codes; attention takes the scales as operands. An op is quantized with all parts that were asked for or not
@@ -13,6 +14,7 @@
 #include <string.h>
 
 #include "passes/quant.h"
+#include "passes/schemes.h"
 
 typedef struct selection {
     qc_op **ops; /* attention ops in order */
@@ -21,13 +23,16 @@ typedef struct selection {
     const char *reason; /* why the last of those that match was left alone */
 } selection;
 
-void qc_quant_add_attention_options(qc_pass *pass, const char *observers)
+void qc_quant_add_attention_options(qc_pass *pass, const char *types, const char *observers)
 {
     qc_pass_add_option(pass, "granularity", QC_OPTION_WORD, "tensor", "tensor|head",
         "one scale for a tensor or for each head");
-    qc_pass_add_option(pass, "type", QC_OPTION_WORD, "e4m3", "e4m3|e5m2", "the FP8 format of the codes");
+    if (types)
+        qc_pass_add_option(pass, "type", QC_OPTION_WORD, "e4m3", types, "the format of the codes");
     qc_pass_add_option(pass, "observer", QC_OPTION_WORD, "static_minmax", observers,
         "how the ranges of the calibration sequences are folded into one");
+    qc_pass_add_option(pass, "observer_args", QC_OPTION_MAP, "{}", NULL,
+        "of the observer: averaging_constant, maxshrink, patience, grid, norm");
     qc_pass_add_option(pass, "layers", QC_OPTION_LIST, "[]", NULL,
         "only these layers: a number, FIRST-LAST, or a module by class, path or re:PATTERN; empty means all");
     qc_quant_add_options(pass, "[]",
@@ -213,8 +218,30 @@ static bool selects_exactly(const selection *s, const qc_attr *targets, const qc
     return true;
 }
 
-static const char *make_symbol(
-    qc_pass_ctx *pc, qc_module *module, const qc_quant_attention_request *request, const selection *s)
+/* The part that says how. */
+static qc_status make_part(qc_pass_ctx *pc, const qc_quant_attention_request *request, const qc_attr **part)
+{
+    static const struct {
+        const char *word, *type;
+    } types[] = {{"e4m3", "f8e4m3"}, {"e5m2", "f8e5m2"}, {"int8", "i8"}};
+    qc_ctx *ctx = qc_pass_ctx_get(pc);
+    const char *type = request->type;
+    for (size_t i = 0; !type && i < sizeof types / sizeof types[0]; i++)
+        if (strcmp(qc_pass_option_text(pc, "type"), types[i].word) == 0)
+            type = types[i].type;
+    static const char *const keys[] = {"granularity", "observer", "observer_args", "type", NULL};
+    const qc_attr *values[] = {
+        qc_attr_word(ctx, qc_pass_option_text(pc, "granularity")),
+        qc_attr_word(ctx, qc_pass_option_text(pc, "observer")),
+        qc_pass_option_attr(pc, "observer_args"),
+        qc_attr_word(ctx, type),
+    };
+    return qc_scheme_part_complete(
+        ctx, qc_pass_ctx_name(pc), "attention", qc_quant_map(ctx, keys, values), part);
+}
+
+static const char *make_symbol(qc_pass_ctx *pc, qc_module *module, const qc_quant_attention_request *request,
+    const selection *s, const qc_attr *input)
 {
     qc_ctx *ctx = qc_pass_ctx_get(pc);
     const qc_attr *targets = qc_quant_list_option(pc, "targets"),
@@ -225,19 +252,11 @@ static const char *make_symbol(
         targets = names_of(pc, module, s, true);
         ignore = NULL;
     }
-    bool e5m2 = strcmp(qc_pass_option_text(pc, "type"), "e5m2") == 0;
-    static const char *const input_keys[] = {"granularity", "observer", "symmetric", "type", NULL};
-    const qc_attr *input[] = {
-        qc_attr_word(ctx, qc_pass_option_text(pc, "granularity")),
-        qc_attr_word(ctx, qc_pass_option_text(pc, "observer")),
-        qc_attr_bool(ctx, true),
-        qc_attr_word(ctx, e5m2 ? "f8e5m2" : "f8e4m3"),
-    };
     static const char *const keys[] = {"arith", "ignore", "input", "targets", NULL};
     const qc_attr *values[] = {
         qc_attr_word(ctx, qc_pass_option_text(pc, "arith")),
         ignore,
-        qc_quant_map(ctx, input_keys, input),
+        input,
         targets,
     };
     return qc_quant_symbol(pc, module, request->kind, request->base, -1, qc_quant_map(ctx, keys, values));
@@ -260,10 +279,9 @@ static qc_value *append_codes(qc_pass_ctx *pc, qc_builder *b, qc_op *cache, qc_v
     return qc_make_end(b, qc_value_hint(old));
 }
 
-static bool quantize_part(qc_pass_ctx *pc, qc_module *module, qc_op *op, const char *part,
-    const char *scale_name, const char *scheme)
+static bool quantize_part(qc_pass_ctx *pc, qc_op *op, const char *part, const char *scale_name,
+    const char *scheme, const qc_attr *input)
 {
-    const qc_attr *input = qc_attr_find(qc_symbol_fields(qc_module_find_symbol(module, scheme)), "input");
     qc_value *value = qc_op_operand_named(op, part);
     qc_quant_codes q = {0};
     qc_op *cache = strcmp(part, "q") == 0 ? NULL : cache_of(value);
@@ -286,7 +304,9 @@ qc_pass_result qc_quant_attention(
 {
     static const char *const patterns[] = {"targets", "ignore", "layers", NULL};
     selection s = {0};
-    if (qc_quant_check_patterns(pc, module, "attention", patterns) != QC_OK)
+    const qc_attr *input = NULL;
+    if (make_part(pc, request, &input) != QC_OK ||
+        qc_quant_check_patterns(pc, module, "attention", patterns) != QC_OK)
         return QC_PASS_FAILED;
     select_ops(pc, module, request, &s);
     if (s.count == 0)
@@ -298,13 +318,13 @@ qc_pass_result qc_quant_attention(
             "none of the %zu attention ops that are asked for was quantized: %s", s.matched, s.reason);
     if (s.taken_count == 0 || !(request->q || request->k || request->v))
         return QC_PASS_UNCHANGED;
-    const char *scheme = make_symbol(pc, module, request, &s);
+    const char *scheme = make_symbol(pc, module, request, &s, input);
     for (size_t i = 0; i < s.count; i++) {
         if (!s.taken[i])
             continue;
-        if ((request->q && !quantize_part(pc, module, s.ops[i], "q", "q_scale", scheme)) ||
-            (request->k && !quantize_part(pc, module, s.ops[i], "k", "k_scale", scheme)) ||
-            (request->v && !quantize_part(pc, module, s.ops[i], "v", "v_scale", scheme)))
+        if ((request->q && !quantize_part(pc, s.ops[i], "q", "q_scale", scheme, input)) ||
+            (request->k && !quantize_part(pc, s.ops[i], "k", "k_scale", scheme, input)) ||
+            (request->v && !quantize_part(pc, s.ops[i], "v", "v_scale", scheme, input)))
             return QC_PASS_FAILED;
         qc_pass_count(pc, "attention ops quantized", 1);
     }

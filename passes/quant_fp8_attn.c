@@ -32,7 +32,7 @@ void qc_pass_quant_fp8_attn(qc_registry *registry)
         "before the\ncache, which then holds codes; attention takes the scales as operands. The scales are "
         "static: "
         "`insert-observers`,\n`calibrate` and `resolve-observers` turn them into constants.");
-    qc_quant_add_attention_options(pass, "static_minmax|memoryless_minmax|minmax");
+    qc_quant_add_attention_options(pass, "e4m3|e5m2", QC_ATTENTION_OBSERVERS);
     qc_pass_add_option(pass, "q", QC_OPTION_BOOL, "true", NULL, "quantize the queries");
     qc_pass_add_option(pass, "k", QC_OPTION_BOOL, "true", NULL, "quantize the keys");
     qc_pass_add_option(pass, "v", QC_OPTION_BOOL, "true", NULL, "quantize the values");

@@ -14,8 +14,10 @@
 #include "passes/schemes.h"
 
 #define TYPES "f8e4m3|f8e5m2|f4e2m1|i2|i3|i4|i5|i6|i7|i8"
+#define ATTENTION_TYPES "f8e4m3|f8e5m2|i8"
 #define WEIGHT_OBSERVERS                                                                                     \
-    "memoryless_minmax|minmax|static_minmax|mse|memoryless_mse|nvfp4_expanded_mse|imatrix_mse|unset"
+    "memoryless_minmax|minmax|static_minmax|mse|memoryless_mse|nvfp4_expanded_mse|imatrix_mse|"              \
+    "nvfp4_expanded_imatrix|unset"
 #define INPUT_OBSERVERS "static_minmax|memoryless_minmax|minmax|mse|memoryless_mse|nvfp4_expanded_mse|unset"
 
 typedef struct part_field {
@@ -65,7 +67,7 @@ static const char *const kind_texts[] = {
 typedef struct reader {
     qc_ctx *ctx;
     const char *what;
-    bool weights;
+    bool weights, attention;        /* else inputs */
     const qc_attr *at[FIELD_COUNT]; /* NULL: not given */
     /* Of the same: */
     const char *type, *granularity, *observer, *scale;
@@ -141,7 +143,9 @@ static bool is_size(const qc_attr *attr)
 
 static qc_status check_granularity(const reader *r)
 {
-    const char *words = r->weights ? "tensor|channel|group|block" : "tensor|token|group";
+    const char *words = r->weights     ? "tensor|channel|group|block"
+                        : r->attention ? "tensor|head"
+                                       : "tensor|token|group";
     bool group = is(r->granularity, "group"), block = is(r->granularity, "block");
     const qc_attr *sizes = r->at[BLOCK];
     if (check_word(r, "granularity", r->granularity, words) != QC_OK)
@@ -167,6 +171,8 @@ static qc_status check_dynamic(const reader *r)
 {
     if (r->weights && r->dynamic)
         FAIL(r, "weights do not change: dynamic is for inputs");
+    if (r->attention && r->dynamic)
+        FAIL(r, "scales of attention are static");
     if (!r->weights && is(r->granularity, "token") && !r->dynamic)
         FAIL(r, "scales a token are dynamic: nobody knows the tokens to come");
     if (!r->weights && is(r->granularity, "group") && !r->dynamic)
@@ -181,6 +187,8 @@ static qc_status check_types(const reader *r)
     int64_t group = qc_attr_as_int(r->at[GROUP]);
     if (!r->symmetric && r->type[0] == 'f')
         FAIL(r, "codes of type %s are symmetric", r->type);
+    if (!r->symmetric && r->attention)
+        FAIL(r, "codes of attention are symmetric");
     if (r->at[ZERO_POINT] && r->symmetric)
         FAIL(r, "zero_point is the type of zero points, and symmetric codes have none");
     if (r->at[ZERO_POINT] && check_word(r, "zero_point", text_of(r, ZERO_POINT), "i8") != QC_OK)
@@ -281,8 +289,9 @@ static const qc_attr *complete(const reader *r)
 qc_status qc_scheme_part_complete(
     qc_ctx *ctx, const char *what, const char *arg, const qc_attr *written, const qc_attr **part)
 {
-    reader r = {.ctx = ctx, .what = what, .weights = is(arg, "weights")};
-    if (read_fields(&r, written) != QC_OK || check_word(&r, "type", r.type, TYPES) != QC_OK ||
+    reader r = {.ctx = ctx, .what = what, .weights = is(arg, "weights"), .attention = is(arg, "attention")};
+    if (read_fields(&r, written) != QC_OK ||
+        check_word(&r, "type", r.type, r.attention ? ATTENTION_TYPES : TYPES) != QC_OK ||
         check_granularity(&r) != QC_OK || check_dynamic(&r) != QC_OK || check_types(&r) != QC_OK ||
         check_observer(&r) != QC_OK)
         return QC_ERROR;

@@ -23,7 +23,8 @@ const qc_scheme_preset *qc_scheme_preset_find(const char *name);
 /* The part `arg` ("weights", "input") as a scheme symbol holds it, completed; NULL where the preset has none. */
 const qc_attr *qc_scheme_preset_part(qc_ctx *ctx, const qc_scheme_preset *preset, const char *arg);
 
-/* Checks and completes a part that a user wrote: every field must be known, of its kind, and fit the others.
+/* Checks and completes a part that a user wrote, for "weights", "input" or "attention" (an input, too): every
+ * field must be known, of its kind, and fit the others.
  * Errors are reported under `what` ("quant-linear: weights"). */
 qc_status qc_scheme_part_complete(
     qc_ctx *ctx, const char *what, const char *arg, const qc_attr *written, const qc_attr **part);
