@@ -52,14 +52,17 @@ static void unpack_nibbles(const qc_tensor *x, qc_tensor *y)
 qc_status qc_eval_unpack(qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
 {
     const qc_tensor *x = operands[0];
-    const bool nibbles = results->dtype == QC_F4E2M1, rows = qc_attr_as_int(qc_op_attr(op, "axis")) == 0;
+    const bool nibbles = results->dtype == QC_F4E2M1, bytes = results->dtype == QC_F8E8M0,
+               rows = qc_attr_as_int(qc_op_attr(op, "axis")) == 0;
     const int bits = qc_dtype_bits(results->dtype), axis = rows ? 0 : 1;
     bool fits = x->rank == 2 && results->rank == 2 && x->dims[1 - axis] == results->dims[1 - axis];
-    const int word_bits = nibbles ? 8 : 32;
+    const int word_bits = nibbles || bytes ? 8 : 32;
     if (!fits || x->dims[axis] != (results->dims[axis] * bits + word_bits - 1) / word_bits)
         return qc_error(eval->diag, qc_eval_where(eval, op), "%s does not hold %s",
             qc_tensor_text(eval->scratch, x), qc_tensor_text(eval->scratch, results));
-    if (nibbles)
+    if (bytes)
+        memcpy(results->data, x->data, (size_t)results->count);
+    else if (nibbles)
         unpack_nibbles(x, results);
     else
         unpack_integers(x, rows, results);

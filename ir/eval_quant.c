@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: MIT
  *
- * eval_quant.c - reference semantics of quantization (see eval.h). The arithmetic is ir/dtype/arith.h; here
- * is which elements share a scale.
+ * eval_quant.c - reference semantics of quantization (see eval.h). The arithmetic is ir/dtype/quantizer.h and
+ * ir/dtype/mse.h; here is which elements share a scale.
+ *
+ * The elements under one scale are a piece of x: runs of consecutive elements. Where a range is searched, the
+ * pieces are gathered into rows first, filled with zeros where a block is cut off at an edge; a zero is
+ * quantized without error, so it changes no choice.
  */
 #include <math.h>
 #include <stdlib.h>
 
 #include "ir/dtype/codec.h"
+#include "ir/dtype/mse.h"
 #include "ir/eval.h"
 #include "ir/ir.h"
 #include "ir/scheme.h"
@@ -26,9 +31,25 @@ static qc_status mismatch(qc_eval *eval, const qc_op *op, const qc_tensor *x, co
         qc_tensor_text(eval->scratch, x), qc_tensor_text(eval->scratch, y));
 }
 
-static const void *at(const qc_tensor *x, int64_t offset)
+static void *at(const qc_tensor *x, int64_t offset)
 {
-    return (const char *)x->data + qc_tensor_bytes(x->dtype, offset);
+    return (char *)x->data + qc_tensor_bytes(x->dtype, offset);
+}
+
+static int64_t pieces_of(int64_t count, int64_t size)
+{
+    return count / size + (count % size != 0);
+}
+
+static qc_status read_part(qc_eval *eval, const qc_op *op, qc_scheme_part *part)
+{
+    return qc_scheme_read(eval->diag, qc_eval_where(eval, op), eval->module,
+        qc_attr_as_text(qc_op_attr(op, "scheme")), qc_attr_as_text(qc_op_attr(op, "arg")), part);
+}
+
+static bool is_from_stat(const qc_op *op)
+{
+    return strcmp(qc_attr_as_text(qc_op_attr(op, "from")), "stat") == 0;
 }
 
 static void join(float *min, float *max, float low, float high)
@@ -37,10 +58,219 @@ static void join(float *min, float *max, float low, float high)
     *max = isnan(high) || high > *max ? high : *max;
 }
 
-/* Weight of a new sequence in the moving average of the observer `minmax`. */
-#define QC_AVERAGING_CONSTANT 0.01
+/* ---- pieces -------------------------------------------------------------------------------------------- */
+
+/* x cut into pieces, one a scale: each `runs` runs of `length` elements, the first at `first(index)`, the next
+ * `step` further on. Blocks at the edges have less of both. */
+typedef struct cut {
+    const qc_tensor *x;
+    qc_granularity granularity;
+    int64_t count;               /* pieces */
+    int64_t across;              /* pieces side by side in a row, of group and block */
+    int64_t group_columns, rows; /* of a whole piece */
+    int64_t size;                /* elements of a whole piece */
+} cut;
+
+typedef struct piece {
+    int64_t first, runs, length, step;
+} piece;
+
+/* False where the shape of x does not suit the granularity. */
+static bool cut_of(const qc_tensor *x, const qc_scheme_part *part, cut *c)
+{
+    int64_t columns = qc_tensor_dim(x, -1), heads;
+    *c = (cut){.x = x, .granularity = part->granularity, .across = 1, .rows = 1};
+    if (x->count == 0 || x->rank == 0)
+        return false;
+    switch (part->granularity) {
+    case QC_GRANULARITY_TENSOR:
+        c->count = 1;
+        c->size = x->count;
+        return true;
+    case QC_GRANULARITY_HEAD:
+        heads = qc_tensor_dim(x, 1);
+        c->count = heads;
+        c->size = x->count / heads;
+        return x->rank == 4;
+    case QC_GRANULARITY_CHANNEL:
+    case QC_GRANULARITY_TOKEN:
+        c->count = x->count / columns;
+        c->size = columns;
+        return part->granularity == QC_GRANULARITY_TOKEN || x->rank == 2;
+    case QC_GRANULARITY_GROUP:
+        c->group_columns = part->group_elems;
+        break;
+    case QC_GRANULARITY_BLOCK:
+        c->group_columns = part->block_columns;
+        c->rows = part->block_rows;
+        break;
+    }
+    if (c->rows > x->count / columns && part->granularity == QC_GRANULARITY_BLOCK)
+        c->rows = x->count / columns;
+    if (c->group_columns > columns)
+        c->group_columns = columns;
+    c->across = pieces_of(columns, c->group_columns);
+    c->count = c->across * pieces_of(x->count / columns, c->rows);
+    c->size = c->group_columns * c->rows;
+    return part->granularity == QC_GRANULARITY_GROUP || x->rank == 2;
+}
+
+static piece piece_of(const cut *c, int64_t index)
+{
+    const qc_tensor *x = c->x;
+    int64_t columns = qc_tensor_dim(x, -1), rows = x->count / columns;
+    if (c->granularity == QC_GRANULARITY_HEAD) {
+        int64_t run = qc_tensor_dim(x, 2) * columns;
+        return (piece){index * run, x->dims[0], run, c->count * run};
+    }
+    if (c->granularity != QC_GRANULARITY_GROUP && c->granularity != QC_GRANULARITY_BLOCK)
+        return (piece){index * c->size, 1, c->size, 0};
+    int64_t row = index / c->across * c->rows, column = index % c->across * c->group_columns;
+    int64_t length = columns - column < c->group_columns ? columns - column : c->group_columns;
+    return (piece){row * columns + column, rows - row < c->rows ? rows - row : c->rows, length, columns};
+}
+
+static void range_of(const cut *c, int64_t index, float *min, float *max)
+{
+    piece p = piece_of(c, index);
+    qc_arith_minmax(c->x->dtype, at(c->x, p.first), (size_t)p.length, min, max);
+    for (int64_t i = 1; i < p.runs; i++) {
+        float low, high;
+        qc_arith_minmax(c->x->dtype, at(c->x, p.first + i * p.step), (size_t)p.length, &low, &high);
+        join(min, max, low, high);
+    }
+}
+
+/* ---- searched ranges ----------------------------------------------------------------------------------- */
+
+/* All pieces as rows of c->size elements. NULL after a diagnostic; to be freed. */
+static void *gather(qc_eval *eval, const qc_op *op, const cut *c)
+{
+    qc_dtype dtype = c->x->dtype;
+    char *rows = calloc((size_t)(c->count * c->size), qc_tensor_bytes(dtype, 1));
+    if (!rows) {
+        qc_error(eval->diag, qc_eval_where(eval, op), "no memory to search %lld ranges", (long long)c->count);
+        return NULL;
+    }
+    for (int64_t i = 0; i < c->count; i++) {
+        piece p = piece_of(c, i);
+        for (int64_t r = 0; r < p.runs; r++)
+            memcpy(rows + qc_tensor_bytes(dtype, i * c->size + r * p.length), at(c->x, p.first + r * p.step),
+                qc_tensor_bytes(dtype, p.length));
+    }
+    return rows;
+}
+
+/* Rows and groups as qc_mse_search takes them. */
+typedef struct search_shape {
+    const void *x;
+    int64_t rows, columns, group;
+} search_shape;
+
+static bool search_all(const qc_quantizer *q, const qc_mse *mse, const search_shape *s, const float *weights,
+    float *mins, float *maxs)
+{
+    uint64_t improved[QC_MSE_WORDS] = {0}, again[QC_MSE_WORDS] = {0};
+    if (!qc_mse_search(
+            q, mse, s->x, s->rows, s->columns, s->group, weights, qc_mse_steps(mse), mins, maxs, improved))
+        return false;
+    int stop = qc_mse_stop_step(mse, improved);
+    return !qc_mse_improved_after(improved, stop) ||
+           qc_mse_search(q, mse, s->x, s->rows, s->columns, s->group, weights, stop, mins, maxs, again);
+}
+
+/* Weights of columns out of the operand `importance`; NULL where there are none. */
+static const float *weights_of(qc_eval *eval, const cut *c, const qc_tensor *importance)
+{
+    bool by_columns = c->granularity == QC_GRANULARITY_CHANNEL || c->granularity == QC_GRANULARITY_GROUP;
+    if (!importance || !by_columns || importance->count != qc_tensor_dim(c->x, -1))
+        return NULL;
+    float *weights = qc_eval_row(eval, importance->count);
+    qc_tensor_read(importance, 0, importance->count, weights);
+    return qc_mse_importance(weights, importance->count, weights) ? weights : NULL;
+}
+
+static qc_status search_ranges(qc_eval *eval, const qc_op *op, const qc_quantizer *q, const qc_mse *mse,
+    const cut *c, const qc_tensor *importance, float *mins, float *maxs)
+{
+    int64_t columns = qc_tensor_dim(c->x, -1);
+    bool by_columns = c->granularity == QC_GRANULARITY_CHANNEL || c->granularity == QC_GRANULARITY_GROUP;
+    void *gathered = by_columns ? NULL : gather(eval, op, c);
+    if (!by_columns && !gathered)
+        return QC_ERROR;
+    search_shape s = {gathered, c->count, c->size, c->size};
+    if (by_columns)
+        s = (search_shape){c->x->data, c->x->count / columns, columns,
+            c->granularity == QC_GRANULARITY_GROUP ? c->group_columns : columns};
+    bool done = search_all(q, mse, &s, mse->imatrix ? weights_of(eval, c, importance) : NULL, mins, maxs);
+    free(gathered);
+    return done ? QC_OK
+                : qc_error(eval->diag, qc_eval_where(eval, op), "no memory to search %lld ranges",
+                      (long long)c->count);
+}
 
 /* ---- observe ------------------------------------------------------------------------------------------- */
+
+/* Mean of the squares of each column over all rows: sums in f32, sequence by sequence. */
+static qc_status observe_columns(qc_eval *eval, const qc_op *op, const qc_tensor *x, qc_tensor *results)
+{
+    int64_t columns = qc_tensor_dim(x, -1), sequences = qc_tensor_dim(x, 0);
+    if (x->count == 0 || results->count != columns)
+        return mismatch(eval, op, x, results);
+    int64_t rows = x->count / columns, per_sequence = rows / sequences;
+    float *row = qc_eval_row(eval, columns), *sums = qc_eval_row(eval, columns);
+    double *part = QC_NEW_ARRAY(eval->scratch, double, (size_t)columns);
+    for (int64_t j = 0; j < columns; j++)
+        sums[j] = 0.0f;
+    for (int64_t s = 0; s < sequences; s++) {
+        memset(part, 0, (size_t)columns * sizeof *part);
+        for (int64_t r = 0; r < per_sequence; r++) {
+            qc_tensor_read(x, (s * per_sequence + r) * columns, columns, row);
+            for (int64_t j = 0; j < columns; j++)
+                part[j] += (double)row[j] * (double)row[j];
+        }
+        for (int64_t j = 0; j < columns; j++)
+            sums[j] += (float)part[j];
+    }
+    for (int64_t j = 0; j < columns; j++)
+        sums[j] /= (float)rows;
+    qc_tensor_write(results, 0, columns, sums);
+    return QC_OK;
+}
+
+/* Ranges of one sequence: `groups` of them, one a head or one for all. */
+static qc_status observe_sequence(qc_eval *eval, const qc_op *op, const qc_tensor *x, int64_t groups,
+    const qc_quantizer *q, const qc_mse *mse, float *mins, float *maxs)
+{
+    qc_scheme_part part = {
+        .granularity = groups > 1 || x->rank == 4 ? QC_GRANULARITY_HEAD : QC_GRANULARITY_TENSOR};
+    cut c;
+    if (groups == 1)
+        part.granularity = QC_GRANULARITY_TENSOR;
+    if (!cut_of(x, &part, &c))
+        return mismatch(eval, op, x, x);
+    for (int64_t g = 0; g < groups && !mse; g++)
+        range_of(&c, g, &mins[g], &maxs[g]);
+    return mse ? search_ranges(eval, op, q, mse, &c, NULL, mins, maxs) : QC_OK;
+}
+
+/* The search of an observer, and the quantizer that it searches for. */
+static qc_status observer_of(qc_eval *eval, const qc_op *op, const char *observer, qc_dtype dtype,
+    qc_quantizer *q, qc_mse *mse, bool *searches, qc_fold *fold)
+{
+    qc_scheme_part part;
+    *searches = qc_mse_from_observer(observer, strlen(observer), mse);
+    if (!*searches && !qc_fold_from_observer(observer, strlen(observer), fold))
+        return qc_error(eval->diag, qc_eval_where(eval, op), "unknown observer '%s'", observer);
+    if (!*searches)
+        return QC_OK;
+    if (read_part(eval, op, &part) != QC_OK ||
+        qc_scheme_mse(eval->diag, qc_eval_where(eval, op), &part, observer, mse, searches) != QC_OK)
+        return QC_ERROR;
+    *q = qc_scheme_quantizer(&part, dtype);
+    *fold = mse->memoryless ? QC_FOLD_LAST : QC_FOLD_MOVING_AVERAGE;
+    return QC_OK;
+}
 
 /* The first dimension counts sequences; each gives one range a head (or tensor), which fold in order.
  * Statistics over several calls fold the same way, from the ranges of all their sequences. */
@@ -49,120 +279,179 @@ qc_status qc_eval_observe(
 {
     const qc_tensor *x = operands[0];
     const char *observer = qc_attr_as_text(qc_op_attr(op, "observer"));
-    bool by_head = strcmp(qc_attr_as_text(qc_op_attr(op, "granularity")), "head") == 0;
-    qc_fold fold;
+    const char *granularity = qc_attr_as_text(qc_op_attr(op, "granularity"));
+    bool by_head = strcmp(granularity, "head") == 0, searches;
+    double averaging = qc_attr_as_float(qc_op_attr(op, "averaging"));
+    qc_quantizer q = {0};
+    qc_fold fold = QC_FOLD_RUNNING;
+    qc_mse mse;
 
     if (need_model_type(eval, op, x->dtype) != QC_OK)
         return QC_ERROR;
-    if (!qc_fold_from_observer(observer, strlen(observer), &fold))
-        return qc_error(eval->diag, qc_eval_where(eval, op), "unknown observer '%s'", observer);
+    if (strcmp(granularity, "channel") == 0)
+        return observe_columns(eval, op, x, results);
+    if (observer_of(eval, op, observer, x->dtype, &q, &mse, &searches, &fold) != QC_OK)
+        return QC_ERROR;
     int64_t groups = by_head ? qc_tensor_dim(x, 1) : 1, sequences = qc_tensor_dim(x, 0);
     if (x->count == 0 || x->rank < (by_head ? 2 : 1) || results->count != 2 * groups)
         return mismatch(eval, op, x, results);
-    int64_t run = x->count / (sequences * groups);
     float *mins = qc_eval_row(eval, sequences * groups), *maxs = qc_eval_row(eval, sequences * groups);
-    for (int64_t i = 0; i < sequences * groups; i++)
-        qc_arith_minmax(x->dtype, at(x, i * run), (size_t)run, &mins[i], &maxs[i]);
+    for (int64_t i = 0; i < sequences; i++) {
+        qc_tensor one = *x;
+        one.dims[0] = 1;
+        one.count = x->count / sequences;
+        one.data = at(x, i * one.count);
+        if (observe_sequence(eval, op, &one, groups, &q, searches ? &mse : NULL, mins + i * groups,
+                maxs + i * groups) != QC_OK)
+            return QC_ERROR;
+    }
     for (int64_t g = 0; g < groups; g++) {
         float min, max;
-        qc_arith_fold_minmax(fold, x->dtype, mins + g, maxs + g, (size_t)sequences, (size_t)groups,
-            QC_AVERAGING_CONSTANT, &min, &max);
+        qc_arith_fold_minmax(
+            fold, x->dtype, mins + g, maxs + g, (size_t)sequences, (size_t)groups, averaging, &min, &max);
         qc_tensor_write(results, g, 1, &min);
         qc_tensor_write(results, groups + g, 1, &max);
     }
     return QC_OK;
 }
 
-/* ---- qparams ------------------------------------------------------------------------------------------- */
+/* ---- scales and zero points ---------------------------------------------------------------------------- */
 
-/* Range of the elements that share scale number `index` of `count`. */
-static void range_of(
-    const qc_tensor *x, qc_granularity granularity, int64_t index, int64_t count, float *min, float *max)
+/* Ranges of data, one a scale, in the scratch arena. */
+static qc_status data_ranges(qc_eval *eval, const qc_op *op, const qc_scheme_part *part, const qc_tensor *x,
+    const qc_tensor *importance, int64_t *count, float **mins, float **maxs)
 {
-    if (granularity != QC_GRANULARITY_HEAD) {
-        int64_t run = x->count / count;
-        qc_arith_minmax(x->dtype, at(x, index * run), (size_t)run, min, max);
-        return;
+    bool weights = strcmp(qc_attr_as_text(qc_op_attr(op, "arg")), "weights") == 0, searches;
+    qc_mse mse;
+    cut c;
+    if (!cut_of(x, part, &c))
+        return mismatch(eval, op, x, x);
+    if (qc_scheme_mse(eval->diag, qc_eval_where(eval, op), part, NULL, &mse, &searches) != QC_OK)
+        return QC_ERROR;
+    *count = c.count;
+    *mins = qc_eval_row(eval, c.count);
+    *maxs = qc_eval_row(eval, c.count);
+    if (searches && weights && !part->dynamic) { /* ranges of each call's data are never searched */
+        qc_quantizer q = qc_scheme_quantizer(part, x->dtype);
+        return search_ranges(eval, op, &q, &mse, &c, importance, *mins, *maxs);
     }
-    int64_t run = qc_tensor_dim(x, 2) * qc_tensor_dim(x, 3);
-    qc_arith_minmax(x->dtype, at(x, index * run), (size_t)run, min, max);
-    for (int64_t b = 1; b < x->dims[0]; b++) {
-        float low, high;
-        qc_arith_minmax(x->dtype, at(x, (b * count + index) * run), (size_t)run, &low, &high);
-        join(min, max, low, high);
-    }
+    for (int64_t i = 0; i < c.count; i++)
+        range_of(&c, i, &(*mins)[i], &(*maxs)[i]);
+    return QC_OK;
 }
 
-/* How many scales x has; -1 when its shape does not suit the granularity. */
-static int64_t scale_count(const qc_tensor *x, qc_granularity granularity)
+static qc_status stat_ranges(
+    qc_eval *eval, const qc_op *op, const qc_tensor *x, int64_t *count, float **mins, float **maxs)
 {
-    switch (granularity) {
-    case QC_GRANULARITY_TENSOR:
-        return 1;
-    case QC_GRANULARITY_HEAD:
-        return x->rank == 4 ? x->dims[1] : -1;
-    case QC_GRANULARITY_CHANNEL:
-        return x->rank == 2 ? x->dims[0] : -1;
-    case QC_GRANULARITY_GROUP:
-    case QC_GRANULARITY_BLOCK:
-        return -1;
-    case QC_GRANULARITY_TOKEN:
-        return x->rank > 0 && qc_tensor_dim(x, -1) > 0 ? x->count / qc_tensor_dim(x, -1) : -1;
+    if (x->rank != 2 || x->dims[0] != 2)
+        return mismatch(eval, op, x, x);
+    *count = x->dims[1];
+    *mins = qc_eval_row(eval, *count);
+    *maxs = qc_eval_row(eval, *count);
+    qc_tensor_read(x, 0, *count, *mins);
+    qc_tensor_read(x, *count, *count, *maxs);
+    return QC_OK;
+}
+
+/* Ranges of data or statistics, all finite. */
+static qc_status ranges_of(qc_eval *eval, const qc_op *op, const qc_scheme_part *part, const qc_tensor *x,
+    const qc_tensor *importance, int64_t *count, float **mins, float **maxs)
+{
+    qc_status status = is_from_stat(op) ? stat_ranges(eval, op, x, count, mins, maxs)
+                                        : data_ranges(eval, op, part, x, importance, count, mins, maxs);
+    for (int64_t i = 0; status == QC_OK && i < *count; i++)
+        if (!isfinite((*mins)[i]) || !isfinite((*maxs)[i]))
+            return qc_error(eval->diag, qc_eval_where(eval, op), "values from %g to %g have no scale",
+                (double)(*mins)[i], (double)(*maxs)[i]);
+    return status;
+}
+
+static float number_of(const qc_tensor *x)
+{
+    float value = 0.0f;
+    if (x)
+        qc_tensor_read(x, 0, 1, &value);
+    return value;
+}
+
+/* The common part of qparams and zero_point. */
+static qc_status scale_op(qc_eval *eval, const qc_op *op, const qc_tensor *x, const qc_tensor *global,
+    const qc_tensor *importance, bool zero_points, qc_tensor *results)
+{
+    qc_scheme_part part;
+    int64_t count;
+    float *mins, *maxs;
+
+    if (need_model_type(eval, op, x->dtype) != QC_OK || read_part(eval, op, &part) != QC_OK)
+        return QC_ERROR;
+    if (global && global->count != 1)
+        return mismatch(eval, op, x, global);
+    if (ranges_of(eval, op, &part, x, importance, &count, &mins, &maxs) != QC_OK)
+        return QC_ERROR;
+    if (count != results->count)
+        return mismatch(eval, op, x, results);
+    qc_quantizer q = qc_scheme_quantizer(&part, x->dtype);
+    for (int64_t i = 0; i < count; i++) {
+        float scale, zero_point;
+        qc_quantizer_scale(&q, mins[i], maxs[i], number_of(global), &scale, &zero_point);
+        qc_tensor_write(results, i, 1, zero_points ? &zero_point : &scale);
     }
-    return -1;
+    return QC_OK;
 }
 
 qc_status qc_eval_qparams(
     qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
 {
-    const qc_tensor *x = operands[0];
-    bool from_stat = strcmp(qc_attr_as_text(qc_op_attr(op, "from")), "stat") == 0;
-    const char *where = qc_eval_where(eval, op);
-    const char *scheme = qc_attr_as_text(qc_op_attr(op, "scheme"));
-    const char *arg = qc_attr_as_text(qc_op_attr(op, "arg"));
-    qc_scheme_part part;
+    return scale_op(eval, op, operands[0], operands[1], operands[2], false, results);
+}
 
-    if (need_model_type(eval, op, x->dtype) != QC_OK ||
-        qc_scheme_read(eval->diag, where, eval->module, scheme, arg, &part) != QC_OK)
+qc_status qc_eval_zero_point(
+    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
+{
+    return scale_op(eval, op, operands[0], NULL, operands[1], true, results);
+}
+
+qc_status qc_eval_global_scale(
+    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
+{
+    qc_scheme_part part;
+    float amax = 0.0f, scale;
+
+    if (need_model_type(eval, op, operands[1]->dtype) != QC_OK || read_part(eval, op, &part) != QC_OK)
         return QC_ERROR;
-    if (!part.symmetric)
-        return qc_error(eval->diag, where, "@%s asks for a zero point, which qparams does not give", scheme);
-    int64_t count =
-        from_stat ? (x->rank == 2 && x->dims[0] == 2 ? x->dims[1] : -1) : scale_count(x, part.granularity);
-    if (count < 0 || count != results->count || (!from_stat && count > 0 && x->count == 0))
-        return mismatch(eval, op, x, results);
-    for (int64_t i = 0; i < count; i++) {
-        float min, max, scale, zero_point;
-        if (from_stat) {
-            qc_tensor_read(x, i, 1, &min);
-            qc_tensor_read(x, count + i, 1, &max);
-        } else {
-            range_of(x, part.granularity, i, count, &min, &max);
-        }
-        if (!isfinite(min) || !isfinite(max))
-            return qc_error(
-                eval->diag, where, "values from %g to %g have no scale", (double)min, (double)max);
-        qc_arith_scale(part.arith, x->dtype, part.grid, part.symmetric, min, max, &scale, &zero_point);
-        qc_tensor_write(results, i, 1, &scale);
+    for (size_t i = 1; i < qc_op_operand_count(op); i++) {
+        int64_t count;
+        float *mins, *maxs;
+        if (operands[i]->dtype != operands[1]->dtype)
+            return mismatch(eval, op, operands[1], operands[i]);
+        if (ranges_of(eval, op, &part, operands[i], operands[0], &count, &mins, &maxs) != QC_OK)
+            return QC_ERROR;
+        for (int64_t k = 0; k < count; k++)
+            amax = fmaxf(amax, fmaxf(maxs[k], -mins[k]));
     }
+    qc_quantizer q = qc_scheme_quantizer(&part, operands[1]->dtype);
+    scale = qc_quantizer_global(&q, amax);
+    qc_tensor_write(results, 0, 1, &scale);
     return QC_OK;
 }
 
 /* ---- quantize, dequantize ------------------------------------------------------------------------------ */
 
-/* Scale of row `row` (of the last dimension of x) and the step from column to column, 0 or 1. */
-static bool scale_strides(
-    const qc_tensor *x, const qc_tensor *scale, int64_t row, int64_t *offset, int64_t *step)
-{
-    int64_t size = 1;
+/* Which scale an element has: one for each block, for each `group` columns, or by broadcasting. */
+typedef struct coding {
+    qc_quantizer q;
+    const qc_tensor *x, *scale, *zero_point; /* zero_point: NULL, or of the shape of the scale */
+    float global;
+    int64_t group, block_rows;
+} coding;
 
-    if (scale->rank > x->rank)
+/* The scale of row `row` (of the last dimension of x) where it broadcasts. */
+static bool broadcast_offset(const qc_tensor *x, const qc_tensor *scale, int64_t row, int64_t *offset)
+{
+    int64_t size = qc_tensor_dim(scale, -1);
+    if (scale->rank > x->rank || (size != 1 && size != qc_tensor_dim(x, -1)))
         return false;
     *offset = 0;
-    *step = qc_tensor_dim(scale, -1) == 1 ? 0 : 1;
-    if (*step == 1 && qc_tensor_dim(scale, -1) != qc_tensor_dim(x, -1))
-        return false;
-    size = qc_tensor_dim(scale, -1);
     for (int i = -2; i >= -x->rank; i--) {
         int64_t dim = qc_tensor_dim(scale, i), in_x = qc_tensor_dim(x, i);
         if (dim != 1 && dim != in_x)
@@ -174,48 +463,104 @@ static bool scale_strides(
     return true;
 }
 
-/* One byte a code, while the tensor may pack two to a byte. */
-static uint8_t *codes_of(qc_eval *eval, const qc_op *op, const qc_tensor *t, qc_grid grid, bool fill)
+/* Where the scales of a row begin, and how many columns share one. */
+static bool row_scales(const coding *c, int64_t row, int64_t *offset, int64_t *run)
+{
+    const qc_tensor *x = c->x;
+    int64_t columns = qc_tensor_dim(x, -1), rows = x->count / columns;
+    if (!c->group) {
+        *run = qc_tensor_dim(c->scale, -1) == 1 ? columns : 1;
+        return broadcast_offset(x, c->scale, row, offset);
+    }
+    int64_t across = pieces_of(columns, c->group), down = c->block_rows ? c->block_rows : 1;
+    *run = c->group;
+    *offset = row / down * across;
+    return c->scale->count == across * pieces_of(rows, down);
+}
+
+static qc_status check_coding(qc_eval *eval, const qc_op *op, const coding *c, const qc_tensor *global)
+{
+    if (global && global->count != 1)
+        return mismatch(eval, op, c->x, global);
+    if (c->zero_point && !qc_tensor_same_shape(c->scale, c->zero_point))
+        return mismatch(eval, op, c->scale, c->zero_point);
+    return QC_OK;
+}
+
+/* One byte a code, while the tensor may be denser. */
+static uint8_t *codes_of(qc_eval *eval, const qc_op *op, const qc_tensor *t)
 {
     uint8_t *codes = malloc((size_t)t->count + 1);
     if (!codes)
         qc_error(eval->diag, qc_eval_where(eval, op), "no memory for %lld codes", (long long)t->count);
-    else if (fill)
-        qc_convert(t->dtype, t->data, grid.storage, codes, (size_t)t->count);
     return codes;
+}
+
+static void read_codes(const qc_tensor *t, uint8_t *codes)
+{
+    const int bits = qc_dtype_bits(t->dtype);
+    const bool is_signed = qc_dtype_is_int(t->dtype);
+    for (int64_t i = 0; i < t->count; i++) {
+        uint32_t code = qc_code_get(t->data, bits, (size_t)i);
+        codes[i] = (uint8_t)(is_signed ? (uint32_t)qc_code_signed(code, bits) : code);
+    }
+}
+
+static void write_codes(qc_tensor *t, const uint8_t *codes)
+{
+    const int bits = qc_dtype_bits(t->dtype);
+    for (int64_t i = 0; i < t->count; i++)
+        qc_code_put(t->data, bits, (size_t)i, codes[i]);
+}
+
+/* Runs over all elements: codes from x, or (out not NULL) numbers from codes. */
+static qc_status code_elements(
+    qc_eval *eval, const qc_op *op, const coding *c, uint8_t *codes, qc_tensor *out)
+{
+    int64_t columns = qc_tensor_dim(c->x, -1), offset, run;
+    for (int64_t row = 0; columns > 0 && row < c->x->count / columns; row++) {
+        if (!row_scales(c, row, &offset, &run))
+            return mismatch(eval, op, c->x, c->scale);
+        for (int64_t j = 0; j < columns; j += run) {
+            int64_t first = row * columns + j, which = offset + j / run;
+            size_t length = (size_t)(columns - j < run ? columns - j : run);
+            float scale, zero = 0.0f;
+            qc_tensor_read(c->scale, which, 1, &scale);
+            if (c->zero_point)
+                qc_tensor_read(c->zero_point, which, 1, &zero);
+            if (out)
+                qc_quantizer_dequantize(
+                    &c->q, out->dtype, codes + first, length, scale, c->global, zero, at(out, first));
+            else
+                qc_quantizer_quantize(&c->q, at(c->x, first), length, scale, c->global, zero, codes + first);
+        }
+    }
+    return QC_OK;
 }
 
 qc_status qc_eval_quantize(
     qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
 {
-    const qc_tensor *x = operands[0], *scale = operands[1];
-    const char *scheme = qc_attr_as_text(qc_op_attr(op, "scheme"));
+    const qc_tensor *x = operands[0];
     qc_scheme_part part;
 
-    if (need_model_type(eval, op, x->dtype) != QC_OK ||
-        qc_scheme_read(eval->diag, qc_eval_where(eval, op), eval->module, scheme,
-            qc_attr_as_text(qc_op_attr(op, "arg")), &part) != QC_OK)
+    if (need_model_type(eval, op, x->dtype) != QC_OK || read_part(eval, op, &part) != QC_OK)
         return QC_ERROR;
     if (part.type != results->dtype || !qc_tensor_same_shape(x, results))
         return mismatch(eval, op, x, results);
-    int64_t length = qc_tensor_dim(x, -1), offset, step;
-    uint8_t *codes = codes_of(eval, op, x, part.grid, false);
-    qc_status status = codes ? QC_OK : QC_ERROR;
-    for (int64_t row = 0; status == QC_OK && length > 0 && row < x->count / length; row++) {
-        if (!scale_strides(x, scale, row, &offset, &step)) {
-            status = mismatch(eval, op, x, scale);
-            break;
-        }
-        int64_t run = step == 0 ? length : 1;
-        for (int64_t j = 0; j < length; j += run) {
-            float s;
-            qc_tensor_read(scale, offset + j * step, 1, &s);
-            qc_arith_quantize(part.arith, x->dtype, part.grid, at(x, row * length + j), (size_t)run, s, 0.0f,
-                codes + row * length + j);
-        }
-    }
+    coding c = {.q = qc_scheme_quantizer(&part, x->dtype),
+        .x = x,
+        .scale = operands[1],
+        .zero_point = operands[3],
+        .global = number_of(operands[2]),
+        .group = part.block_columns ? part.block_columns : part.group_elems,
+        .block_rows = part.block_rows};
+    if (check_coding(eval, op, &c, operands[2]) != QC_OK)
+        return QC_ERROR;
+    uint8_t *codes = codes_of(eval, op, x);
+    qc_status status = codes ? code_elements(eval, op, &c, codes, NULL) : QC_ERROR;
     if (status == QC_OK)
-        qc_convert(part.grid.storage, codes, results->dtype, results->data, (size_t)results->count);
+        write_codes(results, codes);
     free(codes);
     return status;
 }
@@ -223,47 +568,31 @@ qc_status qc_eval_quantize(
 qc_status qc_eval_dequantize(
     qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
 {
-    const qc_tensor *x = operands[0], *scale = operands[1];
-    qc_grid grid = qc_grid_of(x->dtype);
+    const qc_tensor *x = operands[0];
+    const qc_attr *block = qc_op_attr(op, "block");
 
     if (need_model_type(eval, op, results->dtype) != QC_OK)
         return QC_ERROR;
-    if (grid.storage == QC_DTYPE_NONE || !qc_tensor_same_shape(x, results))
-        return mismatch(eval, op, x, results);
-    int64_t length = qc_tensor_dim(x, -1), offset, step;
-    uint8_t *codes = codes_of(eval, op, x, grid, true);
-    qc_status status = codes ? QC_OK : QC_ERROR;
-    for (int64_t row = 0; status == QC_OK && length > 0 && row < x->count / length; row++) {
-        if (!scale_strides(x, scale, row, &offset, &step)) {
-            status = mismatch(eval, op, x, scale);
-            break;
-        }
-        int64_t run = step == 0 ? length : 1;
-        for (int64_t j = 0; j < length; j += run) {
-            float s;
-            qc_tensor_read(scale, offset + j * step, 1, &s);
-            qc_arith_dequantize(results->dtype, grid, codes + row * length + j, (size_t)run, s, 0.0f,
-                (char *)results->data + qc_tensor_bytes(results->dtype, row * length + j));
-        }
+    coding c = {.q = qc_scheme_dequantizer(
+                    x->dtype, results->dtype, operands[1]->dtype, operands[2] != NULL, operands[3] == NULL),
+        .x = x,
+        .scale = operands[1],
+        .zero_point = operands[3],
+        .global = number_of(operands[2]),
+        .group = qc_attr_as_int(qc_op_attr(op, "group"))};
+    if (qc_attr_count(block) == 2) {
+        c.block_rows = qc_attr_as_int(qc_attr_item(block, 0));
+        c.group = qc_attr_as_int(qc_attr_item(block, 1));
     }
+    if (c.q.grid.storage == QC_DTYPE_NONE || !qc_tensor_same_shape(x, results))
+        return mismatch(eval, op, x, results);
+    if (check_coding(eval, op, &c, operands[2]) != QC_OK)
+        return QC_ERROR;
+    uint8_t *codes = codes_of(eval, op, x);
+    if (!codes)
+        return QC_ERROR;
+    read_codes(x, codes);
+    qc_status status = code_elements(eval, op, &c, codes, results);
     free(codes);
     return status;
-}
-
-/* ---- zero points, global scales ------------------------------------------------------------------------ */
-
-qc_status qc_eval_zero_point(
-    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
-{
-    (void)operands;
-    (void)results;
-    return qc_error(eval->diag, qc_eval_where(eval, op), "has no reference semantics");
-}
-
-qc_status qc_eval_global_scale(
-    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
-{
-    (void)operands;
-    (void)results;
-    return qc_error(eval->diag, qc_eval_where(eval, op), "has no reference semantics");
 }

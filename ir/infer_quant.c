@@ -321,9 +321,9 @@ qc_status qc_verify_unpack(const qc_op *op, const char *where)
     const qc_type *x = operand_type(op, 0), *y = op->results[0].type;
     int64_t axis = qc_attr_as_int(qc_op_attr(op, "axis")), from[2], to[2];
     int bits = qc_dtype_bits(y->dtype);
-    bool bytes = y->dtype == QC_F4E2M1;
+    bool bytes = y->dtype == QC_F4E2M1 || y->dtype == QC_F8E8M0;
     if (!bytes && !(qc_dtype_is_int(y->dtype) && bits >= 2 && bits <= 8 && y->dtype != QC_U8))
-        FAIL("unpack: the result must be f4e2m1 or i2 to i8, not %s", y->text);
+        FAIL("unpack: the result must be f4e2m1, f8e8m0 or i2 to i8, not %s", y->text);
     if (x->dtype != (bytes ? QC_U8 : QC_I32))
         FAIL("unpack: %s comes out of %s, not %s", qc_dtype_name(y->dtype), bytes ? "u8" : "i32", x->text);
     if (axis < 0 || axis > 1 || (bytes && axis != 1))

@@ -125,3 +125,41 @@ qc_quantizer qc_scheme_quantizer(const qc_scheme_part *part, qc_dtype model_dtyp
         .scale_type = part->scale_type,
     };
 }
+
+qc_quantizer qc_scheme_dequantizer(qc_dtype codes, qc_dtype to, qc_dtype scale, bool global, bool symmetric)
+{
+    bool own_type = scale == QC_F8E8M0 || scale == QC_F8E4M3;
+    return (qc_quantizer){
+        .arith = qc_arith_at(0),
+        .model_dtype = to,
+        .grid = qc_grid_of(codes),
+        .symmetric = symmetric,
+        .global = global,
+        .scale_type = own_type ? scale : QC_DTYPE_NONE,
+    };
+}
+
+qc_status qc_scheme_mse(qc_diag *diag, const char *where, const qc_scheme_part *part, const char *observer,
+    qc_mse *mse, bool *searches)
+{
+    if (!observer)
+        observer = part->observer;
+    *searches = qc_mse_from_observer(observer, strlen(observer), mse);
+    if (!*searches || !part->observer_args)
+        return QC_OK;
+    const struct {
+        const char *name;
+        double *value;
+    } numbers[] = {
+        {"maxshrink", &mse->maxshrink}, {"grid", &mse->grid}, {"norm", &mse->norm}, {"expand", &mse->expand}};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        const qc_attr *value = qc_attr_find(part->observer_args, numbers[i].name);
+        if (value)
+            *numbers[i].value = qc_attr_as_float(value);
+    }
+    const qc_attr *patience = qc_attr_find(part->observer_args, "patience");
+    if (patience)
+        mse->patience = (int)qc_attr_as_int(patience);
+    const char *fault = qc_mse_fault(mse);
+    return fault ? qc_error(diag, where, "observer %s: %s", observer, fault) : QC_OK;
+}

@@ -6,7 +6,7 @@
 #ifndef QC_IR_SCHEME_H
 #define QC_IR_SCHEME_H
 
-#include "ir/dtype/quantizer.h"
+#include "ir/dtype/mse.h"
 #include "ir/support/diag.h"
 #include "qc/ir.h"
 
@@ -46,5 +46,13 @@ qc_status qc_scheme_read(qc_diag *diag, const char *where, const qc_module *modu
 
 /* The arithmetic of the part in a model of this element type. */
 qc_quantizer qc_scheme_quantizer(const qc_scheme_part *part, qc_dtype model_dtype);
+/* That of codes of type `codes` under scales of type `scale` alone, for qc_quantizer_dequantize and its forms:
+ * without a scheme, since all dialects agree on it. Its grid has storage QC_DTYPE_NONE when the type has no codes. */
+qc_quantizer qc_scheme_dequantizer(qc_dtype codes, qc_dtype to, qc_dtype scale, bool global, bool symmetric);
+
+/* The search of the part's observer or (not NULL) of another, with the part's observer_args. *searches is false where the
+ * observer takes ranges as they are. Arguments out of bounds are errors at `where`. */
+qc_status qc_scheme_mse(qc_diag *diag, const char *where, const qc_scheme_part *part, const char *observer,
+    qc_mse *mse, bool *searches);
 
 #endif

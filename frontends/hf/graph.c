@@ -28,24 +28,11 @@ typedef struct graph {
     bool failed; /* a scale could not be read */
 } graph;
 
-/* A stored tensor in its own element type, or converted exactly to a wider D. */
-static qc_value *build_stored(graph *g, const char *tensor, qc_dtype *dtype, const char *hint)
-{
-    const qc_st_tensor *stored = qc_st_find(&g->state->set, tensor);
-    const qc_dim *dims[QC_MAX_RANK];
-    for (int i = 0; i < stored->rank; i++)
-        dims[i] = qc_dim_int(g->ctx, stored->shape[i]);
-    *dtype = qc_dtype_from_safetensors_name(stored->dtype);
-    if (g->state->dtype == QC_F32 && (*dtype == QC_BF16 || *dtype == QC_F16))
-        *dtype = QC_F32;
-    return qc_build_weight(g->b, tensor, qc_type_tensor(g->ctx, *dtype, stored->rank, dims), hint);
-}
-
 /* A parameter in D: Transformers rounds to D what is stored in another type. */
 static qc_value *build_parameter(graph *g, const char *tensor, const char *hint)
 {
     qc_dtype dtype;
-    qc_value *value = build_stored(g, tensor, &dtype, hint);
+    qc_value *value = qc_hf_build_stored(g->state, g->b, tensor, &dtype, hint);
     return dtype == g->state->dtype ? value : qc_build_cast(g->b, value, g->dtype, hint);
 }
 
@@ -55,41 +42,11 @@ static qc_value *node_parameter(graph *g, const qc_node *node, const char *short
         g, qc_arena_printf(g->state->arena, "%s.%s", qc_node_path(node), short_name), hint);
 }
 
-/* A static scale of the checkpoint, as a constant. */
-static qc_value *build_scale(
-    graph *g, const qc_node *node, const char *short_name, int64_t heads, const char *hint)
-{
-    const char *tensor = qc_arena_printf(g->state->arena, "%s.%s", qc_node_path(node), short_name);
-    const qc_attr *data = qc_hf_read_scales(g->state, tensor, (size_t)heads);
-    if (!data) {
-        g->failed = true;
-        return NULL;
-    }
-    const qc_dim *one = qc_dim_int(g->ctx, 1), *dims[3] = {qc_dim_int(g->ctx, heads), one, one};
-    int rank = qc_st_find(&g->state->set, tensor)->rank;
-    return qc_build_const(g->b, data, qc_type_tensor(g->ctx, g->state->dtype, rank, dims), hint);
-}
-
 static qc_value *build_norm(graph *g, qc_node *node, qc_value *x, const char *hint)
 {
     qc_builder_set_node(g->b, node);
     qc_value *w = node_parameter(g, node, "weight", "w");
     return qc_build_rmsnorm(g->b, x, w, g->state->config.norm_eps, hint);
-}
-
-/* The input of a quantized linear layer through its codes and back. */
-static qc_value *build_coded_input(graph *g, const qc_hf_linear *linear, qc_value *x)
-{
-    const qc_hf_group *group = linear->group;
-    if (!group->input.present)
-        return x;
-    qc_value *scale = group->input.dynamic
-                          ? qc_build_qparams(g->b, x, NULL, NULL, group->symbol, "input", NULL, "x_scale")
-                          : build_scale(g, linear->node, "input_scale", 1, "x_scale");
-    if (!scale)
-        return x;
-    qc_value *codes = qc_build_quantize(g->b, x, scale, NULL, NULL, group->symbol, "input", "x_codes");
-    return qc_build_dequantize(g->b, codes, scale, NULL, NULL, g->dtype, 0, NULL, "x");
 }
 
 static qc_value *build_linear(graph *g, const qc_hf_linear *linear, qc_value *x, const char *hint)
@@ -101,12 +58,12 @@ static qc_value *build_linear(graph *g, const qc_hf_linear *linear, qc_value *x,
                              : qc_arena_printf(g->state->arena, "%s.weight", path);
     qc_value *w;
     if (linear->group) {
-        qc_dtype dtype;
-        qc_value *codes = build_stored(g, tensor, &dtype, "w_codes");
-        qc_value *scale =
-            build_stored(g, qc_arena_printf(g->state->arena, "%s.weight_scale", path), &dtype, "w_scale");
-        w = qc_build_dequantize(g->b, codes, scale, NULL, NULL, g->dtype, 0, NULL, "w");
-        x = build_coded_input(g, linear, x);
+        w = qc_hf_build_coded_weight(g->state, g->b, linear);
+        x = w ? qc_hf_build_coded_input(g->state, g->b, linear, x) : NULL;
+        if (!x) {
+            g->failed = true;
+            return NULL;
+        }
     } else {
         w = build_parameter(g, tensor, "w");
     }
@@ -141,8 +98,11 @@ static qc_value *build_codes(graph *g, const qc_hf_layer *layer, const qc_hf_gro
     if (!group)
         return x;
     const char *scale_name = qc_arena_printf(g->state->arena, "%s_scale", name);
+    const char *tensor =
+        qc_arena_printf(g->state->arena, "%s.%s", qc_node_path(layer->attention), scale_name);
     bool per_head = strcmp(group->input.granularity, "head") == 0;
-    *scale = build_scale(g, layer->attention, scale_name, per_head ? heads : 1, scale_name);
+    *scale = qc_hf_build_scale(g->state, g->b, tensor, per_head ? heads : 1, scale_name);
+    g->failed |= *scale == NULL;
     return *scale ? qc_build_quantize(g->b, x, *scale, NULL, NULL, group->symbol, "input",
                         qc_arena_printf(g->state->arena, "%s_codes", name))
                   : x;
@@ -247,7 +207,11 @@ qc_status qc_hf_graph_build(qc_hf_state *s)
     qc_builder_set_node(g.b, s->model.model);
     g.positions = qc_build_positions(g.b, ids, "pos");
     qc_builder_set_node(g.b, s->model.embedding);
-    qc_value *h = qc_build_embedding(g.b, ids, build_parameter(&g, s->model.embedding_tensor, "w"), "h");
+    qc_value *table = s->model.table.group ? qc_hf_build_coded_weight(s, g.b, &s->model.table)
+                                           : build_parameter(&g, s->model.embedding_tensor, "w");
+    if (!table)
+        return QC_ERROR;
+    qc_value *h = qc_build_embedding(g.b, ids, table, "h");
     for (int64_t i = 0; i < c->layers && !g.failed; i++)
         h = build_layer(&g, &s->model.layers[i], h, c->windows[i]);
     h = build_norm(&g, s->model.norm, h, "x");

@@ -9,25 +9,41 @@
 
 #include "frontends/hf/config.h"
 #include "ir/support/safetensors.h"
+#include "qc/build.h"
 
-/* One side of a quantized layer: what its codes are and how they are scaled. */
+/* One side of a quantized layer: what its codes are and how they are scaled; the fields of a part of a scheme. */
 typedef struct qc_hf_args {
     bool present;
-    qc_dtype code;           /* QC_F8E4M3 or QC_I8 */
-    const char *granularity; /* "tensor", "head", "token", "channel" */
-    bool dynamic;
-    const char *observer; /* NULL when dynamic */
+    qc_dtype code;
+    const char *granularity; /* "tensor", "head", "token", "channel", "group", "block" */
+    int64_t group, block[2]; /* 0: none */
+    bool symmetric, dynamic, global;
+    qc_dtype scale;               /* QC_DTYPE_NONE: that of the model */
+    const char *observer;         /* NULL when all scales are dynamic */
+    const qc_attr *observer_args; /* NULL: none */
+    const char *actorder;         /* NULL: none */
 } qc_hf_args;
+
+/* How the codes of a weight lie in its tensor. */
+typedef enum qc_hf_storage {
+    QC_HF_STORAGE_NONE,
+    QC_HF_STORAGE_PLAIN,   /* `weight`: a byte each */
+    QC_HF_STORAGE_NIBBLES, /* `weight_packed`: two to a byte */
+    QC_HF_STORAGE_WORDS,   /* `weight_packed`: a stream of bits over 32-bit words */
+} qc_hf_storage;
 
 /* A config group of quantization_config, or its kv_cache_scheme. */
 typedef struct qc_hf_group {
     const char *symbol, *kind; /* kind: "scheme" or "kv_scheme" */
     const char **targets;
     size_t target_count;
+    const char *format; /* NULL: that of the whole */
+    qc_hf_storage storage;
     qc_hf_args weights, input;
 } qc_hf_group;
 
 typedef struct qc_hf_quantization {
+    const char *format; /* NULL: none is given */
     qc_hf_group *groups;
     size_t group_count;
     const char **ignore;
@@ -35,6 +51,7 @@ typedef struct qc_hf_quantization {
     qc_hf_group *kv; /* NULL: none */
 } qc_hf_quantization;
 
+/* A linear layer, or the embedding: out is the vocabulary then. */
 typedef struct qc_hf_linear {
     qc_node *node;
     int64_t out, in;
@@ -53,7 +70,7 @@ typedef struct qc_hf_model {
     qc_node *root, *model, *embedding, *norm;
     const char *embedding_tensor, *head_tensor; /* one name when tied */
     qc_hf_layer *layers;
-    qc_hf_linear head;
+    qc_hf_linear head, table; /* table: the embedding */
 } qc_hf_model;
 
 typedef struct qc_hf_state {
@@ -80,8 +97,32 @@ qc_status qc_hf_quantization_read(qc_hf_state *state);
 const qc_hf_group *qc_hf_group_of(const qc_hf_state *state, const qc_node *node);
 /* Adds the schemes that layers use to the module. */
 qc_status qc_hf_quantization_symbols(qc_hf_state *state);
-/* A scale tensor of `count` finite numbers > 0 as an attribute of element type D; NULL after an error. */
-const qc_attr *qc_hf_read_scales(qc_hf_state *state, const char *tensor, size_t count);
+
+/* What a tensor should be. */
+typedef struct qc_hf_expectation {
+    int rank;
+    int64_t shape[3];
+    qc_dtype code;    /* the exact element type; QC_DTYPE_NONE: bf16, f16 or f32 */
+    const char *keys; /* of config.json, that the shape comes from */
+} qc_hf_expectation;
+
+/* Counts a wrong tensor (NULL: a missing one) and reports the first. */
+void qc_hf_tensor_error(qc_hf_state *state, const qc_st_tensor *tensor, const char *what);
+/* Checks the tensor of a node and lists it there. */
+void qc_hf_own_tensor(
+    qc_hf_state *state, qc_node *node, const char *short_name, const qc_hf_expectation *expectation);
+
+/* coded.c: the tensors of a layer whose weight is codes, and the ops that make numbers of them. */
+void qc_hf_own_codes(qc_hf_state *state, const qc_hf_linear *linear, const char *keys);
+/* A stored tensor in its own element type, or converted exactly to a wider D. */
+qc_value *qc_hf_build_stored(
+    qc_hf_state *state, qc_builder *b, const char *tensor, qc_dtype *dtype, const char *hint);
+/* A static scale of q, k or v [1] or [heads, 1, 1], as a constant of D. NULL after a diagnostic, as below. */
+qc_value *qc_hf_build_scale(
+    qc_hf_state *state, qc_builder *b, const char *tensor, int64_t heads, const char *hint);
+qc_value *qc_hf_build_coded_weight(qc_hf_state *state, qc_builder *b, const qc_hf_linear *linear);
+/* x through its codes and back, as the layer's scheme says; x itself where it says nothing. */
+qc_value *qc_hf_build_coded_input(qc_hf_state *state, qc_builder *b, const qc_hf_linear *linear, qc_value *x);
 
 /* Makes the module tree and checks every tensor that the graph will read. */
 qc_status qc_hf_tree_build(qc_hf_state *state);

@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * quantized.c - quantization_config of checkpoints in compressed-tensors form, as far as qc computes it:
- * attention and KV cache with static 8-bit scales ("dense"), and FP8 linear layers ("float-quantized") with
- * scales per tensor or output channel and inputs dynamic per token, static per tensor, or not quantized.
+ * quantized.c - quantization_config of checkpoints in compressed-tensors form: attention and KV cache with
+ * static 8-bit scales ("dense"), and linear layers and embeddings in every format that holds codes. How the
+ * codes lie in the tensors is in coded.c.
  *
  * Names and meanings follow compressed-tensors 0.19 (QuantizationConfig, QuantizationScheme,
- * QuantizationArgs): strategy attn_head is qc's granularity head; a null observer of a static scheme is the
- * word `unset`; scales are in the element type of the model.
+ * QuantizationArgs): strategy attn_head is qc's granularity head, tensor_group is group under a global scale,
+ * dynamic "local" is dynamic under a static global scale; a null observer of a static scheme is the word
+ * `unset`; a null scale_dtype is the element type of the model, and uint8 stands for E8M0.
  */
 #include "frontends/hf/import.h"
-
-#include <math.h>
-
-#include "ir/dtype/codec.h"
 
 /* Where in config.json a reader stands, and what it reads. */
 typedef struct place {
@@ -45,21 +42,50 @@ static qc_status refuse_if_set(const place *p, const char *const *keys, size_t c
     return QC_OK;
 }
 
+/* strategy in config.json and granularity in the IR. */
 static const char *granularity_of(const char *strategy)
 {
-    static const char *const names[][2] = {
-        {"tensor", "tensor"}, {"attn_head", "head"}, {"token", "token"}, {"channel", "channel"}};
+    static const char *const names[][2] = {{"tensor", "tensor"}, {"attn_head", "head"}, {"token", "token"},
+        {"channel", "channel"}, {"group", "group"}, {"tensor_group", "group"}, {"block", "block"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i][0], strategy) == 0)
             return names[i][1];
     return NULL;
 }
 
+/* observer_kwargs: a map of numbers, words and booleans. */
+static qc_status read_observer_args(const place *p, qc_hf_args *args)
+{
+    place at = inside(p, "observer_kwargs");
+    if (qc_hf_json_is_off(at.object))
+        return QC_OK;
+    if (at.object->kind != QC_JSON_OBJECT)
+        return qc_error(p->state->diag, at.where, "must be an object or null");
+    qc_ctx *ctx = p->state->ctx;
+    const char **keys = QC_NEW_ARRAY(p->state->arena, const char *, at.object->length);
+    const qc_attr **values = QC_NEW_ARRAY(p->state->arena, const qc_attr *, at.object->length);
+    size_t count = 0;
+    for (const qc_json *item = at.object->first; item; item = item->next) {
+        keys[count] = item->key;
+        if (item->kind == QC_JSON_BOOL)
+            values[count++] = qc_attr_bool(ctx, item->boolean);
+        else if (item->kind == QC_JSON_NUMBER && item->is_integer)
+            values[count++] = qc_attr_int(ctx, item->integer);
+        else if (item->kind == QC_JSON_NUMBER)
+            values[count++] = qc_attr_float(ctx, item->number);
+        else
+            return qc_error(p->state->diag, at.where, "%s must be a number or a boolean", item->key);
+    }
+    args->observer_args = qc_attr_map(ctx, keys, values, count);
+    return QC_OK;
+}
+
 static qc_status read_observer(const place *p, qc_hf_args *args)
 {
-    static const char *const known[] = {"static_minmax", "memoryless_minmax", "minmax"};
+    static const char *const known[] = {"static_minmax", "memoryless_minmax", "minmax", "mse",
+        "memoryless_mse", "nvfp4_expanded_mse", "imatrix_mse"};
     const char *name = NULL;
-    if (args->dynamic)
+    if (args->dynamic && !args->global)
         return QC_OK;
     if (qc_json_string(p->state->diag, p->where, p->object, "observer", false, &name))
         return QC_ERROR;
@@ -69,48 +95,153 @@ static qc_status read_observer(const place *p, qc_hf_args *args)
             args->observer = known[i];
     if (name && strcmp(args->observer, "unset") == 0)
         return refuse(p, "observer", qc_json_get(p->object, "observer"));
+    return read_observer_args(p, args);
+}
+
+/* The element type that a key names ("torch.uint8"); NONE where it is null. */
+static qc_status read_dtype(const place *p, const char *key, qc_dtype *dtype)
+{
+    static const struct {
+        const char *name;
+        qc_dtype dtype;
+    } names[] = {{"uint8", QC_U8}, {"int8", QC_I8}, {"int16", QC_I16}, {"int32", QC_I32},
+        {"float8_e4m3fn", QC_F8E4M3}, {"bfloat16", QC_BF16}, {"float16", QC_F16}, {"float32", QC_F32}};
+    const qc_json *value = qc_json_get(p->object, key);
+    const char *text = NULL;
+    *dtype = QC_DTYPE_NONE;
+    if (qc_hf_json_is_off(value))
+        return QC_OK;
+    if (qc_json_string(p->state->diag, p->where, p->object, key, false, &text))
+        return QC_ERROR;
+    text += qc_starts_with(text, "torch.") ? strlen("torch.") : 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i].name, text) == 0)
+            *dtype = names[i].dtype;
+    return *dtype ? QC_OK : refuse(p, key, value);
+}
+
+/* scale_dtype and zp_dtype. uint8 are the exponents of MX, and e4m3 the scales under a global one; elsewhere a
+ * scale that is named is rounded to that type, which must then be a float type. */
+static qc_status read_scale_types(const place *p, qc_hf_args *args)
+{
+    qc_dtype scale, zero;
+    if (read_dtype(p, "scale_dtype", &scale) || read_dtype(p, "zp_dtype", &zero))
+        return QC_ERROR;
+    bool mx = scale == QC_U8 && args->group == 32 && qc_dtype_is_float(args->code);
+    if (scale != QC_DTYPE_NONE && !mx && (!qc_dtype_is_float(scale) || (scale == QC_F8E4M3) != args->global))
+        return refuse(p, "scale_dtype", qc_json_get(p->object, "scale_dtype"));
+    args->scale = mx ? QC_F8E8M0 : scale;
+    if (args->symmetric)
+        return QC_OK;
+    if (qc_dtype_is_float(args->code))
+        return qc_error(p->state->diag, p->where, "an asymmetric scheme of type float is not supported");
+    if (zero != QC_DTYPE_NONE && zero != QC_I8)
+        return refuse(p, "zp_dtype", qc_json_get(p->object, "zp_dtype"));
+    return QC_OK;
+}
+
+/* strategy with group_size and block_structure. */
+static qc_status read_strategy(const place *p, qc_hf_args *args)
+{
+    qc_diag *diag = p->state->diag;
+    const char *strategy = NULL;
+    const qc_json *block = qc_json_get(p->object, "block_structure");
+    args->group = 0;
+    if (qc_json_string(diag, p->where, p->object, "strategy", false, &strategy) ||
+        qc_json_int(diag, p->where, p->object, "group_size", false, &args->group))
+        return QC_ERROR;
+    if (!strategy)
+        strategy = args->group > 0 ? "group" : args->group < 0 ? "channel" : "tensor";
+    args->granularity = granularity_of(strategy);
+    if (!args->granularity)
+        return refuse(p, "strategy", qc_json_get(p->object, "strategy"));
+    args->global = strcmp(strategy, "tensor_group") == 0;
+    bool grouped = strcmp(args->granularity, "group") == 0;
+    if (args->group == -1 && strcmp(strategy, "channel") == 0)
+        args->group = 0;
+    if (grouped != (args->group > 0) || args->group < 0)
+        return qc_error(diag, p->where, "group_size %lld does not go with strategy '%s'",
+            (long long)args->group, strategy);
+    if (strcmp(strategy, "block") != 0)
+        return qc_hf_json_is_off(block) ? QC_OK : refuse(p, "block_structure", block);
+    const qc_json *rows = qc_json_at(block, 0), *columns = qc_json_at(block, 1);
+    if (!block || block->kind != QC_JSON_ARRAY || block->length != 2 || !rows->is_integer ||
+        !columns->is_integer || rows->integer < 1 || columns->integer < 1)
+        return qc_error(diag, p->where, "strategy 'block' needs block_structure [rows, columns]");
+    args->block[0] = rows->integer;
+    args->block[1] = columns->integer;
+    return QC_OK;
+}
+
+/* `dynamic` is a boolean, or "local" under a static global scale. */
+static qc_status read_dynamic(const place *p, qc_hf_args *args)
+{
+    const qc_json *dynamic = qc_json_get(p->object, "dynamic");
+    bool local = dynamic && dynamic->kind == QC_JSON_STRING;
+    if (local && strcmp(dynamic->text, "local") != 0)
+        return refuse(p, "dynamic", dynamic);
+    if (!local && qc_json_bool(p->state->diag, p->where, p->object, "dynamic", false, &args->dynamic))
+        return QC_ERROR;
+    if ((local && !args->global) || (args->global && args->dynamic))
+        return qc_error(
+            p->state->diag, p->where, "dynamic '%s' does not go with the strategy", local ? "local" : "true");
+    args->dynamic |= local;
+    return QC_OK;
+}
+
+static qc_dtype int_of_bits(int64_t bits)
+{
+    static const qc_dtype types[] = {QC_I2, QC_I3, QC_I4, QC_I5, QC_I6, QC_I7, QC_I8};
+    return bits >= 2 && bits <= 8 ? types[bits - 2] : QC_DTYPE_NONE;
+}
+
+static qc_status read_code(const place *p, qc_hf_args *args)
+{
+    int64_t bits = 8;
+    const char *type = "int";
+    qc_diag *diag = p->state->diag;
+    args->code = QC_DTYPE_NONE;
+    if (qc_json_int(diag, p->where, p->object, "num_bits", false, &bits) ||
+        qc_json_string(diag, p->where, p->object, "type", false, &type))
+        return QC_ERROR;
+    if (strcmp(type, "int") == 0)
+        args->code = int_of_bits(bits);
+    else if (strcmp(type, "float") == 0)
+        args->code = bits == 8 ? QC_F8E4M3 : bits == 4 ? QC_F4E2M1 : QC_DTYPE_NONE;
+    if (args->code == QC_DTYPE_NONE)
+        return qc_error(
+            diag, p->where, "codes of type %s with %lld bits are not supported", type, (long long)bits);
+    return QC_OK;
+}
+
+/* Only the order in which a quantizer visited the columns; `group` permutes them. */
+static qc_status read_actorder(const place *p, qc_hf_args *args)
+{
+    const qc_json *actorder = qc_json_get(p->object, "actorder");
+    if (qc_hf_json_is_off(actorder))
+        return QC_OK;
+    if (actorder->kind != QC_JSON_STRING ||
+        (strcmp(actorder->text, "static") != 0 && strcmp(actorder->text, "weight") != 0))
+        return refuse(p, "actorder", actorder);
+    args->actorder = actorder->text;
     return QC_OK;
 }
 
 /* One QuantizationArgs object; args->present stays false where it is null. */
 static qc_status read_args(const place *p, qc_hf_args *args)
 {
-    static const char *const unused[] = {"group_size", "block_structure", "actorder", "scale_dtype"};
     qc_diag *diag = p->state->diag;
     if (!p->object || p->object->kind == QC_JSON_NULL)
         return QC_OK;
     if (p->object->kind != QC_JSON_OBJECT)
         return qc_error(diag, p->where, "must be an object or null");
-    int64_t bits = 8;
-    bool symmetric = true;
-    const char *type = "int", *strategy = "tensor";
-    const qc_json *dynamic = qc_json_get(p->object, "dynamic");
-    if (dynamic && dynamic->kind == QC_JSON_STRING)
-        return refuse(p, "dynamic", dynamic);
-    if (qc_json_int(diag, p->where, p->object, "num_bits", false, &bits) ||
-        qc_json_bool(diag, p->where, p->object, "symmetric", false, &symmetric) ||
-        qc_json_bool(diag, p->where, p->object, "dynamic", false, &args->dynamic) ||
-        qc_json_string(diag, p->where, p->object, "type", false, &type) ||
-        qc_json_string(diag, p->where, p->object, "strategy", false, &strategy) ||
-        refuse_if_set(p, unused, sizeof unused / sizeof *unused) || read_observer(p, args))
+    args->symmetric = true;
+    if (qc_json_bool(diag, p->where, p->object, "symmetric", false, &args->symmetric) || read_code(p, args) ||
+        read_strategy(p, args) || read_dynamic(p, args) || read_scale_types(p, args) ||
+        read_actorder(p, args) || read_observer(p, args))
         return QC_ERROR;
-    bool is_float = strcmp(type, "float") == 0;
-    if (bits != 8 || (!is_float && strcmp(type, "int") != 0))
-        return qc_error(
-            diag, p->where, "codes of type %s with %lld bits are not supported", type, (long long)bits);
-    if (!symmetric)
-        return qc_error(diag, p->where, "an asymmetric scheme is not supported");
-    args->granularity = granularity_of(strategy);
-    if (!args->granularity)
-        return refuse(p, "strategy", qc_json_get(p->object, "strategy"));
-    args->code = is_float ? QC_F8E4M3 : QC_I8;
     args->present = true;
     return QC_OK;
-}
-
-static bool is_granularity(const qc_hf_args *args, const char *name)
-{
-    return strcmp(args->granularity, name) == 0;
 }
 
 static qc_status read_strings(const place *p, const char ***strings, size_t *count)
@@ -130,36 +261,110 @@ static qc_status read_strings(const place *p, const char ***strings, size_t *cou
     return QC_OK;
 }
 
-static qc_status read_format(const place *p)
+/* ---- groups -------------------------------------------------------------------------------------------- */
+
+static bool is_granularity(const qc_hf_args *args, const char *name)
 {
-    const char *format = NULL;
-    if (qc_json_string(p->state->diag, p->where, p->object, "format", false, &format))
+    return strcmp(args->granularity, name) == 0;
+}
+
+static bool has_ints(const qc_hf_args *w)
+{
+    return qc_dtype_is_int(w->code);
+}
+
+static bool has_bytes(const qc_hf_args *w)
+{
+    return qc_dtype_bits(w->code) == 8 && !w->global && w->scale != QC_F8E8M0;
+}
+
+static bool is_nvfp4(const qc_hf_args *w)
+{
+    return w->code == QC_F4E2M1 && w->global && w->scale == QC_F8E4M3;
+}
+
+static bool is_mxfp4(const qc_hf_args *w)
+{
+    return w->code == QC_F4E2M1 && w->scale == QC_F8E8M0;
+}
+
+static bool is_mxfp8(const qc_hf_args *w)
+{
+    return w->code == QC_F8E4M3 && w->scale == QC_F8E8M0;
+}
+
+/* What a format holds: the storage of codes, and which codes. */
+static const struct {
+    const char *name;
+    qc_hf_storage storage;
+    bool (*fits)(const qc_hf_args *weights);
+} formats[] = {{"dense", QC_HF_STORAGE_NONE, NULL}, {"naive-quantized", QC_HF_STORAGE_PLAIN, has_bytes},
+    {"float-quantized", QC_HF_STORAGE_PLAIN, has_bytes}, {"int-quantized", QC_HF_STORAGE_PLAIN, has_ints},
+    {"pack-quantized", QC_HF_STORAGE_WORDS, has_ints},
+    {"nvfp4-pack-quantized", QC_HF_STORAGE_NIBBLES, is_nvfp4},
+    {"mxfp4-pack-quantized", QC_HF_STORAGE_NIBBLES, is_mxfp4},
+    {"mxfp8-quantized", QC_HF_STORAGE_PLAIN, is_mxfp8}};
+
+/* `format` of the whole or of a group; NULL where it is null. */
+static qc_status read_format(const place *p, const char **format)
+{
+    *format = NULL;
+    if (qc_json_string(p->state->diag, p->where, p->object, "format", false, format))
         return QC_ERROR;
-    if (format && strcmp(format, "dense") != 0 && strcmp(format, "float-quantized") != 0)
+    if (!*format || strcmp(*format, "mixed-precision") == 0)
+        return QC_OK;
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+        if (strcmp(formats[i].name, *format) == 0)
+            return QC_OK;
+    return qc_error(p->state->diag, p->where, "format '%s' is not supported", *format);
+}
+
+/* The storage of a group's codes, by its own format or that of the whole. */
+static qc_status choose_storage(const place *p, qc_hf_group *group)
+{
+    const char *format = group->format ? group->format : p->state->quantization.format;
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        if (!format || strcmp(formats[i].name, format) != 0)
+            continue;
+        group->storage = formats[i].storage;
+        if (!group->weights.present || (formats[i].fits && formats[i].fits(&group->weights)))
+            return QC_OK;
+        return qc_error(p->state->diag, p->where, "weights of this type do not go with format '%s'", format);
+    }
+    if (!group->weights.present)
+        return QC_OK;
+    return qc_error(p->state->diag, p->where, "no format says how the weights are stored");
+}
+
+static qc_status check_attention(const place *p, const qc_hf_args *x)
+{
+    bool eight = x->code == QC_F8E4M3 || x->code == QC_I8;
+    if (x->dynamic || !x->symmetric || !eight || !(is_granularity(x, "tensor") || is_granularity(x, "head")))
         return qc_error(p->state->diag, p->where,
-            "format '%s' is not supported; qc computes with dense and float-quantized", format);
+            "attention needs static scales of strategy tensor or attn_head, and symmetric 8-bit codes");
     return QC_OK;
 }
 
-/* Combinations that the graph has arithmetic for. */
+/* Combinations that have a meaning. */
 static qc_status check_group(const place *p, const qc_hf_group *group)
 {
     const qc_hf_args *w = &group->weights, *x = &group->input;
     qc_diag *diag = p->state->diag;
     if (!w->present && !x->present)
         return qc_error(diag, p->where, "neither weights nor input_activations are quantized");
-    if (!w->present) {
-        if (!x->dynamic && (is_granularity(x, "tensor") || is_granularity(x, "head")))
-            return QC_OK;
-        return qc_error(diag, p->where, "attention needs static scales of strategy tensor or attn_head");
-    }
-    if (w->code != QC_F8E4M3 || w->dynamic || !(is_granularity(w, "tensor") || is_granularity(w, "channel")))
-        return qc_error(diag, p->where, "weights must be static FP8 of strategy tensor or channel");
-    bool by_token = x->present && x->dynamic && is_granularity(x, "token");
-    bool by_tensor = x->present && !x->dynamic && is_granularity(x, "tensor");
-    if (x->present && (x->code != QC_F8E4M3 || !(by_token || by_tensor)))
+    if (!w->present)
+        return check_attention(p, x);
+    if (w->dynamic || is_granularity(w, "head") || is_granularity(w, "token"))
         return qc_error(diag, p->where,
-            "input_activations must be FP8, dynamic of strategy token or static of strategy tensor");
+            "weights must be static, of strategy tensor, channel, group, tensor_group or block");
+    if (!x->present)
+        return QC_OK;
+    bool by_tensor = is_granularity(x, "tensor"), by_token = is_granularity(x, "token"),
+         by_group = is_granularity(x, "group");
+    if (x->dynamic ? !(by_tensor || by_token || by_group) : !by_tensor)
+        return qc_error(diag, p->where,
+            "input_activations must be dynamic of strategy tensor, token or group, local of strategy "
+            "tensor_group, or static of strategy tensor");
     return QC_OK;
 }
 
@@ -171,13 +376,13 @@ static qc_status read_group(const place *p, qc_hf_group *group)
     place targets = inside(p, "targets"), weights = inside(p, "weights"),
           input = inside(p, "input_activations");
     group->kind = "scheme";
-    if (read_format(p) || refuse_if_set(p, unused, 1) ||
+    if (read_format(p, &group->format) || refuse_if_set(p, unused, 1) ||
         read_strings(&targets, &group->targets, &group->target_count) ||
         read_args(&weights, &group->weights) || read_args(&input, &group->input))
         return QC_ERROR;
     if (group->target_count == 0)
         return qc_error(p->state->diag, p->where, "targets is missing or empty");
-    return check_group(p, group);
+    return check_group(p, group) ? QC_ERROR : choose_storage(p, group);
 }
 
 static qc_status read_kv(const place *p, qc_hf_quantization *q)
@@ -251,7 +456,7 @@ qc_status qc_hf_quantization_read(qc_hf_state *s)
         return refuse(&root, "quantization_status", qc_json_get(root.object, "quantization_status"));
     place kv = inside(&root, "kv_cache_scheme"), groups = inside(&root, "config_groups"),
           ignore = inside(&root, "ignore");
-    if (read_format(&root) || refuse_if_set(&root, unused, sizeof unused / sizeof *unused) ||
+    if (read_format(&root, &q->format) || refuse_if_set(&root, unused, sizeof unused / sizeof *unused) ||
         read_kv(&kv, q) || read_groups(&groups, q))
         return QC_ERROR;
     return read_strings(&ignore, &q->ignore, &q->ignore_count);
@@ -280,12 +485,33 @@ const qc_hf_group *qc_hf_group_of(const qc_hf_state *state, const qc_node *node)
 
 static const qc_attr *args_attr(qc_ctx *ctx, const qc_hf_args *args)
 {
-    const char *keys[5] = {"type", "granularity", "symmetric"};
-    const qc_attr *values[5] = {qc_attr_word(ctx, qc_dtype_name(args->code)),
-        qc_attr_word(ctx, args->granularity), qc_attr_bool(ctx, true)};
-    keys[3] = args->dynamic ? "dynamic" : "observer";
-    values[3] = args->dynamic ? qc_attr_bool(ctx, true) : qc_attr_word(ctx, args->observer);
-    return qc_attr_map(ctx, keys, values, 4);
+    const char *keys[12];
+    const qc_attr *values[12];
+    size_t count = 0;
+#define ENTRY(key, value) (keys[count] = (key), values[count++] = (value))
+    ENTRY("type", qc_attr_word(ctx, qc_dtype_name(args->code)));
+    ENTRY("granularity", qc_attr_word(ctx, args->granularity));
+    ENTRY("symmetric", qc_attr_bool(ctx, args->symmetric));
+    if (args->group)
+        ENTRY("group", qc_attr_int(ctx, args->group));
+    if (args->block[0]) {
+        const qc_attr *block[2] = {qc_attr_int(ctx, args->block[0]), qc_attr_int(ctx, args->block[1])};
+        ENTRY("block", qc_attr_list(ctx, block, 2));
+    }
+    if (args->dynamic)
+        ENTRY("dynamic", qc_attr_bool(ctx, true));
+    if (args->global)
+        ENTRY("global", qc_attr_bool(ctx, true));
+    if (args->scale)
+        ENTRY("scale", qc_attr_word(ctx, qc_dtype_name(args->scale)));
+    if (args->observer)
+        ENTRY("observer", qc_attr_word(ctx, args->observer));
+    if (args->observer_args)
+        ENTRY("observer_args", args->observer_args);
+    if (args->actorder)
+        ENTRY("actorder", qc_attr_word(ctx, args->actorder));
+#undef ENTRY
+    return qc_attr_map(ctx, keys, values, count);
 }
 
 static const qc_attr *strings_attr(qc_hf_state *s, const char *const *strings, size_t count)
@@ -332,35 +558,4 @@ qc_status qc_hf_quantization_symbols(qc_hf_state *s)
         if (s->model.layers[i].kv_group)
             return add_symbol(s, q->kv);
     return QC_OK;
-}
-
-const qc_attr *qc_hf_read_scales(qc_hf_state *s, const char *name, size_t count)
-{
-    enum { COUNT_MAX = 1024 };
-    const qc_st_tensor *tensor = qc_st_find(&s->set, name);
-    const char *path = s->set.files[tensor->file].path;
-    qc_dtype stored = qc_dtype_from_safetensors_name(tensor->dtype);
-    if (count > COUNT_MAX) {
-        qc_error(
-            s->diag, path, "tensor %s has %zu scales; at most %d are supported", name, count, (int)COUNT_MAX);
-        return NULL;
-    }
-    if (stored != s->dtype && s->dtype != QC_F32) {
-        qc_error(s->diag, path, "tensor %s is %s in a model that computes in %s; that is not supported", name,
-            tensor->dtype, qc_dtype_name(s->dtype));
-        return NULL;
-    }
-    unsigned char raw[COUNT_MAX * 4], converted[COUNT_MAX * 4];
-    float values[COUNT_MAX];
-    if (tensor->size_bytes > sizeof raw || qc_st_read(s->diag, &s->set, tensor, raw))
-        return NULL;
-    qc_decode_f32(stored, raw, values, count);
-    for (size_t i = 0; i < count; i++)
-        if (!(values[i] > 0) || !isfinite(values[i])) {
-            qc_error(s->diag, path, "tensor %s: scale %zu is %g, which is no positive number", name, i,
-                (double)values[i]);
-            return NULL;
-        }
-    qc_encode_f32(s->dtype, values, converted, count);
-    return qc_attr_data(s->ctx, s->dtype, converted, count);
 }

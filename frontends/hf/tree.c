@@ -31,19 +31,11 @@ static const char *shape_text(qc_arena *arena, int rank, const int64_t *shape)
     return qc_arena_printf(arena, "[%s]", text);
 }
 
-static void tensor_error(qc_hf_state *s, const qc_st_tensor *tensor, const char *what)
+void qc_hf_tensor_error(qc_hf_state *s, const qc_st_tensor *tensor, const char *what)
 {
     if (s->error_count++ == 0)
         qc_error(s->diag, tensor ? s->set.files[tensor->file].path : s->directory, "%s", what);
 }
-
-/* What a tensor should be. */
-typedef struct expectation {
-    int rank;
-    int64_t shape[3];
-    qc_dtype code;    /* the exact element type; QC_DTYPE_NONE: bf16, f16 or f32 */
-    const char *keys; /* of config.json, that the shape comes from */
-} expectation;
 
 static bool dtype_fits(qc_dtype dtype, qc_dtype code)
 {
@@ -51,27 +43,27 @@ static bool dtype_fits(qc_dtype dtype, qc_dtype code)
 }
 
 /* Checks one tensor; false when it is missing. */
-static bool check_tensor(qc_hf_state *s, const char *name, const expectation *e)
+static bool check_tensor(qc_hf_state *s, const char *name, const qc_hf_expectation *e)
 {
     const qc_st_tensor *tensor = qc_st_find(&s->set, name);
     if (!tensor) {
-        tensor_error(s, NULL, qc_arena_printf(s->arena, "tensor %s is missing", name));
+        qc_hf_tensor_error(s, NULL, qc_arena_printf(s->arena, "tensor %s is missing", name));
         return false;
     }
     if (tensor->rank != e->rank || memcmp(tensor->shape, e->shape, (size_t)e->rank * sizeof *e->shape) != 0)
-        tensor_error(s, tensor,
+        qc_hf_tensor_error(s, tensor,
             qc_arena_printf(s->arena, "tensor %s has shape %s, but config.json implies %s (%s)", name,
                 shape_text(s->arena, tensor->rank, tensor->shape), shape_text(s->arena, e->rank, e->shape),
                 e->keys));
     else if (!dtype_fits(qc_dtype_from_safetensors_name(tensor->dtype), e->code))
-        tensor_error(s, tensor,
+        qc_hf_tensor_error(s, tensor,
             qc_arena_printf(s->arena, "tensor %s has element type %s; expected %s", name, tensor->dtype,
                 e->code ? qc_dtype_safetensors_name(e->code) : "BF16, F16 or F32"));
     return true;
 }
 
 /* Checks the tensor of a node and lists it there. */
-static void own_tensor(qc_hf_state *s, qc_node *node, const char *short_name, const expectation *e)
+void qc_hf_own_tensor(qc_hf_state *s, qc_node *node, const char *short_name, const qc_hf_expectation *e)
 {
     const char *name = qc_arena_printf(s->arena, "%s.%s", qc_node_path(node), short_name);
     if (!check_tensor(s, name, e))
@@ -89,24 +81,10 @@ static void own_if_there(qc_hf_state *s, qc_node *node, const char *short_name)
     }
 }
 
-static void own_linear_scales(qc_hf_state *s, const qc_hf_linear *linear, const qc_hf_group *group)
-{
-    expectation scale = {1, {1}, QC_DTYPE_NONE, "quantization_config"};
-    if (strcmp(group->weights.granularity, "channel") == 0) {
-        scale.rank = 2;
-        scale.shape[0] = linear->out;
-        scale.shape[1] = 1;
-    }
-    own_tensor(s, linear->node, "weight_scale", &scale);
-    expectation one = {1, {1}, QC_DTYPE_NONE, "quantization_config"};
-    if (group->input.present && !group->input.dynamic)
-        own_tensor(s, linear->node, "input_scale", &one);
-}
-
 static void check_linear_group(qc_hf_state *s, const qc_hf_linear *linear)
 {
     if (linear->group && !linear->group->weights.present) {
-        tensor_error(s, NULL,
+        qc_hf_tensor_error(s, NULL,
             qc_arena_printf(s->arena,
                 "quantization_config: group @%s quantizes the input of %s and not its weight; that is not "
                 "supported",
@@ -120,13 +98,12 @@ static qc_hf_linear add_linear(qc_hf_state *s, const qc_node *parent, const char
     qc_hf_linear linear = {add_node(s, parent, name, "Linear"), out, in, bias, NULL};
     linear.group = qc_hf_group_of(s, linear.node);
     check_linear_group(s, &linear);
-    bool coded = linear.group && linear.group->weights.present;
-    own_tensor(s, linear.node, "weight",
-        &(expectation){2, {out, in}, coded ? linear.group->weights.code : QC_DTYPE_NONE, keys});
+    if (linear.group && linear.group->weights.present)
+        qc_hf_own_codes(s, &linear, keys);
+    else
+        qc_hf_own_tensor(s, linear.node, "weight", &(qc_hf_expectation){2, {out, in}, QC_DTYPE_NONE, keys});
     if (bias)
-        own_tensor(s, linear.node, "bias", &(expectation){1, {out}, QC_DTYPE_NONE, keys});
-    if (coded)
-        own_linear_scales(s, &linear, linear.group);
+        qc_hf_own_tensor(s, linear.node, "bias", &(qc_hf_expectation){1, {out}, QC_DTYPE_NONE, keys});
     return linear;
 }
 
@@ -134,7 +111,7 @@ static qc_node *add_norm(
     qc_hf_state *s, const qc_node *parent, const char *name, int64_t size, const char *key)
 {
     qc_node *node = add_classed(s, parent, name, "RMSNorm");
-    own_tensor(s, node, "weight", &(expectation){1, {size}, QC_DTYPE_NONE, key});
+    qc_hf_own_tensor(s, node, "weight", &(qc_hf_expectation){1, {size}, QC_DTYPE_NONE, key});
     return node;
 }
 
@@ -143,7 +120,7 @@ static void own_attention_scales(qc_hf_state *s, qc_hf_layer *layer)
 {
     const qc_hf_group *group = qc_hf_group_of(s, layer->attention);
     if (group && (group->weights.present || group->input.dynamic)) {
-        tensor_error(s, NULL,
+        qc_hf_tensor_error(s, NULL,
             qc_arena_printf(s->arena,
                 "quantization_config: group @%s is for linear layers, but it targets %s", group->symbol,
                 qc_node_path(layer->attention)));
@@ -157,11 +134,11 @@ static void own_attention_scales(qc_hf_state *s, qc_hf_layer *layer)
         {"q_scale", "q_zero_point"}, {"k_scale", "k_zero_point"}, {"v_scale", "v_zero_point"}};
     for (int i = layer->attention_group ? 0 : 1; group && i < 3; i++) {
         bool per_head = strcmp(group->input.granularity, "head") == 0;
-        expectation e = {1, {1}, QC_DTYPE_NONE, "quantization_config"};
+        qc_hf_expectation e = {1, {1}, QC_DTYPE_NONE, "quantization_config"};
         if (per_head)
-            e = (expectation){3, {i == 0 ? s->config.heads : s->config.kv_heads, 1, 1}, QC_DTYPE_NONE,
+            e = (qc_hf_expectation){3, {i == 0 ? s->config.heads : s->config.kv_heads, 1, 1}, QC_DTYPE_NONE,
                 "quantization_config"};
-        own_tensor(s, layer->attention, names[i][0], &e);
+        qc_hf_own_tensor(s, layer->attention, names[i][0], &e);
         own_if_there(s, layer->attention, names[i][1]);
     }
 }
@@ -200,13 +177,19 @@ static void add_layer(qc_hf_state *s, const qc_node *list, int64_t index, qc_hf_
     layer->post_norm = add_norm(s, layer->node, "post_attention_layernorm", c->hidden, "hidden_size");
 }
 
+/* A weight as it is, or as packed codes. */
+static bool is_stored(const qc_hf_state *s, const char *tensor)
+{
+    return qc_st_find(&s->set, tensor) || qc_st_find(&s->set, qc_arena_printf(s->arena, "%s_packed", tensor));
+}
+
 /* Where the embedding and the last linear layer get their weights. Transformers ties them only when one of
  * the two is missing, or both hold the same numbers; each with its own tensor gives the same logits in every
  * case. */
 static void resolve_tying(qc_hf_state *s)
 {
     const char *embedding = "model.embed_tokens.weight", *head = "lm_head.weight";
-    bool has_embedding = qc_st_find(&s->set, embedding), has_head = qc_st_find(&s->set, head);
+    bool has_embedding = is_stored(s, embedding), has_head = is_stored(s, head);
     s->model.embedding_tensor = embedding;
     s->model.head_tensor = head;
     if (!s->config.tied)
@@ -225,8 +208,8 @@ static void add_head(qc_hf_state *s)
     const qc_hf_config *c = &s->config;
     const char *keys = "vocab_size, hidden_size";
     if (strcmp(s->model.head_tensor, "lm_head.weight") == 0) {
-        if (!c->tied && !qc_st_find(&s->set, "lm_head.weight")) {
-            tensor_error(s, NULL,
+        if (!c->tied && !is_stored(s, "lm_head.weight")) {
+            qc_hf_tensor_error(s, NULL,
                 "tensor lm_head.weight is missing, and config.json says tie_word_embeddings is false");
             return;
         }
@@ -236,19 +219,31 @@ static void add_head(qc_hf_state *s)
     qc_node *node = add_node(s, NULL, "lm_head", "Linear");
     s->model.head = (qc_hf_linear){node, c->vocabulary, c->hidden, false, qc_hf_group_of(s, node)};
     if (s->model.head.group)
-        tensor_error(s, NULL,
+        qc_hf_tensor_error(s, NULL,
             "quantization_config targets lm_head, but lm_head.weight is not stored: it is the embedding");
 }
 
 static void add_embedding(qc_hf_state *s, const qc_node *model)
 {
     const qc_hf_config *c = &s->config;
-    s->model.embedding = add_node(s, model, "embed_tokens", "Embedding");
-    if (qc_hf_group_of(s, s->model.embedding))
-        tensor_error(s, NULL, "quantization_config: quantized embeddings are not supported");
-    if (strcmp(s->model.embedding_tensor, "lm_head.weight") != 0)
-        own_tensor(s, s->model.embedding, "weight",
-            &(expectation){2, {c->vocabulary, c->hidden}, QC_DTYPE_NONE, "vocab_size, hidden_size"});
+    const char *keys = "vocab_size, hidden_size";
+    qc_node *node = s->model.embedding = add_node(s, model, "embed_tokens", "Embedding");
+    qc_hf_linear *table = &s->model.table;
+    *table = (qc_hf_linear){node, c->vocabulary, c->hidden, false, qc_hf_group_of(s, node)};
+    bool coded = table->group && table->group->weights.present;
+    if (table->group && (!coded || table->group->input.present))
+        qc_hf_tensor_error(s, NULL,
+            qc_arena_printf(s->arena,
+                "quantization_config: group @%s quantizes an input, but it targets %s, which has none",
+                table->group->symbol, qc_node_path(node)));
+    else if (coded && strcmp(s->model.embedding_tensor, s->model.head_tensor) == 0)
+        qc_hf_tensor_error(
+            s, NULL, "quantization_config targets the embedding, and lm_head.weight is not stored beside it");
+    else if (coded)
+        qc_hf_own_codes(s, table, keys);
+    else if (strcmp(s->model.embedding_tensor, "lm_head.weight") != 0)
+        qc_hf_own_tensor(
+            s, node, "weight", &(qc_hf_expectation){2, {c->vocabulary, c->hidden}, QC_DTYPE_NONE, keys});
 }
 
 /* The nearest node at or above the tensor, and what is left of its name. */

@@ -80,6 +80,14 @@ static void put(
     c->tensor_count += at == c->tensor_count;
 }
 
+/* Gives a tensor that was put its data: as many bytes as it has. */
+static inline void fill(checkpoint *c, const char *name, void *data)
+{
+    for (size_t i = 0; i < c->tensor_count; i++)
+        if (strcmp(c->tensors[i].name, name) == 0)
+            c->tensors[i].user = data;
+}
+
 static void put_layer(checkpoint *c, int layer)
 {
     static const struct {
@@ -160,6 +168,9 @@ static void write_tensors(checkpoint *c, const char *name, size_t first, size_t 
     char *file = qc_arena_alloc(&c->arena, header_bytes + data_bytes);
     memcpy(file, header, header_bytes);
     memset(file + header_bytes, c->fill, data_bytes);
+    for (size_t i = first, at = header_bytes; i < first + count; at += c->tensors[i++].size_bytes)
+        if (c->tensors[i].user)
+            memcpy(file + at, c->tensors[i].user, c->tensors[i].size_bytes);
     const char *path = qc_path_join(&c->arena, c->directory, name);
     CHECK_INT(qc_write_file(&c->diag, path, file, header_bytes + data_bytes), QC_OK);
 }

@@ -75,8 +75,8 @@ static void test_refused_configs(void)
             "attention_bias is set, and qc does not know what it does in MistralForCausalLM"},
         {"{'quantization_config': {'quant_method': 'gptq', 'bits': 4}}",
             "config.json: quantization_config: quant_method 'gptq' is not supported"},
-        {"{'quantization_config': {'quant_method': 'compressed-tensors', 'format': 'pack-quantized'}}",
-            "quantization_config: format 'pack-quantized' is not supported"},
+        {"{'quantization_config': {'quant_method': 'compressed-tensors', 'format': 'marlin-24'}}",
+            "quantization_config: format 'marlin-24' is not supported"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         BEGIN(c, cases[i].changes);

@@ -120,8 +120,8 @@ static void test_quantized_linears(void)
         holds(ir, "module \"model.layers.0.self_attn.q_proj\" Linear {weight, weight_scale, input_scale}\n"));
     change(d, CT(LINEAR_GROUP(STATIC_ARGS("group"), "null"), "null"));
     CHECK(import(d) == NULL);
-    CHECK(
-        said(&d->j, "quantization_config.config_groups.group_0.weights: strategy 'group' is not supported"));
+    CHECK(said(&d->j,
+        "quantization_config.config_groups.group_0.weights: group_size 0 does not go with strategy 'group'"));
     change(d, CT(LINEAR_GROUP("null", TOKEN_ARGS), "null"));
     CHECK(import(d) == NULL);
     CHECK(said(&d->j, "group_0: attention needs static scales"));
@@ -132,8 +132,239 @@ static void test_quantized_linears(void)
     end(d);
 }
 
+/* ---- other formats ------------------------------------------------------------------------------------- */
+
+#define FORMAT_GROUP(format, weights, input)                                                                 \
+    "{'group_0': {'targets': ['Linear'], 'format': '" format "', 'weights': " weights                        \
+    ", 'input_activations': " input "}}"
+
+/* One tensor of a linear by the shape of its weight [out, in]. */
+typedef struct part {
+    const char *name, *dtype;
+    int rank;
+    int64_t rows_per, columns_per; /* one element for so many; 0: the size is 1 */
+} part;
+
+/* Makes codes of all linears of layer 0: the parts in place of `weight`. */
+static void put_linears(checkpoint *c, const part *parts, size_t count)
+{
+    static int64_t shapes[7][2] = {{8, 8}, {4, 8}, {4, 8}, {8, 8}, {6, 8}, {6, 8}, {8, 6}};
+    static const char *const names[7] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
+        "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
+    for (size_t i = 0; i < 7; i++) {
+        const char *path = qc_arena_printf(&c->arena, "model.layers.0.%s", names[i]);
+        put(c, qc_arena_printf(&c->arena, "%s.weight", path), NULL, 0, 0, 0, 0);
+        for (size_t k = 0; k < count; k++) {
+            const part *p = &parts[k];
+            const char *name = qc_arena_printf(&c->arena, "%s.%s", path, p->name);
+            bool shape = strcmp(p->name, "weight_shape") == 0;
+            int64_t rows = p->rows_per ? (shapes[i][0] + p->rows_per - 1) / p->rows_per : 1;
+            int64_t columns = p->columns_per ? (shapes[i][1] + p->columns_per - 1) / p->columns_per : 1;
+            put(c, name, p->dtype, p->rank, shape ? 2 : rows, columns, 1);
+            if (shape)
+                fill(c, name, shapes[i]);
+        }
+    }
+}
+
+static void test_packed_integers(void)
+{
+    BEGIN(c,
+        CT(FORMAT_GROUP("pack-quantized",
+               "{'num_bits': 4, 'type': 'int', 'symmetric': false, 'strategy': 'group', 'group_size': 4, "
+               "'dynamic': false, 'observer': 'mse', 'observer_kwargs': {'grid': 50, 'norm': 2.5, 'strict': "
+               "true}, 'zp_dtype': 'torch.int8', 'actorder': 'static'}",
+               "null"),
+            "null"));
+    static const part parts[] = {{"weight_packed", "I32", 2, 1, 8}, {"weight_scale", "BF16", 2, 1, 4},
+        {"weight_zero_point", "I32", 2, 8, 4}, {"weight_shape", "I64", 1, 0, 0}};
+    put_linears(c, parts, 4);
+    const char *ir = import(c);
+    CHECK(holds(ir, "weights = {actorder = static, granularity = group, group = 4, observer = mse, "
+                    "observer_args = {grid = 50, "
+                    "norm = 2.5, strict}, symmetric = false, type = i4}}\n"));
+    CHECK(holds(ir,
+        "    %w_codes_packed = weight \"model.layers.0.self_attn.q_proj.weight_packed\" : i32[8, 1] at "
+        "\".q_proj\"\n"
+        "    %w_codes = unpack %w_codes_packed : i4[8, 8] at \".q_proj\"\n"
+        "    %w_scale = weight \"model.layers.0.self_attn.q_proj.weight_scale\" : bf16[8, 2] at \".q_proj\"\n"
+        "    %w_zero_packed = weight \"model.layers.0.self_attn.q_proj.weight_zero_point\" : i32[1, 2] at "
+        "\".q_proj\"\n"
+        "    %w_zero = unpack %w_zero_packed {axis = 0} : i4[8, 2] at \".q_proj\"\n"
+        "    %w.2 = dequantize %w_codes, %w_scale, zero_point=%w_zero {group = 4, to = bf16} : bf16[8, 8] at "
+        "\".q_proj\"\n"));
+    CHECK(holds(ir,
+        "module \"model.layers.0.self_attn.q_proj\" Linear {weight_packed, weight_shape, weight_scale, "
+        "weight_zero_point}\n"));
+    CHECK_INT(c->j.length, 0);
+    static int64_t wrong[2] = {8, 9};
+    fill(c, "model.layers.0.self_attn.q_proj.weight_shape", wrong);
+    CHECK(import(c) == NULL);
+    CHECK(said(&c->j, "q_proj.weight_shape says [8, 9], but config.json implies [8, 8]"));
+    put(c, "model.layers.0.self_attn.q_proj.weight_packed", "I32", 2, 8, 2, 1);
+    CHECK(import(c) == NULL);
+    CHECK(said(&c->j, "q_proj.weight_packed has shape [8, 2], but config.json implies [8, 1]"));
+    end(c);
+}
+
+#define NVFP4(dynamic)                                                                                       \
+    "{'num_bits': 4, 'type': 'float', 'symmetric': true, 'strategy': 'tensor_group', 'group_size': 16, "     \
+    "'dynamic': " dynamic                                                                                    \
+    ", 'observer': 'static_minmax', 'scale_dtype': 'torch.float8_e4m3fn', 'zp_dtype': null}"
+#define MX(bits)                                                                                             \
+    "{'num_bits': " bits ", 'type': 'float', 'symmetric': true, 'strategy': 'group', 'group_size': 32, "     \
+    "'dynamic': true, 'scale_dtype': 'torch.uint8', 'zp_dtype': null}"
+#define MX_WEIGHTS(bits)                                                                                     \
+    "{'num_bits': " bits ", 'type': 'float', 'symmetric': true, 'strategy': 'group', 'group_size': 32, "     \
+    "'dynamic': false, 'observer': null, 'scale_dtype': 'torch.uint8', 'zp_dtype': null}"
+
+static void test_four_bit_floats(void)
+{
+    BEGIN(c, CT(FORMAT_GROUP("nvfp4-pack-quantized", NVFP4("false"), NVFP4("'local'")), "null"));
+    static const part parts[] = {{"weight_packed", "U8", 2, 1, 2}, {"weight_scale", "F8_E4M3", 2, 1, 16},
+        {"weight_global_scale", "F32", 1, 0, 0}, {"input_global_scale", "F32", 1, 0, 0}};
+    put_linears(c, parts, 4);
+    const char *ir = import(c);
+    CHECK(holds(ir, "input = {dynamic, global, granularity = group, group = 16, observer = static_minmax, "
+                    "scale = f8e4m3, "
+                    "symmetric, type = f4e2m1}"));
+    CHECK(holds(ir,
+        "    %w_codes = unpack %w_codes_packed : f4e2m1[8, 8] at \".q_proj\"\n"
+        "    %w_scale = weight \"model.layers.0.self_attn.q_proj.weight_scale\" : f8e4m3[8, 1] at "
+        "\".q_proj\"\n"
+        "    %w_global = weight \"model.layers.0.self_attn.q_proj.weight_global_scale\" : f32[1] at "
+        "\".q_proj\"\n"
+        "    %w.2 = dequantize %w_codes, %w_scale, global=%w_global {group = 16, to = bf16} : bf16[8, 8] at "
+        "\".q_proj\"\n"));
+    CHECK(holds(ir,
+        "    %x_scale = qparams %x, global=%x_global {arg = input, scheme = @group_0} : f8e4m3[B, S, 1] at "
+        "\".q_proj\"\n"
+        "    %x_codes = quantize %x, %x_scale, global=%x_global {arg = input, scheme = @group_0} : f4e2m1[B, "
+        "S, 8] at "
+        "\".q_proj\"\n"));
+    CHECK_INT(c->j.length, 0);
+    end(c);
+
+    BEGIN(d, CT(FORMAT_GROUP("mxfp4-pack-quantized", MX_WEIGHTS("4"), MX("4")), "null"));
+    static const part mx[] = {{"weight_packed", "U8", 2, 1, 2}, {"weight_scale", "U8", 2, 1, 32}};
+    put_linears(d, mx, 2);
+    ir = import(d);
+    CHECK(holds(ir, "    %w_scale = unpack %w_scale_packed : f8e8m0[8, 1] at \".q_proj\"\n"));
+    CHECK(holds(
+        ir, "    %x_scale = qparams %x {arg = input, scheme = @group_0} : f8e8m0[B, S, 1] at \".q_proj\"\n"));
+    CHECK_INT(d->j.length, 0);
+    end(d);
+}
+
+#define INT8(strategy, rest) "{'num_bits': 8, 'type': 'int', 'strategy': '" strategy "', " rest "}"
+
+static void test_integers(void)
+{
+    BEGIN(c, CT(FORMAT_GROUP("int-quantized", INT8("channel", "'symmetric': true"),
+                    INT8("tensor", "'symmetric': false, 'observer': 'static_minmax'")),
+                 "null"));
+    static const part parts[] = {{"weight", "I8", 2, 1, 1}, {"weight_scale", "BF16", 2, 1, 0},
+        {"input_scale", "BF16", 1, 0, 0}, {"input_zero_point", "I8", 1, 0, 0}};
+    put_linears(c, parts, 4);
+    const char *ir = import(c);
+    CHECK(
+        holds(ir, "%x_scale = const [0.0115] : bf16[1] at \".q_proj\"\n    %x_zero = const [60] : i8[1] at"));
+    CHECK(holds(ir, "quantize %x, %x_scale, zero_point=%x_zero {arg = input, scheme = @group_0}"));
+    CHECK_INT(c->j.length, 0);
+    end(c);
+
+    BEGIN(
+        d, CT(FORMAT_GROUP("float-quantized",
+                  "{'num_bits': 8, 'type': 'float', 'strategy': 'block', 'block_structure': [4, 4]}",
+                  "{'num_bits': 8, 'type': 'float', 'strategy': 'group', 'group_size': 2, 'dynamic': true}"),
+               "null"));
+    static const part blocks[] = {{"weight", "F8_E4M3", 2, 1, 1}, {"weight_scale", "BF16", 2, 4, 4}};
+    put_linears(d, blocks, 2);
+    ir = import(d);
+    CHECK(holds(ir, "%w.2 = dequantize %w_codes, %w_scale {block = [4, 4], to = bf16} : bf16[8, 8]"));
+    CHECK(holds(ir, "%x_scale = qparams %x {arg = input, scheme = @group_0} : bf16[B, S, 4]"));
+    CHECK_INT(d->j.length, 0);
+    end(d);
+}
+
+static void test_quantized_embedding(void)
+{
+    BEGIN(c, CT("{'group_0': {'targets': ['Embedding'], 'format': 'pack-quantized', 'weights': " INT8(
+                    "channel", "'symmetric': true") ", 'input_activations': null}}",
+                 "null"));
+    static int64_t shape[2] = {10, 8};
+    put(c, "model.embed_tokens.weight", NULL, 0, 0, 0, 0);
+    put(c, "model.embed_tokens.weight_packed", "I32", 2, 10, 2, 1);
+    put(c, "model.embed_tokens.weight_scale", "BF16", 2, 10, 1, 1);
+    put(c, "model.embed_tokens.weight_shape", "I64", 1, 2, 1, 1);
+    fill(c, "model.embed_tokens.weight_shape", shape);
+    const char *ir = import(c);
+    CHECK(holds(ir, "%w_codes = unpack %w_codes_packed : i8[10, 8]"));
+    CHECK(holds(ir, "%h = embedding %ids, %w : bf16[B, S, 8]"));
+    CHECK_INT(c->j.length, 0);
+    change(c, "{'tie_word_embeddings': true}");
+    put(c, "lm_head.weight", NULL, 0, 0, 0, 0);
+    CHECK(import(c) == NULL);
+    CHECK(
+        said(&c->j, "quantization_config targets the embedding, and lm_head.weight is not stored beside it"));
+    end(c);
+}
+
+static void test_refused_schemes(void)
+{
+    static const struct {
+        const char *config, *message;
+    } cases[] = {
+        {CT(FORMAT_GROUP("pack-quantized", INT8("group", "'group_size': 4, 'actorder': 'group'"), "null"),
+             "null"),
+            "actorder 'group' is not supported"},
+        {CT(FORMAT_GROUP("pack-quantized", NVFP4("false"), "null"), "null"),
+            "weights of this type do not go with format 'pack-quantized'"},
+        {CT(FORMAT_GROUP("nvfp4-pack-quantized", MX_WEIGHTS("4"), "null"), "null"),
+            "weights of this type do not go with format 'nvfp4-pack-quantized'"},
+        {CT(FORMAT_GROUP("mixed-precision", INT8("channel", "'symmetric': true"), "null"), "null"),
+            "no format says how the weights are stored"},
+        {CT(FORMAT_GROUP("int-quantized", INT8("channel", "'dynamic': true"), "null"), "null"),
+            "weights must be static"},
+        {CT(FORMAT_GROUP(
+                "int-quantized", INT8("channel", "'symmetric': true"), INT8("channel", "'dynamic': true")),
+             "null"),
+            "input_activations must be dynamic of strategy tensor, token or group"},
+        {CT(FORMAT_GROUP("int-quantized", INT8("group", "'group_size': 4, 'dynamic': 'local'"), "null"),
+             "null"),
+            "dynamic 'local' does not go with the strategy"},
+        {CT(FORMAT_GROUP("int-quantized", INT8("block", "'block_structure': [0, 4]"), "null"), "null"),
+            "strategy 'block' needs block_structure [rows, columns]"},
+        {CT(FORMAT_GROUP("int-quantized", INT8("channel", "'observer': 'entropy'"), "null"), "null"),
+            "observer 'entropy' is not supported"},
+        {CT(FORMAT_GROUP("int-quantized", INT8("channel", "'scale_dtype': 'torch.uint8'"), "null"), "null"),
+            "scale_dtype 'torch.uint8' is not supported"},
+        {CT(FORMAT_GROUP(
+                "int-quantized", INT8("channel", "'symmetric': false, 'zp_dtype': 'torch.float16'"), "null"),
+             "null"),
+            "zp_dtype 'torch.float16' is not supported"},
+        {CT(FORMAT_GROUP("float-quantized", "{'num_bits': 8, 'type': 'float', 'symmetric': false}", "null"),
+             "null"),
+            "an asymmetric scheme of type float is not supported"},
+        {CT(FORMAT_GROUP("int-quantized", "{'num_bits': 12, 'type': 'int'}", "null"), "null"),
+            "codes of type int with 12 bits are not supported"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        BEGIN(c, cases[i].config);
+        CHECK(import(c) == NULL);
+        CHECK(said(&c->j, cases[i].message));
+        CHECK_INT(c->j.counts[QC_SEVERITY_ERROR], 1);
+        end(c);
+    }
+}
+
 int main(void)
 {
+    RUN(test_packed_integers);
+    RUN(test_four_bit_floats);
+    RUN(test_integers);
+    RUN(test_quantized_embedding);
+    RUN(test_refused_schemes);
     RUN(test_quantized_attention);
     RUN(test_quantized_cache);
     RUN(test_quantized_linears);
