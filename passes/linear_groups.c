@@ -22,8 +22,8 @@
 
 /* ---- one group ----------------------------------------------------------------------------------------- */
 
-/* Names of groups reach the checkpoint only in the dialect of model_free_ptq, where they are the presets'. */
-static bool names_matter(qc_pass_ctx *pc, const qc_module *module)
+/* Asked for by its arithmetic, or the module is one of weights alone. */
+static bool is_bare(qc_pass_ctx *pc, const qc_module *module)
 {
     const char *arith = qc_pass_option_text(pc, "arith"), *bare = strstr(arith, "_bare");
     if (bare)
@@ -68,8 +68,25 @@ static qc_status read_preset(
     return QC_OK;
 }
 
+/* The part with its observer unset where the text that it was made from names none. */
+static const qc_attr *without_observer(qc_pass_ctx *pc, const qc_attr *part, bool named)
+{
+    enum { MOST = 16 };
+    const char *keys[MOST];
+    const qc_attr *values[MOST];
+    size_t count = qc_attr_count(part);
+    if (!part || named || count > MOST || !qc_attr_find(part, "observer"))
+        return part;
+    for (size_t i = 0; i < count; i++) {
+        keys[i] = qc_attr_key(part, i);
+        values[i] = strcmp(keys[i], "observer") == 0 ? qc_attr_word(qc_pass_ctx_get(pc), "unset")
+                                                     : qc_attr_item(part, i);
+    }
+    return qc_attr_map(qc_pass_ctx_get(pc), keys, values, count);
+}
+
 /* The group that the options scheme, weights, input and targets describe. */
-static qc_status read_single(qc_pass_ctx *pc, bool named, qc_linear_group *group)
+static qc_status read_single(qc_pass_ctx *pc, bool bare, qc_linear_group *group)
 {
     bool weights = qc_pass_option_given(pc, "weights"), leaves_alone = false;
     const char *scheme = qc_pass_option_text(pc, "scheme");
@@ -77,13 +94,18 @@ static qc_status read_single(qc_pass_ctx *pc, bool named, qc_linear_group *group
     *group = (qc_linear_group){.key = "", .targets = qc_pass_option_attr(pc, "targets")};
     if (preset && read_preset(pc, "", scheme, group, &leaves_alone) != QC_OK)
         return QC_ERROR;
-    if (preset && named)
+    if (preset && bare) {
         group->name = qc_attr_string(qc_pass_ctx_get(pc), qc_scheme_preset_find(scheme)->name);
+        group->weights = without_observer(pc, group->weights, false); /* no preset names one for weights */
+    }
     if (weights && read_part(pc, "", "weights", qc_pass_option_attr(pc, "weights"), &group->weights) != QC_OK)
         return QC_ERROR;
     if (qc_pass_option_given(pc, "input") &&
         read_part(pc, "", "input", qc_pass_option_attr(pc, "input"), &group->input) != QC_OK)
         return QC_ERROR;
+    if (weights && bare)
+        group->weights = without_observer(
+            pc, group->weights, qc_attr_find(qc_pass_option_attr(pc, "weights"), "observer") != NULL);
     if (!group->weights && !(leaves_alone && !group->input)) {
         qc_pass_fail(pc, NULL, "nothing says how to quantize the weights: give scheme or weights");
         return QC_ERROR;
@@ -260,12 +282,22 @@ static qc_status read_several(qc_pass_ctx *pc, qc_linear_groups *groups)
 
 qc_status qc_linear_groups_read(qc_pass_ctx *pc, const qc_module *module, qc_linear_groups *groups)
 {
-    *groups = (qc_linear_groups){0};
-    if (qc_attr_count(qc_pass_option_attr(pc, "groups")) > 0)
-        return read_several(pc, groups);
+    const qc_attr *several = qc_pass_option_attr(pc, "groups");
+    *groups = (qc_linear_groups){.bare = is_bare(pc, module)};
+    if (qc_attr_count(several) > 0) {
+        if (read_several(pc, groups) != QC_OK)
+            return QC_ERROR;
+        for (size_t i = 0; groups->bare && i < groups->count; i++) {
+            qc_linear_group *g = &groups->groups[i];
+            const qc_attr *written = qc_attr_find(qc_attr_find(several, g->key), "weights");
+            g->weights = without_observer(pc, g->weights, qc_attr_find(written, "observer") != NULL);
+            g->name = g->name ? g->name : qc_attr_string(qc_pass_ctx_get(pc), g->key);
+        }
+        return QC_OK;
+    }
     groups->count = 1;
     groups->groups = qc_pass_alloc(pc, sizeof *groups->groups);
-    if (read_single(pc, names_matter(pc, module), groups->groups) != QC_OK)
+    if (read_single(pc, groups->bare, groups->groups) != QC_OK)
         return QC_ERROR;
     return read_targets(pc, groups);
 }

@@ -30,6 +30,9 @@ typedef struct qc_linear_groups {
     size_t count;
     qc_linear_target *targets; /* the first that matches decides */
     size_t target_count;
+    /* The dialect of model_free_ptq, for weights without a graph: groups have names, an observer that nobody named is
+     * `unset`, and the arithmetic is the row ending in _bare. */
+    bool bare;
 } qc_linear_groups;
 
 /* Reads the options scheme, weights, input, targets or groups; errors are reported. `module` tells whether names of

@@ -321,13 +321,25 @@ static void make_global(job *j, item *it, const char *scheme)
 
 /* ---- the rewrite --------------------------------------------------------------------------------------- */
 
+/* The row of ir/dtype/arith.h; weights without a graph have one of their own for each. */
+static const char *arith_of(job *j)
+{
+    const char *name = qc_pass_option_text(j->pc, "arith");
+    if (!j->groups.bare || strstr(name, "_bare"))
+        return name;
+    size_t size = strlen(name) + sizeof "_bare";
+    char *bare = qc_pass_alloc(j->pc, size);
+    snprintf(bare, size, "%s_bare", name);
+    return bare;
+}
+
 static const char *make_symbol(job *j, const qc_linear_group *group)
 {
     qc_ctx *ctx = qc_pass_ctx_get(j->pc);
     static const char *const keys[] = {
         "arith", "format", "ignore", "input", "name", "targets", "weights", NULL};
     const qc_attr *values[] = {
-        qc_attr_word(ctx, qc_pass_option_text(j->pc, "arith")),
+        qc_attr_word(ctx, arith_of(j)),
         group->format,
         qc_quant_list_option(j->pc, "ignore"),
         group->input,

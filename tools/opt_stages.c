@@ -76,11 +76,6 @@ bool opt_check_combinations(opt_job *job)
     qc_cli *cli = job->cli;
     const char *calib = qc_cli_text(cli, "calib", "none");
     bool data = strcmp(calib, "none") != 0, scheme = qc_cli_has(cli, "scheme");
-    const char *import = qc_cli_text(cli, "import", "graph");
-    if (strcmp(import, "graph") != 0 && strcmp(import, "tensors") != 0) {
-        qc_cli_usage_error(cli, "--import=%s: graph or tensors", import);
-        return false;
-    }
     if (qc_cli_has(cli, "calib") && qc_cli_has(cli, "stats")) {
         qc_cli_usage_error(cli, "--stats takes the place of --calib: give one of them");
         return false;

@@ -58,8 +58,7 @@ qc_json *ct_quantization_config(ct_plan *plan, qc_arena *arena)
 {
     qc_json *o = qc_json_new(arena, QC_JSON_OBJECT), *groups = qc_json_new(arena, QC_JSON_OBJECT);
     for (size_t i = 0; i < plan->groups.count; i++)
-        qc_json_set(
-            arena, groups, qc_arena_printf(arena, "group_%zu", i), group_json(arena, &plan->groups.items[i]));
+        qc_json_set(arena, groups, ct_group_name(plan, i), group_json(arena, &plan->groups.items[i]));
     qc_json *ignore = qc_json_new(arena, QC_JSON_ARRAY);
     for (size_t i = 0; i < plan->ignore.count; i++)
         qc_json_push(arena, ignore, qc_json_new_string(arena, plan->ignore.items[i]));
@@ -70,7 +69,8 @@ qc_json *ct_quantization_config(ct_plan *plan, qc_arena *arena)
     qc_json_set(arena, o, "kv_cache_scheme", args_json(arena, &plan->kv));
     set_text(arena, o, "quant_method", "compressed-tensors");
     set_text(arena, o, "quantization_status", "compressed");
-    qc_json_set(arena, o, "sparsity_config", qc_json_new(arena, QC_JSON_OBJECT));
+    if (!plan->as_tensors)
+        qc_json_set(arena, o, "sparsity_config", qc_json_new(arena, QC_JSON_OBJECT));
     qc_json_set(arena, o, "transform_config", qc_json_new(arena, QC_JSON_OBJECT));
     set_text(arena, o, "version", CT_VERSION);
     return o;
@@ -116,11 +116,21 @@ static bool set_dtype(ct_plan *plan, qc_arena *arena, qc_json *config)
     return false;
 }
 
+static bool is_quantized(const qc_json *object)
+{
+    const qc_json *old = qc_json_get(object, "quantization_config");
+    return old && old->kind != QC_JSON_NULL;
+}
+
 /* The source's config.json, its text in *data; NULL after a diagnostic. */
-static qc_json *read_config(
-    qc_diag *diag, qc_arena *arena, const char *source_directory, char **data, size_t *length)
+static qc_json *read_config(qc_diag *diag, qc_arena *arena, const char *source_directory, bool dequantized,
+    char **data, size_t *length)
 {
     const char *path = qc_path_join(arena, source_directory, "config.json");
+    if (!qc_is_file(path)) {
+        qc_error(diag, source_directory, "has no config.json; a checkpoint needs one");
+        return NULL;
+    }
     if (qc_read_file(diag, arena, path, MAX_CONFIG_BYTES, data, length) != QC_OK)
         return NULL;
     qc_json *config = qc_json_parse(diag, arena, path, *data, *length);
@@ -130,19 +140,44 @@ static qc_json *read_config(
         qc_error(diag, path, "must hold an object");
         return NULL;
     }
-    const qc_json *old = qc_json_get(config, "quantization_config");
-    if (old && old->kind != QC_JSON_NULL) {
+    if (!dequantized && (is_quantized(config) || is_quantized(qc_json_get(config, "text_config")))) {
         qc_error(diag, path, "the source is quantized already (it has a quantization_config)");
+        qc_note(diag, "with --scheme or quant-linear its weights are dequantized and quantized again");
         return NULL;
     }
     return config;
 }
 
-qc_status ct_check_source(qc_diag *diag, qc_arena *arena, const char *source_directory)
+qc_status ct_check_source(
+    qc_diag *diag, qc_arena *arena, const qc_module *module, const char *source_directory)
 {
     char *data;
     size_t length;
-    return read_config(diag, arena, source_directory, &data, &length) ? QC_OK : QC_ERROR;
+    bool dequantized = ct_is_dequantized(module);
+    return read_config(diag, arena, source_directory, dequantized, &data, &length) ? QC_OK : QC_ERROR;
+}
+
+/* A copy of the object without the member, members in their order. */
+static qc_json *without(qc_arena *arena, const qc_json *object, const char *key)
+{
+    qc_json *copy = qc_json_new(arena, QC_JSON_OBJECT);
+    for (qc_json *item = object->first, *next; item; item = next) {
+        next = item->next;
+        item->next = NULL;
+        if (strcmp(item->key, key) != 0)
+            qc_json_set(arena, copy, item->key, item);
+    }
+    return copy;
+}
+
+/* The source's own quantization goes, wherever it stands. */
+static qc_json *drop_quantization(qc_arena *arena, qc_json *config)
+{
+    static const char key[] = "quantization_config";
+    const qc_json *text = qc_json_get(config, "text_config");
+    if (is_quantized(text))
+        qc_json_set(arena, config, "text_config", without(arena, text, key));
+    return without(arena, config, key);
 }
 
 qc_status ct_config_text(ct_plan *plan, const char *source_directory, qc_str *text)
@@ -150,12 +185,16 @@ qc_status ct_config_text(ct_plan *plan, const char *source_directory, qc_str *te
     qc_arena *arena = &plan->arena;
     char *data;
     size_t length;
-    qc_json *config = read_config(qc_ctx_diag(plan->ctx), arena, source_directory, &data, &length);
+    qc_json *config =
+        read_config(qc_ctx_diag(plan->ctx), arena, source_directory, plan->dequantized, &data, &length);
     if (!config)
         return QC_ERROR;
-    set_tie(plan, arena, config);
-    bool retyped = set_dtype(plan, arena, config);
-    if (!plan->quantized && plan->tie < 0 && !retyped) { /* as it is */
+    if (plan->dequantized)
+        config = drop_quantization(arena, config);
+    if (!plan->as_tensors)
+        set_tie(plan, arena, config);
+    bool retyped = !plan->as_tensors && set_dtype(plan, arena, config);
+    if (!plan->quantized && plan->tie < 0 && !retyped && !plan->dequantized) { /* as it is */
         qc_str_add_bytes(text, data, length);
         return QC_OK;
     }

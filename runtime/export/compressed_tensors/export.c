@@ -141,7 +141,7 @@ qc_status qc_export_check_output(
     places p = {.source = source_override ? source_override : qc_module_source(module)};
     qc_status status = choose_places(ctx, &arena, out, force, &p);
     if (status == QC_OK && p.source && qc_is_directory(p.source))
-        status = ct_check_source(qc_ctx_diag(ctx), &arena, p.source);
+        status = ct_check_source(qc_ctx_diag(ctx), &arena, module, p.source);
     qc_arena_fini(&arena);
     return status;
 }
@@ -381,7 +381,7 @@ static qc_status begin_shard(writer *w, uint32_t shard, qc_st_out **outs, size_t
     }
     char *header;
     size_t header_bytes;
-    if (qc_st_layout(diag, &plan->arena, *outs, *count, true, &header, &header_bytes) != QC_OK)
+    if (qc_st_layout(diag, &plan->arena, *outs, *count, !plan->as_tensors, &header, &header_bytes) != QC_OK)
         return QC_ERROR;
     uint64_t end = header_bytes;
     for (size_t i = 0; i < *count; i++) {
@@ -389,8 +389,8 @@ static qc_status begin_shard(writer *w, uint32_t shard, qc_st_out **outs, size_t
         t->file_offset = header_bytes + (*outs)[i].offset_bytes;
         end = t->file_offset + t->size_bytes > end ? t->file_offset + t->size_bytes : end;
     }
-    w->path =
-        qc_path_join(&plan->arena, w->places->partial, ct_shard_name(&plan->arena, shard, w->shard_count));
+    w->path = qc_path_join(
+        &plan->arena, w->places->partial, ct_shard_name(plan, &plan->arena, shard, w->shard_count));
     w->fd = open(w->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (w->fd < 0)
         return system_failure(diag, w->path, "create");
@@ -428,9 +428,9 @@ static qc_status write_texts(writer *w, const qc_str *config)
     qc_str_init(&text, &w->plan->arena);
     ct_recipe_text(w->plan, &text);
     qc_status status = write_text(w, "config.json", config);
-    if (status == QC_OK && w->plan->quantized)
+    if (status == QC_OK && w->plan->quantized && !w->plan->as_tensors)
         status = write_text(w, "recipe.yaml", &text);
-    if (status == QC_OK && w->shard_count > 1) {
+    if (status == QC_OK && (w->shard_count > 1 || w->plan->as_tensors)) {
         qc_str_clear(&text);
         ct_index_text(w->plan, w->shard_count, &text);
         status = write_text(w, "model.safetensors.index.json", &text);
@@ -508,7 +508,7 @@ static qc_status export_planned(
     writer w = {.plan = plan, .options = options, .places = &p};
     qc_diag *diag = qc_ctx_diag(plan->ctx);
     if (choose_places(plan->ctx, &plan->arena, out, options->force, &p) != QC_OK ||
-        ct_check_source(diag, &plan->arena, p.source) != QC_OK ||
+        ct_check_source(diag, &plan->arena, plan->module, p.source) != QC_OK ||
         ct_check_same_model(plan->ctx, plan->module, p.source) != QC_OK || ct_plan_make(plan) != QC_OK ||
         ct_config_text(plan, p.source, config) != QC_OK || measure(plan, &w.total_bytes) != QC_OK)
         return QC_ERROR;

@@ -6,6 +6,7 @@
  *   config.c  plan + config.json -> config.json
  *   recipe.c  plan              -> recipe.yaml
  *   shards.c  plan              -> files with their tensors, index
+ *   dialect.c                      what is otherwise for modules imported as tensors
  *   side_files.c                   tokenizer, templates, code, licences
  *   export.c                       OUT.partial, the data, the rename
  */
@@ -69,6 +70,8 @@ typedef struct ct_plan {
     qc_weights *weights;
     bool before_data; /* only to see whether it can be exported once the statistics are there */
     bool quiet;       /* warnings were given before */
+    bool as_tensors;  /* imported as tensors: files as model_free_ptq writes them, see dialect.c */
+    bool dequantized; /* codes of the source were read as numbers: its own quantization goes */
     qc_map by_name;   /* -> ct_tensor *, also those dropped */
     QC_VEC(ct_tensor *) tensors;
     QC_VEC(ct_group) groups; /* in tree order of their first module */
@@ -77,8 +80,10 @@ typedef struct ct_plan {
     bool kv_only;            /* by a kv_scheme, without attention group */
     QC_VEC(const char *) ignore;
     const char *format;              /* of the whole checkpoint */
+    const char **shard_names;        /* of the source's shards that get tensors; NULL: numbered anew */
     int tie;                         /* -1: as the config says; else tie_word_embeddings */
     QC_VEC(const char *) kv_skipped; /* attention modules without scales although others have them */
+    const char *table;               /* the first embedding or head that ct_warn_of_tables told of */
 } ct_plan;
 
 /* plan.c; plan->ctx, module and weights are set. */
@@ -90,8 +95,25 @@ void ct_fill_ignore(ct_plan *plan, const qc_map *quantized);
 /* Written once when input and output embeddings are equal: plan->tie. */
 qc_status ct_tie_embeddings(ct_plan *plan);
 
-/* config.c: refuses a source that has no config.json, or one that is quantized already. */
-qc_status ct_check_source(qc_diag *diag, qc_arena *arena, const char *source_directory);
+/* dialect.c: fills plan->as_tensors and dequantized. */
+void ct_read_import(ct_plan *plan);
+/* Does the tree of the module have a place for the stored tensor? */
+bool ct_in_tree(const ct_plan *plan, const char *tensor);
+/* Under as_tensors: plan->ignore as the user gave it; the name of a config group in config.json; each tensor to the shard of
+ * the source that it comes from, their number; the index; all files of the source that are no weights. */
+void ct_take_ignore(ct_plan *plan);
+const char *ct_group_name(ct_plan *plan, size_t group);
+uint32_t ct_split_as_source(ct_plan *plan);
+void ct_source_index_text(const ct_plan *plan, uint32_t shard_count, qc_str *text);
+qc_status ct_copy_all_files(ct_plan *plan, const char *from, const char *to);
+/* Warns once of embeddings and heads, which are linears there and not in loaders. */
+void ct_warn_of_tables(ct_plan *plan, const char *path);
+
+bool ct_is_dequantized(const qc_module *module);
+
+/* config.c: refuses a source that has no config.json, or one that is quantized already unless the module dequantizes it. */
+qc_status ct_check_source(
+    qc_diag *diag, qc_arena *arena, const qc_module *module, const char *source_directory);
 /* The text of config.json from the source's. */
 qc_status ct_config_text(ct_plan *plan, const char *source_directory, qc_str *text);
 /* The JSON of quantization_config alone. */
@@ -107,14 +129,18 @@ void ct_recipe_text(const ct_plan *plan, qc_str *text);
 
 /* shards.c: which file each tensor goes to (in state-dict order, greedily, as huggingface_hub splits). */
 uint32_t ct_split(ct_plan *plan, uint64_t max_bytes);
-/* "model.safetensors" or "model-00001-of-00002.safetensors". */
-const char *ct_shard_name(qc_arena *arena, uint32_t index, uint32_t count);
+/* "model.safetensors" or "model-00001-of-00002.safetensors", or as the source has it. */
+const char *ct_shard_name(const ct_plan *plan, qc_arena *arena, uint32_t index, uint32_t count);
 void ct_index_text(const ct_plan *plan, uint32_t shard_count, qc_str *text);
 
 /* export.c */
 qc_status ct_make_directory(qc_diag *diag, const char *path);
 
-/* side_files.c: copies what belongs to the model; a note says what was left out. */
+/* side_files.c: files that the exporter writes itself, that hold weights, that are shards of the source. */
+bool ct_is_replaced(const char *name);
+bool ct_is_weights_file(const char *name);
+bool ct_is_shard(const ct_plan *plan, const char *name);
+/* Copies what belongs to the model; a note says what was left out. */
 qc_status ct_copy_side_files(ct_plan *plan, const char *from, const char *to);
 
 #endif

@@ -93,7 +93,7 @@ static qc_status read_args(ct_plan *plan, const qc_symbol *symbol, const char *p
         .strategy = strategies[part.granularity]};
     if (!part.dynamic && *part.observer && strcmp(part.observer, "unset") != 0)
         args->observer = part.observer;
-    else if (!part.dynamic && strcmp(part_name, "weights") == 0)
+    else if (!part.dynamic && strcmp(part_name, "weights") == 0 && !plan->as_tensors)
         args->observer = "memoryless_minmax";
     return QC_OK;
 }
@@ -276,7 +276,9 @@ static qc_status plan_input(walk *w, const qc_op *op, const ct_group *g)
 static void warn_of_head(walk *w, const qc_op *op, const ct_group *g)
 {
     const qc_node *node = qc_op_node(op);
-    if (w->plan->quiet || !qc_ends_with(path_of(op), "lm_head"))
+    if (w->plan->as_tensors)
+        ct_warn_of_tables(w->plan, path_of(op));
+    if (w->plan->quiet || w->plan->as_tensors || !qc_ends_with(path_of(op), "lm_head"))
         return;
     for (size_t i = 0; i < qc_attr_count(g->targets); i++) {
         const char *target = qc_attr_as_text(qc_attr_item(g->targets, i));
@@ -374,14 +376,15 @@ static qc_status plan_weight_operand(walk *w, const qc_op *op, size_t slot)
 {
     ct_plan *plan = w->plan;
     const qc_value *value = qc_op_operand(op, slot);
-    const bool linear = qc_op_is(op, "linear"), table = qc_op_is(op, "embedding") && slot == 1;
+    const bool keep = qc_op_is(op, "keep"), linear = qc_op_is(op, "linear") || keep;
+    const bool table = qc_op_is(op, "embedding") && slot == 1;
     const qc_value *codes = made_by(value, "dequantize") ? operand(value, "x") : NULL;
-    if (made_by(codes, "quantize") && ((linear && slot == 1) || table))
+    if (made_by(codes, "quantize") && ((linear && slot == (keep ? 0 : 1)) || table))
         return plan_codes(w, op, codes);
     if (made_by(value, "weight") || made_by(value, "const"))
         return QC_OK;
     if (linear && !made_by(value, "cast"))
-        return put_value(w, op, slot == 1 ? "weight" : "bias", value) ? QC_OK : QC_ERROR;
+        return put_value(w, op, slot == 1 || keep ? "weight" : "bias", value) ? QC_OK : QC_ERROR;
     if (made_by(value, "cast") && made_by(operand(value, "x"), "weight"))
         return put_tensor(w, text_attr(qc_value_op(operand(value, "x")), "tensor"), value) ? QC_OK : QC_ERROR;
     base b = base_of(plan, op, value);
@@ -524,7 +527,7 @@ static void add_stored(ct_plan *plan)
     const qc_st_set *set = qc_weights_tensors(plan->weights);
     for (size_t i = 0; i < set->tensor_count; i++) {
         const qc_st_tensor *s = &set->tensors[i];
-        if (qc_st_find(set, s->name) != s)
+        if (qc_st_find(set, s->name) != s || (plan->dequantized && !ct_in_tree(plan, s->name)))
             continue;
         ct_tensor *t = QC_NEW(&plan->arena, ct_tensor);
         *t = (ct_tensor){.name = s->name, .dtype = s->dtype, .rank = s->rank, .shape = s->shape};
@@ -577,6 +580,7 @@ qc_status ct_plan_make(ct_plan *plan)
     qc_map_init(&w.quantized, &plan->arena);
     qc_map_init(&plan->by_name, &plan->arena);
     plan->tie = -1;
+    ct_read_import(plan);
     size_t position = 0;
     for (const qc_node *n = qc_module_first_node(plan->module); n; n = qc_node_next(n))
         qc_map_set_n(&w.positions, (const char *)&n, sizeof n, (void *)(uintptr_t)++position);
@@ -596,9 +600,12 @@ qc_status ct_plan_make(ct_plan *plan)
     if (!plan->quantized)
         qc_warning(qc_ctx_diag(plan->ctx), "",
             copied ? "nothing is quantized: the output is a copy of the source" : "nothing is quantized");
-    if (ct_tie_embeddings(plan) != QC_OK)
+    if (!plan->as_tensors && ct_tie_embeddings(plan) != QC_OK)
         return QC_ERROR;
-    ct_fill_ignore(plan, &w.quantized);
+    if (plan->as_tensors)
+        ct_take_ignore(plan);
+    else
+        ct_fill_ignore(plan, &w.quantized);
     ct_order_tensors(plan);
     return QC_OK;
 }

@@ -14,6 +14,8 @@
 
 uint32_t ct_split(ct_plan *plan, uint64_t max_bytes)
 {
+    if (plan->as_tensors)
+        return ct_split_as_source(plan);
     /* A big tensor's shard stands in front of the one that is being filled. */
     uint32_t finished = 0;
     uint64_t current_bytes = 0;
@@ -39,8 +41,10 @@ uint32_t ct_split(ct_plan *plan, uint64_t max_bytes)
     return finished + (current.count > 0);
 }
 
-const char *ct_shard_name(qc_arena *arena, uint32_t index, uint32_t count)
+const char *ct_shard_name(const ct_plan *plan, qc_arena *arena, uint32_t index, uint32_t count)
 {
+    if (plan->shard_names)
+        return plan->shard_names[index];
     if (count == 1)
         return "model.safetensors";
     return qc_arena_printf(arena, "model-%05u-of-%05u.safetensors", index + 1, count);
@@ -48,6 +52,10 @@ const char *ct_shard_name(qc_arena *arena, uint32_t index, uint32_t count)
 
 void ct_index_text(const ct_plan *plan, uint32_t shard_count, qc_str *text)
 {
+    if (plan->as_tensors) {
+        ct_source_index_text(plan, shard_count, text);
+        return;
+    }
     qc_arena arena;
     qc_arena_init(&arena, plan->arena.oom);
     qc_json *index = qc_json_new(&arena, QC_JSON_OBJECT), *metadata = qc_json_new(&arena, QC_JSON_OBJECT);
@@ -60,8 +68,8 @@ void ct_index_text(const ct_plan *plan, uint32_t shard_count, qc_str *text)
             elements *= t->shape[d];
         parameters += elements;
         bytes += (int64_t)t->size_bytes;
-        qc_json_set(
-            &arena, map, t->name, qc_json_new_string(&arena, ct_shard_name(&arena, t->shard, shard_count)));
+        qc_json_set(&arena, map, t->name,
+            qc_json_new_string(&arena, ct_shard_name(plan, &arena, t->shard, shard_count)));
     }
     qc_json_set(&arena, metadata, "total_parameters", qc_json_new_int(&arena, parameters));
     qc_json_set(&arena, metadata, "total_size", qc_json_new_int(&arena, bytes));

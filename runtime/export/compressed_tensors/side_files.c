@@ -31,7 +31,7 @@ static bool any_ending(const char *name, const char *const *endings, size_t coun
     return false;
 }
 
-static bool is_replaced(const char *name)
+bool ct_is_replaced(const char *name)
 {
     for (size_t i = 0; i < LENGTH(replaced); i++)
         if (strcmp(name, replaced[i]) == 0)
@@ -39,9 +39,14 @@ static bool is_replaced(const char *name)
     return false;
 }
 
+bool ct_is_weights_file(const char *name)
+{
+    return any_ending(name, weight_endings, LENGTH(weight_endings));
+}
+
 static bool belongs_to_model(const char *name)
 {
-    if (any_ending(name, weight_endings, LENGTH(weight_endings)))
+    if (ct_is_weights_file(name))
         return false;
     for (size_t i = 0; i < LENGTH(model_names); i++)
         if (strcmp(name, model_names[i]) == 0)
@@ -53,8 +58,9 @@ static bool belongs_to_model(const char *name)
 }
 
 /* Is it one of the source's own shards, whose tensors were all taken over? */
-static bool is_shard(const qc_st_set *set, const char *name)
+bool ct_is_shard(const ct_plan *plan, const char *name)
 {
+    const qc_st_set *set = qc_weights_tensors(plan->weights);
     for (size_t i = 0; i < set->file_count; i++)
         if (strcmp(set->files[i].name, name) == 0)
             return true;
@@ -81,6 +87,8 @@ static qc_status copy_templates(qc_ctx *ctx, qc_arena *arena, const char *from, 
 qc_status ct_copy_side_files(ct_plan *plan, const char *from, const char *to)
 {
     static const char templates[] = "additional_chat_templates";
+    if (plan->as_tensors)
+        return ct_copy_all_files(plan, from, to);
     qc_diag *diag = qc_ctx_diag(plan->ctx);
     qc_arena *arena = &plan->arena;
     char **names;
@@ -90,7 +98,7 @@ qc_status ct_copy_side_files(ct_plan *plan, const char *from, const char *to)
     const char *left_out = "";
     for (size_t i = 0; i < count; i++) {
         const char *name = names[i], *path = qc_path_join(arena, from, name);
-        if (is_replaced(name) || is_shard(qc_weights_tensors(plan->weights), name) || name[0] == '.')
+        if (ct_is_replaced(name) || ct_is_shard(plan, name) || name[0] == '.')
             continue;
         qc_status status = QC_OK;
         if (strcmp(name, templates) == 0 && qc_is_directory(path))
