@@ -223,7 +223,7 @@ static void test_codes(void)
     for (size_t i = 0; i < sizeof golden_codes / sizeof golden_codes[0]; i++) {
         const struct golden_code *golden = &golden_codes[i];
         const scheme *s = scheme_named(golden->scheme);
-        qc_quantizer q = quantizer_of(s, golden->model, "ct_cpu");
+        qc_quantizer q = quantizer_of(s, golden->model, golden->dialect);
         qc_sha256 code_hash, value_hash;
         qc_sha256_init(&code_hash);
         qc_sha256_init(&value_hash);
@@ -239,7 +239,7 @@ static void test_codes(void)
                     qc_decode_f32(golden->model, back, values, PATTERNS);
                     hash_numbers(&value_hash, values, PATTERNS);
                 }
-        hash_is(&code_hash, "codes", golden->model, golden->scheme, golden->codes_sha256);
+        hash_is(&code_hash, golden->dialect, golden->model, golden->scheme, golden->codes_sha256);
         hash_is(&value_hash, "values", golden->model, golden->scheme, golden->values_sha256);
     }
 }
@@ -294,8 +294,52 @@ static void test_searches(void)
     }
 }
 
+/* One row of 16 weights, worked out by hand elsewhere: bf16 bits in, scale and codes of each scheme out. */
+static void test_one_row(void)
+{
+    static const uint16_t w[16] = {0x3c4a, 0xbf00, 0x3ea9, 0xb9d2, 0x3d91, 0x8000, 0x3e80, 0xbe40, 0x0000,
+        0x3eff, 0xbe85, 0x3b45, 0xbca4, 0x3e1a, 0xbefb, 0x3ecd};
+    static const struct {
+        const char *scheme;
+        float global, scale, zero_point;
+        uint8_t codes[16];
+    } rows[] = {
+        {"f8", 0, 0x1.24p-10f, 0,
+            {0x53, 0xfe, 0x79, 0xac, 0x68, 0, 0x76, 0xf2, 0, 0x7e, 0xf7, 0x43, 0xd9, 0x70, 0xfe, 0x7b}},
+        {"i8", 0, 0x1.02p-8f, 0, {3, 129, 84, 0, 18, 0, 64, 208, 0, 126, 190, 1, 251, 38, 132, 102}},
+        {"i4", 0, 0x1.12p-4f, 0, {0, 249, 5, 0, 1, 0, 4, 253, 0, 7, 252, 0, 0, 2, 249, 6}},
+        {"i4_asym", 0, 0x1.12p-4f, -1, {255, 248, 4, 255, 0, 255, 3, 252, 255, 6, 251, 255, 255, 1, 248, 5}},
+        {"nvfp4", 5376, 448, 0, {0, 15, 6, 8, 2, 0, 5, 12, 0, 7, 13, 0, 8, 4, 15, 6}},
+        {"mxfp4", 0, 0x1p-3f, 0, {0, 14, 5, 8, 1, 0, 4, 11, 0, 6, 12, 0, 8, 2, 14, 5}},
+        {"mxfp8", 0, 0x1p-9f, 0,
+            {0x4d, 0xf8, 0x73, 0xa5, 0x61, 0, 0x70, 0xec, 0, 0x78, 0xf0, 0x3c, 0xd2, 0x6a, 0xf8, 0x75}},
+    };
+    static const uint8_t nvfp4[8] = {0xf0, 0x86, 0x02, 0xc5, 0x70, 0x0d, 0x48, 0x6f};
+    static const uint8_t mxfp4[8] = {0xe0, 0x85, 0x01, 0xb4, 0x60, 0x0c, 0x28, 0x5e};
+    static const uint32_t int4[2] = {0x5c898d18, 0xe1a884f8};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        qc_quantizer q = quantizer_of(scheme_named(rows[i].scheme), QC_BF16, "ct_cpu");
+        float scale, zero_point;
+        uint8_t codes[16], packed[8];
+        qc_quantizer_rows_scales(&q, w, 1, 16, 16, rows[i].global, &scale, &zero_point);
+        CHECK(scale == rows[i].scale && zero_point == rows[i].zero_point);
+        qc_quantizer_rows_codes(&q, w, 1, 16, 16, &scale, rows[i].global, &zero_point, codes);
+        if (memcmp(codes, rows[i].codes, 16) != 0)
+            CHECK_FAIL("%s: other codes", rows[i].scheme);
+        qc_pack_nibbles(codes, 16, packed);
+        if (q.grid.storage == QC_F4E2M1)
+            CHECK(memcmp(packed, q.global ? nvfp4 : mxfp4, 8) == 0);
+        qc_pack_words(4, (const int8_t *)codes, 16, packed);
+        if (strcmp(rows[i].scheme, "i4") == 0)
+            CHECK(memcmp(packed, int4, 8) == 0);
+    }
+    qc_quantizer nv = quantizer_of(scheme_named("nvfp4"), QC_BF16, "ct_cpu");
+    CHECK(qc_quantizer_global(&nv, 0.5f) == 5376);
+}
+
 int main(void)
 {
+    RUN(test_one_row);
     RUN(test_globals);
     RUN(test_scales);
     RUN(test_codes);

@@ -144,8 +144,9 @@ def nibbles(x):
     return (np.searchsorted(values, np.abs(v)) | np.where(np.signbit(v), 8, 0)).astype(np.uint8)
 
 
-def codes(model, scheme):
-    """codes and values of every number; numbers that are NaN are replaced by 0"""
+def codes(model, scheme, wide=False):
+    """codes and values of every number; numbers that are NaN are replaced by 0. Wide: quotients and sums are
+    left in f32, which is what the kernels for GPUs do"""
     x = numbers(model)
     x = torch.where(torch.isnan(x), torch.zeros_like(x), x)
     a = args(scheme)
@@ -157,7 +158,10 @@ def codes(model, scheme):
             s = torch.tensor([scale], dtype=FORMATS[model][0])
             for zero in [0.0] if a.symmetric else [0.0, -1.0, 3.0]:
                 z = torch.tensor([zero]).to(torch.int8 if a.type == "int" else FORMATS[model][0])
-                q = quantize(x, s, z, token, global_scale=glob)
+                if wide:
+                    q = quantize(x.float(), s.float(), z, token, global_scale=glob).to(x.dtype)
+                else:
+                    q = quantize(x, s, z, token, global_scale=glob)
                 y = dequantize(q, s, z, token, global_scale=glob).to(x.dtype)
                 if a.type == "int":
                     out_codes.append(q.to(torch.int8).numpy())
@@ -210,11 +214,12 @@ def main():
         for s in SCHEMES:
             if fits(m, s):
                 print('    {%s, "%s", "%s"},' % (m, s, scales(m, s)))
-    print("};\nstatic const struct golden_code {\n    qc_dtype model;\n    const char *scheme, *codes_sha256, "
+    print("};\nstatic const struct golden_code {\n    qc_dtype model;\n    const char *dialect, *scheme, *codes_sha256, "
           "*values_sha256;\n} golden_codes[] = {")
     for m in FORMATS:
         for s in SCHEMES:
-            print('    {%s, "%s", "%s", "%s"},' % ((m, s) + codes(m, s)))
+            print('    {%s, "ct_cpu", "%s", "%s", "%s"},' % ((m, s) + codes(m, s)))
+            print('    {%s, "ct_cuda", "%s", "%s", "%s"},' % ((m, s) + codes(m, s, True)))
     print("};\nstatic const struct golden_search {\n    qc_dtype model;\n    const char *scheme, *observer;\n"
           "    double norm, maxshrink, grid; /* 0: the observer's */\n    int patience;\n    const char *sha256;\n"
           "} golden_searches[] = {")
