@@ -1,18 +1,33 @@
 /* SPDX-License-Identifier: MIT
  *
- * insert_observers.c - static scales come from statistics: `qparams x` becomes `qparams (observe x) {from =
- * stat}`.
+ * insert_observers.c - what depends on data comes from statistics: `qparams x` of a static scale becomes `qparams
+ * (observe x) {from = stat}`, and so do zero points and global scales; a search that weighs columns gets the
+ * mean squares of the inputs.
  *
- * A tap is named after where the codes go: ATTENTION.q, .k or .v, LINEAR.input; "@R3" behind it says that the
- * value was rotated, so that statistics with and without rotation never stand for each other. Dynamic parts
- * and weights need no data.
+ * A tap is named after where the codes go: ATTENTION.q, .k or .v, LINEAR.input. What else its statistics depend on
+ * stands behind it, so that kept statistics never pass for others: "@R3" for a rotated value, "@groups16" for ranges a
+ * group of columns, "@mse(i8)" with the parameters for ranges that were searched, "@imatrix" for mean squares.
+ *
+ * A global scale is made of the largest of the ranges of all groups. The largest of running or last ranges is that
+ * of the whole tensor, so one range is observed; moving averages and searches are not such, and go group by group.
  */
 #include <stdio.h>
 #include <string.h>
 
-#include "qc/pass.h"
+#include "ir/dtype/mse.h"
+#include "passes/internal.h"
+#include "passes/quant.h"
 
 void qc_pass_insert_observers(qc_registry *registry);
+
+typedef struct job {
+    qc_pass_ctx *pc;
+    qc_module *module;
+    qc_map taps; /* name -> the observe op */
+    size_t unweighted;
+} job;
+
+/* ---- where codes go ------------------------------------------------------------------------------------ */
 
 /* The first op that reads the value, with the slot's name. */
 static const qc_op *reader(const qc_value *value, const char **operand)
@@ -25,26 +40,39 @@ static const qc_op *reader(const qc_value *value, const char **operand)
     return op;
 }
 
-/* The quantize that takes its codes under this scale. */
-static const qc_op *quantize_under(const qc_value *scale)
+/* The op that reads the codes of this quantize, behind caches and their decoding. */
+static const qc_op *destination(const qc_op *quantize, const char **operand)
+{
+    const qc_op *op = quantize;
+    *operand = NULL;
+    while (op && (qc_op_is(op, "quantize") || qc_op_is(op, "cache_append") || qc_op_is(op, "dequantize")))
+        op = reader(qc_op_result(op, 0), operand);
+    return op;
+}
+
+/* The index-th quantize that takes its codes under this scale, zero point or global scale. */
+static const qc_op *quantize_under(const qc_value *value, size_t index)
 {
     size_t slot;
-    for (size_t i = 0; i < qc_value_use_count(scale); i++) {
-        const qc_op *op = qc_value_use(scale, i, &slot);
-        if (qc_op_is(op, "quantize"))
+    for (size_t i = 0; i < qc_value_use_count(value); i++) {
+        const qc_op *op = qc_value_use(value, i, &slot);
+        if (qc_op_is(op, "quantize") && index-- == 0)
             return op;
     }
     return NULL;
 }
 
+static size_t data_slot(const qc_op *op)
+{
+    return qc_op_is(op, "global_scale") ? 1 : 0;
+}
+
 /* "model.layers.0.self_attn.q"; NULL when the codes reach neither attention nor a linear. */
 static const char *tap_name(qc_pass_ctx *pc, const qc_op *qparams)
 {
-    const qc_op *op = quantize_under(qc_op_result(qparams, 0)),
-                *from = qc_value_op(qc_op_operand(qparams, 0));
-    const char *operand = NULL;
-    while (op && (qc_op_is(op, "quantize") || qc_op_is(op, "cache_append") || qc_op_is(op, "dequantize")))
-        op = reader(qc_op_result(op, 0), &operand);
+    const qc_op *from = qc_value_op(qc_op_operand(qparams, data_slot(qparams)));
+    const char *operand;
+    const qc_op *op = destination(quantize_under(qc_op_result(qparams, 0), 0), &operand);
     bool attention = op && qc_op_is(op, "attention");
     if (!op || !qc_op_node(op) || !(attention || qc_op_is(op, "linear")))
         return NULL;
@@ -56,66 +84,273 @@ static const char *tap_name(qc_pass_ctx *pc, const qc_op *qparams)
     return tap;
 }
 
-/* The part of the scheme that asks for a static scale of data; NULL when none does. */
-static const qc_attr *static_part(const qc_module *module, const qc_op *op)
+/* ---- what is observed ---------------------------------------------------------------------------------- */
+
+/* The part of the scheme that this op belongs to. */
+static const qc_attr *part_of(const job *j, const qc_op *op, const char *arg)
 {
-    if (!qc_op_is(op, "qparams") || strcmp(qc_attr_as_text(qc_op_attr(op, "from")), "data") != 0 ||
-        strcmp(qc_attr_as_text(qc_op_attr(op, "arg")), "input") != 0)
+    if (strcmp(qc_attr_as_text(qc_op_attr(op, "arg")), arg) != 0)
         return NULL;
-    const qc_symbol *symbol = qc_module_find_symbol(module, qc_attr_as_text(qc_op_attr(op, "scheme")));
-    const qc_attr *part = symbol ? qc_attr_find(qc_symbol_fields(symbol), "input") : NULL;
-    return part && !qc_attr_as_bool(qc_attr_find(part, "dynamic")) ? part : NULL;
+    const qc_symbol *symbol = qc_module_find_symbol(j->module, qc_attr_as_text(qc_op_attr(op, "scheme")));
+    return symbol ? qc_attr_find(qc_symbol_fields(symbol), arg) : NULL;
 }
 
-static bool tap_is_taken(const qc_func *func, const qc_op *until, const char *tap)
+static bool is_from_data(const qc_op *op)
 {
-    for (const qc_op *op = qc_func_first_op(func); op && op != until; op = qc_op_next(op))
-        if (qc_op_is(op, "observe") && strcmp(qc_attr_as_text(qc_op_attr(op, "tap")), tap) == 0)
-            return true;
-    return false;
+    return strcmp(qc_attr_as_text(qc_op_attr(op, "from")), "data") == 0;
 }
 
-static qc_pass_result observe(qc_pass_ctx *pc, qc_op *op, const qc_attr *part)
+/* The observer that statistics are folded by; what names none is folded as minmax. */
+static const char *observer_of(const qc_attr *part)
 {
+    const char *observer = qc_attr_as_text(qc_attr_find(part, "observer"));
+    return !observer[0] || strcmp(observer, "unset") == 0 ? "minmax" : observer;
+}
+
+static bool searches(const char *observer)
+{
+    qc_mse mse;
+    return qc_mse_from_observer(observer, strlen(observer), &mse);
+}
+
+/* What ranges that were searched depend on: "@mse(i8, grid=40)". */
+static void add_search(qc_str *tap, const qc_attr *part)
+{
+    static const char *const args[] = {"expand", "grid", "maxshrink", "norm", "patience"};
+    const char *observer = observer_of(part);
+    bool plain = strcmp(observer, "memoryless_mse") == 0 || strcmp(observer, "mse") == 0;
+    qc_str_addf(tap, "@%s(%s", plain ? "mse" : observer, qc_attr_as_text(qc_attr_find(part, "type")));
+    qc_str_add(tap, qc_attr_as_bool(qc_attr_find(part, "symmetric")) ? "" : ", asymmetric");
+    for (size_t i = 0; i < sizeof args / sizeof args[0]; i++) {
+        const qc_attr *value = qc_attr_find(qc_attr_find(part, "observer_args"), args[i]);
+        if (!value)
+            continue;
+        qc_str_addf(tap, ", %s=", args[i]);
+        qc_str_add_f64(tap, qc_attr_as_float(value));
+    }
+    qc_str_add_char(tap, ')');
+}
+
+/* Does a global scale need the ranges of single groups? */
+static bool by_group(const qc_op *op, const char *observer)
+{
+    return qc_op_is(op, "global_scale") && strcmp(observer, "static_minmax") != 0 &&
+           strcmp(observer, "memoryless_minmax") != 0;
+}
+
+/* x [B, S, columns] as [B, groups, S, group]; NULL, reported, when it has another form. */
+static qc_value *split_groups(job *j, qc_op *op, qc_builder *b, const qc_attr *part)
+{
+    qc_value *x = qc_op_operand(op, data_slot(op));
+    int64_t columns, group = qc_attr_as_int(qc_attr_find(part, "group"));
+    if (qc_type_rank(qc_value_type(x)) != 3 || !qc_dim_as_int(qc_type_dim(qc_value_type(x), -1), &columns) ||
+        group < 1 || columns % group != 0) {
+        qc_pass_fail(j->pc, op, "the observer '%s' of a global scale needs an input [B, S, columns], not %s",
+            observer_of(part), qc_type_text(qc_pass_ctx_get(j->pc), qc_value_type(x)));
+        return NULL;
+    }
+    qc_make(b, "split_heads");
+    qc_make_operand(b, "x", x);
+    qc_make_attr_int(b, "heads", columns / group);
+    return qc_make_end(b, "x_groups");
+}
+
+/* The observe of this name if `x` is what it observes; *taken when another value has the name. */
+static qc_value *find_tap(job *j, const qc_op *op, const char *tap, const qc_value *x, bool *taken)
+{
+    qc_op *observe = qc_map_get(&j->taps, tap);
+    *taken = false;
+    if (!observe)
+        return NULL;
+    const qc_value *seen = qc_op_operand(observe, 0);
+    const qc_op *split = qc_value_op(seen);
+    if (seen == x || (split && qc_op_is(split, "split_heads") && qc_op_operand(split, 0) == x))
+        return qc_op_result(observe, 0);
+    *taken = true;
+    qc_pass_fail(j->pc, op, "two values would be observed under the name '%s'", tap);
+    return NULL;
+}
+
+/* observe of a static scale, zero point or global scale of inputs, at `op`. */
+static qc_value *make_observe(job *j, qc_op *op, const qc_attr *part, const char *tap)
+{
+    const char *observer = observer_of(part);
+    const qc_attr *averaging = qc_attr_find(qc_attr_find(part, "observer_args"), "averaging_constant");
+    bool group = by_group(op, observer);
     const char *granularity = qc_attr_as_text(qc_attr_find(part, "granularity"));
-    const char *observer = qc_attr_as_text(qc_attr_find(part, "observer")), *tap = tap_name(pc, op);
-    if (!tap)
-        return qc_pass_fail(
-            pc, op, "a static scale belongs to codes that reach neither attention nor a linear");
-    if (tap_is_taken(qc_op_func(op), op, tap))
-        return qc_pass_fail(pc, op, "two values would be observed under the name '%s'", tap);
-    if (strcmp(granularity, "tensor") != 0 && strcmp(granularity, "head") != 0)
-        return qc_pass_fail(
-            pc, op, "%s: static scales are one a tensor or one a head, not '%s'", tap, granularity);
+    if (qc_op_is(op, "global_scale"))
+        granularity = group ? "head" : "tensor";
     qc_builder *b = qc_builder_before(op);
+    qc_value *x = group ? split_groups(j, op, b, part) : qc_op_operand(op, data_slot(op));
+    if (!x)
+        return NULL;
     qc_make(b, "observe");
-    qc_make_operand(b, "x", qc_op_operand(op, 0));
+    qc_make_operand(b, "x", x);
     qc_make_attr_string(b, "tap", tap);
     qc_make_attr_word(b, "granularity", granularity);
-    /* What names no observer is folded as minmax. */
-    qc_make_attr_word(b, "observer", !observer[0] || strcmp(observer, "unset") == 0 ? "minmax" : observer);
+    qc_make_attr_word(b, "observer", observer);
+    if (averaging)
+        qc_make_attr_float(b, "averaging", qc_attr_as_float(averaging));
+    if (searches(observer)) {
+        qc_make_attr(b, "scheme", qc_op_attr(op, "scheme"));
+        qc_make_attr(b, "arg", qc_op_attr(op, "arg"));
+    }
     qc_value *statistics = qc_make_end(b, "stat");
     if (!qc_builder_ok(b))
+        return NULL;
+    qc_map_set(&j->taps, tap, qc_value_op(statistics));
+    qc_pass_count(j->pc, "observers inserted", 1);
+    return statistics;
+}
+
+static qc_pass_result observe_input(job *j, qc_op *op, const qc_attr *part)
+{
+    const char *granularity = qc_attr_as_text(qc_attr_find(part, "granularity")), *tap = tap_name(j->pc, op);
+    bool global = qc_op_is(op, "global_scale"), taken;
+    if (!tap)
+        return qc_pass_fail(
+            j->pc, op, "a static scale belongs to codes that reach neither attention nor a linear");
+    if (!global && strcmp(granularity, "tensor") != 0 && strcmp(granularity, "head") != 0)
+        return qc_pass_fail(
+            j->pc, op, "%s: static scales are one a tensor or one a head, not '%s'", tap, granularity);
+    qc_str name;
+    qc_str_init(&name, j->pc->arena);
+    qc_str_add(&name, tap);
+    if (by_group(op, observer_of(part)))
+        qc_str_addf(&name, "@groups%lld", (long long)qc_attr_as_int(qc_attr_find(part, "group")));
+    if (searches(observer_of(part)))
+        add_search(&name, part);
+    qc_value *statistics = find_tap(j, op, name.data, qc_op_operand(op, data_slot(op)), &taken);
+    if (!statistics && !taken)
+        statistics = make_observe(j, op, part, name.data);
+    qc_str_fini(&name);
+    if (!statistics)
         return QC_PASS_FAILED;
-    qc_op_set_operand(op, 0, statistics);
-    qc_op_set_attr(op, "from", qc_attr_word(qc_pass_ctx_get(pc), "stat"));
-    qc_pass_count(pc, "observers inserted", 1);
+    qc_op_set_operand(op, data_slot(op), statistics);
+    qc_op_set_attr(op, "from", qc_attr_word(qc_pass_ctx_get(j->pc), "stat"));
     return QC_PASS_CHANGED;
+}
+
+/* ---- importance of columns ----------------------------------------------------------------------------- */
+
+/* Does the part's observer weigh columns? Only where a range lies within the columns of a row can it. */
+static bool weighs_columns(const qc_attr *part)
+{
+    const char *observer = qc_attr_as_text(qc_attr_find(part, "observer"));
+    const char *granularity = qc_attr_as_text(qc_attr_find(part, "granularity"));
+    qc_mse mse;
+    return qc_mse_from_observer(observer, strlen(observer), &mse) && mse.imatrix &&
+           qc_quant_one_of(granularity, "channel|group");
+}
+
+/* The input of the linear that these codes are the weight of, before its own codes; NULL when none is. */
+static qc_value *input_of(const qc_op *quantize, const qc_op **linear)
+{
+    const char *operand;
+    *linear = destination(quantize, &operand);
+    if (!*linear || !qc_op_is(*linear, "linear") || !qc_op_node(*linear))
+        return NULL;
+    qc_value *x = qc_op_operand_named(*linear, "x");
+    for (const qc_op *op = qc_value_op(x); op && (qc_op_is(op, "dequantize") || qc_op_is(op, "quantize"));
+         op = qc_value_op(x))
+        x = qc_op_operand_named(op, "x");
+    return x;
+}
+
+/* The same for all codes under the value, which must agree. */
+static qc_status common_input(job *j, const qc_op *op, qc_value **x, const qc_op **linear)
+{
+    const qc_op *quantize, *other;
+    *x = NULL;
+    for (size_t i = 0; (quantize = quantize_under(qc_op_result(op, 0), i)) != NULL; i++) {
+        qc_value *input = input_of(quantize, &other);
+        if (i > 0 && input != *x) {
+            qc_pass_fail(j->pc, op,
+                "linears that share a global scale do not read one input, whose columns "
+                "the observer of their weights would weigh");
+            return QC_ERROR;
+        }
+        /* Uses come in no order; the first linear names the tap. */
+        if (i == 0 || (input && qc_quant_comes_before(other, *linear)))
+            *linear = other;
+        *x = input;
+    }
+    return QC_OK;
+}
+
+static qc_pass_result observe_columns(job *j, qc_op *op)
+{
+    qc_value *x;
+    const qc_op *linear = NULL;
+    bool taken;
+    if (common_input(j, op, &x, &linear) != QC_OK)
+        return QC_PASS_FAILED;
+    if (!x) {
+        j->unweighted += qc_op_is(op, "qparams");
+        return QC_PASS_UNCHANGED;
+    }
+    if (qc_value_op(x) && !qc_quant_comes_before(qc_value_op(x), op))
+        return qc_pass_fail(
+            j->pc, op, "the scale of a weight whose columns are weighed stands before the input");
+    const char *path = qc_node_path(qc_op_node(linear));
+    size_t size = strlen(path) + 24;
+    char *tap = qc_pass_alloc(j->pc, size);
+    snprintf(tap, size, "%s%sinput@imatrix", path, path[0] ? "." : "");
+    qc_value *importance = find_tap(j, op, tap, x, &taken);
+    if (taken)
+        return QC_PASS_FAILED;
+    if (!importance) {
+        qc_builder *b = qc_builder_before(op);
+        qc_make(b, "observe");
+        qc_make_operand(b, "x", x);
+        qc_make_attr_string(b, "tap", tap);
+        qc_make_attr_word(b, "granularity", "channel");
+        qc_make_attr_word(b, "observer", "imatrix");
+        importance = qc_make_end(b, "importance");
+        if (!qc_builder_ok(b))
+            return QC_PASS_FAILED;
+        qc_map_set(&j->taps, tap, qc_value_op(importance));
+        qc_pass_count(j->pc, "observers inserted", 1);
+    }
+    qc_op_set_operand_named(op, "importance", importance);
+    return QC_PASS_CHANGED;
+}
+
+/* ---- the pass ------------------------------------------------------------------------------------------ */
+
+static qc_pass_result visit(job *j, qc_op *op)
+{
+    const qc_attr *part = part_of(j, op, "input");
+    bool global = qc_op_is(op, "global_scale");
+    if (part && is_from_data(op) && (global || !qc_attr_as_bool(qc_attr_find(part, "dynamic"))))
+        return observe_input(j, op, part);
+    part = part_of(j, op, "weights");
+    if (part && is_from_data(op) && weighs_columns(part) && !qc_op_operand_named(op, "importance"))
+        return observe_columns(j, op);
+    return QC_PASS_UNCHANGED;
 }
 
 static qc_pass_result run(qc_pass_ctx *pc, qc_module *module)
 {
-    qc_pass_result result = QC_PASS_UNCHANGED;
+    job j = {.pc = pc, .module = module};
+    bool changed = false;
+    qc_map_init(&j.taps, pc->arena);
     for (qc_func *func = qc_module_first_func(module); func; func = qc_func_next(func))
         for (qc_op *op = qc_func_first_op(func); op; op = qc_op_next(op)) {
-            const qc_attr *part = static_part(module, op);
-            if (!part)
+            if (qc_op_is(op, "observe"))
+                qc_map_set(&j.taps, qc_attr_as_text(qc_op_attr(op, "tap")), op);
+            if (!qc_quant_one_of(qc_op_name(op), "qparams|zero_point|global_scale"))
                 continue;
-            result = observe(pc, op, part);
+            qc_pass_result result = visit(&j, op);
             if (result == QC_PASS_FAILED)
                 return result;
+            changed |= result == QC_PASS_CHANGED;
         }
-    return result;
+    if (j.unweighted > 0)
+        qc_ctx_warning(qc_pass_ctx_get(pc), qc_pass_ctx_name(pc),
+            "%zu weight%s of no linear that runs: searched without the importance of columns", j.unweighted,
+            j.unweighted == 1 ? "" : "s");
+    return changed ? QC_PASS_CHANGED : QC_PASS_UNCHANGED;
 }
 
 void qc_pass_insert_observers(qc_registry *registry)
@@ -123,9 +358,15 @@ void qc_pass_insert_observers(qc_registry *registry)
     qc_pass *pass =
         qc_registry_add(registry, "insert-observers", "Observe the values whose scales are static", run);
     qc_pass_set_licence(pass, QC_LICENCE_EXACT);
-    qc_pass_set_description(pass, "Puts `observe` before every `qparams` of a static part, under a name that "
-                                  "says where the codes go: `<attention "
-                                  "module>.q`,\n`.k`, `.v`, `<linear module>.input`; rotated q and k end in "
-                                  "`@R3`. Dynamic scales and weights need no "
-                                  "data and stay.");
+    qc_pass_set_description(pass,
+        "Puts `observe` before every `qparams`, `zero_point` and `global_scale` of a static part, under a "
+        "name that "
+        "says where the codes\ngo: `<attention module>.q`, `.k`, `.v`, `<linear module>.input`. What else "
+        "the "
+        "statistics depend on stands behind it: `@R3` of\na rotated value, `@groups16` of ranges a group, "
+        "`@mse(i8)` of searched ranges. Weights whose observer weighs columns\n(imatrix_mse) get the mean "
+        "squares of "
+        "the linear's input, `<linear module>.input@imatrix`. Dynamic scales and other weights\nneed no data "
+        "and "
+        "stay.");
 }

@@ -177,6 +177,21 @@ bool qc_quant_is_returned(const qc_value *value)
     return false;
 }
 
+bool qc_quant_comes_before(const qc_op *op, const qc_op *other)
+{
+    /* The search widens in both directions. */
+    const qc_op *back = qc_op_prev(other), *forth = other;
+    while (back || forth) {
+        if (back == op)
+            return true;
+        if (forth == op)
+            return false;
+        back = back ? qc_op_prev(back) : NULL;
+        forth = forth ? qc_op_next(forth) : NULL;
+    }
+    return false;
+}
+
 /* ---- ops ----------------------------------------------------------------------------------------------- */
 
 /* "w_scale" */

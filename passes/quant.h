@@ -33,6 +33,8 @@ const char *qc_quant_symbol(qc_pass_ctx *pc, qc_module *module, const char *kind
 /* bf16, f16, f32: what has no codes yet. */
 bool qc_quant_is_plain(const qc_value *value);
 bool qc_quant_is_returned(const qc_value *value);
+/* Does `op` come before `other` in their function? Quick when they are neighbours. */
+bool qc_quant_comes_before(const qc_op *op, const qc_op *other);
 
 /* What stands for one tensor. */
 typedef struct qc_quant_codes {

@@ -268,27 +268,11 @@ static qc_status check_sets(job *j)
     return QC_OK;
 }
 
-/* Does `op` come before `other` in their function? The search widens in both directions, as neighbours are
- * what is asked about. */
-static bool comes_before(const qc_op *op, const qc_op *other)
-{
-    const qc_op *back = qc_op_prev(other), *forth = other;
-    while (back || forth) {
-        if (back == op)
-            return true;
-        if (forth == op)
-            return false;
-        back = back ? qc_op_prev(back) : NULL;
-        forth = forth ? qc_op_next(forth) : NULL;
-    }
-    return false;
-}
-
 /* Moves what computes the value in front of `before`, unless it is there already. */
 static void hoist(qc_value *value, qc_op *before)
 {
     qc_op *op = qc_value_op(value);
-    if (!op || comes_before(op, before))
+    if (!op || qc_quant_comes_before(op, before))
         return;
     for (size_t i = 0; i < qc_op_operand_count(op); i++)
         if (qc_op_operand(op, i))
