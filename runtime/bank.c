@@ -227,7 +227,7 @@ static qc_status read_rows(qc_bank *bank, const qc_value *value, size_t row_byte
     for (size_t i = 0, run; status == QC_OK && i < rows->count; i += run) {
         for (run = 1; i + run < rows->count && rows->ids[i + run] == rows->ids[i] + (int32_t)run;)
             run++;
-        status = qc_weight_stream_read(stream, rows->ids[i], (int64_t)run, data + i * row_bytes, NULL);
+        status = qc_weight_stream_read(stream, rows->ids[i], (int64_t)run, data + i * row_bytes);
     }
     qc_weight_stream_close(stream);
     return status;

@@ -1,28 +1,85 @@
 /* SPDX-License-Identifier: MIT
  *
- * weights_internal.h - what the two halves of weights.h share: weights.c opens the source and prepares an
- * expression, weights_rows.c computes rows of it on all threads.
+ * weights_internal.h - what the parts of weights.h share.
+ *
+ *   weights.c          opens the source; the public functions
+ *   weights_prepare.c  an expression -> infos of its values; what must be had whole is computed here
+ *   weights_scale.c    scales that need a look at a whole tensor first: its range, a search, a global scale
+ *   weights_rows.c     rows of a value, in one thread
+ *   weights_run.c      chunks of rows on all threads, failures
  *
  * A stream's expression is cut into two kinds of values. `ready` ones were computed whole when the stream was
- * opened. All others are operations of the streamable kinds (weight, const, cast, quantize, dequantize,
- * qparams per row) whose row i needs row i of their operands only. Invariant: after qc_weight_stream_open
- * every value that a row needs is ready or streamable, and all shapes, types and schemes have been checked,
- * so that computing rows can fail in the ways of `failure` alone.
+ * opened. All others are operations of the streamable kinds (weight, const, cast, unpack, quantize, dequantize,
+ * qparams, zero_point) whose row i needs row i of their operands only, or rows of one block. Invariant: after
+ * qc_weight_stream_open every value that a row needs is ready or streamable, and all shapes, types and schemes
+ * have been checked, so that computing rows can fail in the ways of `failure` alone.
+ *
+ * Elements of less than 8 bits are one byte each here (integers sign-extended), unlike in the IR's tensors.
  */
 #ifndef QC_RUNTIME_WEIGHTS_INTERNAL_H
 #define QC_RUNTIME_WEIGHTS_INTERNAL_H
 
+#include <sys/stat.h>
+
 #include "ir/ctx.h"
+#include "ir/dtype/mse.h"
 #include "ir/op_info.h"
 #include "ir/scheme.h"
 #include "runtime/weights.h"
+
+/* Memory of one thread for one chunk: what is allocated lives until the next reset, which gives nothing back to the
+ * system but puts everything into one block. */
+typedef struct qc_scratch {
+    char *base;
+    size_t capacity_bytes, used_bytes, wanted_bytes;
+    struct scratch_extra *extras; /* what did not fit the base */
+} scratch;
+
+void qc_scratch_reset(scratch *s);
+void qc_scratch_free(scratch *s);
+
+/* Where the scales of a value lie. A line is a row of the last dimension. */
+typedef enum layout_kind {
+    LAYOUT_ONE,    /* one scale for all */
+    LAYOUT_LINES,  /* one for each `group` columns of a line */
+    LAYOUT_BLOCKS, /* one for each block of rows and columns */
+} layout_kind;
+
+typedef struct layout {
+    layout_kind kind;
+    int64_t columns, lines_per_row;
+    int64_t group;      /* columns under one scale; blocks: columns of a block */
+    int64_t per_line;   /* scales beside each other: columns / group, rounded up */
+    int64_t block_rows; /* rows under one scale: 1 but for blocks */
+} layout;
+
+/* What an observer that searches has chosen for one tensor. Kept in qc_weights: members of a fused set share it, and
+ * so do a tensor's scale and zero point. */
+typedef struct search {
+    struct search *next;
+    const qc_value *x;
+    const qc_value *importance;
+    const char *scheme, *arg;
+    int users; /* open streams */
+    int stop_step;
+    float amax; /* largest absolute value in any chosen range */
+    float *mins,
+        *maxs; /* the chosen ranges, or NULL: searched again, up to stop_step, where they are needed */
+    size_t bytes;
+} search;
 
 struct qc_weights {
     qc_ctx *ctx;
     qc_arena arena;
     const char *directory;
     qc_st_set set;
+    struct stat *opened; /* of each file */
     int threads;
+    qc_map small; /* address of the qc_value -> its elements, few of them */
+    search *searches;
+    size_t search_bytes;
+    scratch *scratches; /* one a thread */
+    int scratch_count;
 };
 
 /* What is known of a value of the expression. */
@@ -33,14 +90,20 @@ typedef struct value_info {
     int rank;
     int64_t dims[QC_MAX_RANK];
     int64_t count, rows, row_elems;
-    int level;                          /* longest chain of streamable ops below */
-    void *ready;                        /* all elements, or NULL: streamed */
-    const struct value_info *x, *scale; /* operands of the streamable ops */
-    const qc_st_tensor *tensor;         /* weight */
+    int level;                  /* longest chain of streamable ops below */
+    void *ready;                /* all elements, or NULL: streamed */
+    const struct value_info *x; /* operands of the streamable ops */
+    const struct value_info *scale, *zero_point;
+    float global;               /* value of the operand, 0 where there is none */
+    const qc_st_tensor *tensor; /* weight */
     qc_dtype tensor_dtype;
     const void *data;    /* const */
-    qc_scheme_part part; /* quantize, qparams */
-    qc_grid grid;        /* quantize, dequantize, qparams */
+    qc_scheme_part part; /* quantize, qparams, zero_point */
+    qc_quantizer quantizer;
+    layout layout;  /* of the scales: of quantize, dequantize, and what qparams and zero_point make of x */
+    qc_mse mse;     /* qparams, zero_point */
+    search *search; /* NULL: the range is that of the elements */
+    const float *column_weights; /* of errors in a search, or NULL */
 } value_info;
 
 struct qc_weight_stream {
@@ -48,7 +111,10 @@ struct qc_weight_stream {
     qc_arena arena;
     qc_map infos;           /* address of the qc_value -> value_info * */
     QC_VEC(void *) buffers; /* malloc'ed, of ready values */
+    size_t ready_bytes;     /* their sum */
+    QC_VEC(search *) searches;
     const value_info *info; /* of the value that was asked for */
+    int64_t align_rows;     /* chunks of so many rows, or a multiple, share no block */
 };
 
 typedef enum failure_kind {
@@ -56,6 +122,7 @@ typedef enum failure_kind {
     FAILURE_MEMORY,
     FAILURE_READ,      /* error: errno, or 0 for a file that ended early */
     FAILURE_NONFINITE, /* at `element` of `tensor`, or of an expression when tensor is NULL */
+    FAILURE_SINK,      /* whoever takes the rows did not; it has its own words for it */
 } failure_kind;
 
 typedef struct failure {
@@ -66,14 +133,68 @@ typedef struct failure {
     size_t size_bytes;
 } failure;
 
-/* Bytes of `count` elements, sub-byte types packed. */
+/* ---- weights.c, weights_prepare.c ---- */
+
+bool qc_weights_static_shape(const qc_type *type, int64_t dims[QC_MAX_RANK], int64_t *count);
+/* What is known of `value`, made when it is asked for the first time; NULL after an error. */
+value_info *qc_weights_prepare(qc_weight_stream *s, const qc_value *value, int depth);
+
+/* ---- weights_rows.c ---- */
+
+/* Bytes of `count` elements, those of less than 8 bits one byte each. */
 size_t qc_weights_bytes(qc_dtype dtype, int64_t count);
-/* Rows [first, first + count) of `info` into `out`; scales as in qc_weight_stream_read. Splits the rows among
- * threads, reports the failure of the lowest row. */
-qc_status qc_weights_run_rows(const qc_weight_stream *stream, const value_info *info, int64_t first,
-    int64_t count, void *out, void *scales);
-/* Smallest and largest element. */
-qc_status qc_weights_run_minmax(
-    const qc_weight_stream *stream, const value_info *info, float *min, float *max);
+/* NULL, with the failure filled, when there is no memory. Of 64-byte alignment. */
+void *qc_weights_scratch(scratch *s, size_t size_bytes, failure *f);
+/* Rows [first, first + count) of `v` into `out`. */
+bool qc_weights_rows(scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count,
+    void *out, failure *f);
+/* The same, or where they lie already; NULL after a failure. */
+const void *qc_weights_operand_rows(
+    scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, failure *f);
+/* The same for values to be quantized: a failure when one is not finite. */
+const void *qc_weights_finite_rows(
+    scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, failure *f);
+/* Rows of the quantize `v`; scales and zero points (NULL where it has none, or for those that are ready) as f32, those
+ * of the blocks that the rows lie in. */
+bool qc_weights_codes(scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count,
+    void *codes, const float **scales, const float **zero_points, failure *f);
+/* The ranges of rows of x that the search of qparams or zero_point `v` chooses when it stops at `stop_step`; bits of
+ * the steps that improved one are OR-ed into *improved (may be NULL). */
+bool qc_weights_search_rows(scratch *s, const value_info *v, const void *x, int64_t count, int stop_step,
+    float *mins, float *maxs, uint64_t *improved, failure *f);
+/* Scales in a line of blocks or lines of `count` rows. */
+int64_t qc_weights_scale_count(const layout *l, int64_t count);
+
+/* ---- weights_scale.c ---- */
+
+/* Has the part an observer that searches? Fills *mse with its parameters; an error at `where` when they are wrong. */
+qc_status qc_weights_mse(
+    qc_ctx *ctx, const char *where, const qc_scheme_part *part, qc_mse *mse, bool *searches);
+/* Where the scales that a part gives to x lie; false when that cannot be had by rows. */
+bool qc_weights_layout(const qc_scheme_part *part, const value_info *x, layout *l);
+/* Chooses the ranges for qparams or zero_point `v`: v->search. */
+qc_status qc_weights_search(qc_weight_stream *s, value_info *v);
+/* The largest absolute value that a global scale has to reach in v->x: of its elements, or of the ranges that a search
+ * chooses. */
+qc_status qc_weights_amax(qc_weight_stream *s, value_info *v, bool searches, float *amax);
+/* The one scale and zero point of all of v->x. */
+qc_status qc_weights_tensor_scale(qc_weight_stream *s, value_info *v, float *scale, float *zero_point);
+void qc_weights_release_searches(qc_weight_stream *s);
+void qc_weights_free_searches(qc_weights *w);
+
+/* ---- weights_run.c ---- */
+
+/* All rows of one value. */
+typedef bool (*chunk_fn)(void *user, scratch *s, int64_t first, int64_t count, failure *f);
+/* Calls fn on all threads for chunks of the rows [first, first + count); one chunk has about `row_bytes` a row and is
+ * a multiple of align_rows. Reports the failure of the lowest chunk. */
+qc_status qc_weights_run(qc_weights *w, int64_t first, int64_t count, size_t row_bytes, int64_t align_rows,
+    chunk_fn fn, void *user);
+/* Smallest and largest element of `info`. */
+qc_status qc_weights_run_minmax(qc_weights *w, const value_info *info, float *min, float *max);
+int qc_weights_threads(const qc_weights *w);
+/* Rows of `info` into memory. */
+qc_status qc_weights_run_rows(
+    qc_weights *w, const value_info *info, int64_t first, int64_t count, int64_t align_rows, void *out);
 
 #endif

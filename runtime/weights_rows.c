@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * weights_rows.c - rows of weight expressions, in chunks, on all threads; see weights_internal.h.
+ * weights_rows.c - rows of the values of weight expressions, in one thread; see weights_internal.h.
  *
- * Threads take chunks of rows; a chunk is read from the file (pread) and computed by one thread in memory of
- * its own, so the result does not depend on how chunks are dealt out. Diagnostics are not for threads: a
- * failure is recorded, the one with the lowest row wins, and the caller's thread words it.
+ * A row is asked for and asks for the rows of its operands, in scratch memory that the chunk owns. A quantize makes
+ * its scales and zero points from the rows that it has in hands where they are made of nothing else, so that a tensor
+ * is read once.
  */
 #include "runtime/weights_internal.h"
 
@@ -12,17 +12,68 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #include "ir/dtype/codec.h"
+#include "ir/dtype/pack.h"
 
-enum { CHUNK_BYTES = 1 << 20 };
+/* ---- memory -------------------------------------------------------------------------------------------- */
+
+enum { SCRATCH_ALIGN = 64 };
+
+typedef struct scratch_extra {
+    struct scratch_extra *next;
+} scratch_extra;
+
+static void free_extras(scratch *s)
+{
+    while (s->extras) {
+        scratch_extra *next = s->extras->next;
+        free(s->extras);
+        s->extras = next;
+    }
+}
+
+void qc_scratch_reset(scratch *s)
+{
+    if (s->extras) {
+        free_extras(s);
+        free(s->base);
+        s->base = aligned_alloc(SCRATCH_ALIGN, s->wanted_bytes);
+        s->capacity_bytes = s->base ? s->wanted_bytes : 0;
+    }
+    s->used_bytes = s->wanted_bytes = 0;
+}
+
+void qc_scratch_free(scratch *s)
+{
+    free_extras(s);
+    free(s->base);
+    *s = (scratch){0};
+}
+
+void *qc_weights_scratch(scratch *s, size_t size_bytes, failure *f)
+{
+    size_t rounded = (size_bytes / SCRATCH_ALIGN + 1) * SCRATCH_ALIGN;
+    s->wanted_bytes += rounded;
+    if (rounded <= s->capacity_bytes - s->used_bytes) {
+        void *memory = s->base + s->used_bytes;
+        s->used_bytes += rounded;
+        return memory;
+    }
+    scratch_extra *extra = aligned_alloc(SCRATCH_ALIGN, rounded + SCRATCH_ALIGN);
+    if (!extra) {
+        *f = (failure){.kind = FAILURE_MEMORY, .size_bytes = size_bytes};
+        return NULL;
+    }
+    extra->next = s->extras;
+    s->extras = extra;
+    return (char *)extra + SCRATCH_ALIGN;
+}
 
 size_t qc_weights_bytes(qc_dtype dtype, int64_t count)
 {
-    return ((size_t)count * (size_t)qc_dtype_bits(dtype) + 7) / 8;
+    int bits = qc_dtype_bits(dtype);
+    return (size_t)count * (size_t)(bits < 8 ? 1 : bits / 8);
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
@@ -98,16 +149,6 @@ static int64_t first_nonfinite(qc_dtype dtype, const void *data, int64_t count)
     }
 }
 
-static void *scratch(size_t size_bytes, failure *f)
-{
-    void *memory = malloc(size_bytes ? size_bytes : 1);
-    if (!memory) {
-        f->kind = FAILURE_MEMORY;
-        f->size_bytes = size_bytes;
-    }
-    return memory;
-}
-
 static bool read_bytes(
     const qc_weights *w, const qc_st_tensor *tensor, void *out, size_t length, uint64_t offset, failure *f)
 {
@@ -129,299 +170,338 @@ static bool read_bytes(
 }
 
 static bool weight_rows(
-    const qc_weight_stream *s, const value_info *v, int64_t first, int64_t count, void *out, failure *f)
+    scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, void *out, failure *f)
 {
     const qc_st_tensor *tensor = v->tensor;
     int64_t elems = count * v->row_elems;
     size_t bytes = qc_weights_bytes(v->tensor_dtype, elems);
     uint64_t offset = tensor->offset_bytes + qc_weights_bytes(v->tensor_dtype, first * v->row_elems);
     bool same = v->tensor_dtype == v->dtype;
-    void *raw = same ? out : scratch(bytes, f);
-    if (!raw)
+    void *raw = same ? out : qc_weights_scratch(s, bytes, f);
+    if (!raw || !read_bytes(w, tensor, raw, bytes, offset, f))
         return false;
-    bool ok = read_bytes(s->weights, tensor, raw, bytes, offset, f);
-    int64_t bad = ok ? first_nonfinite(v->tensor_dtype, raw, elems) : -1;
+    int64_t bad = first_nonfinite(v->tensor_dtype, raw, elems);
     if (bad >= 0) {
         *f = (failure){FAILURE_NONFINITE, .tensor = tensor, .element = first * v->row_elems + bad};
-        ok = false;
-    }
-    if (ok && !same)
-        qc_convert(v->tensor_dtype, raw, v->dtype, out, (size_t)elems);
-    if (!same)
-        free(raw);
-    return ok;
-}
-
-/* ---- arithmetic ---------------------------------------------------------------------------------------- */
-
-static bool eval_rows(
-    const qc_weight_stream *s, const value_info *v, int64_t first, int64_t count, void *out, failure *f);
-
-/* Rows of an operand in memory to be freed; NULL after a failure. */
-static void *operand_rows(
-    const qc_weight_stream *s, const value_info *x, int64_t first, int64_t count, failure *f)
-{
-    void *rows = scratch(qc_weights_bytes(x->dtype, count * x->row_elems), f);
-    if (rows && !eval_rows(s, x, first, count, rows, f)) {
-        free(rows);
-        return NULL;
-    }
-    return rows;
-}
-
-/* The scale of each of `count` rows of x. */
-static bool row_scales(
-    const value_info *v, const void *x, int64_t first, int64_t count, float *scales, failure *f)
-{
-    const value_info *xi = v->x;
-    size_t row_bytes = qc_weights_bytes(xi->dtype, xi->row_elems);
-    for (int64_t i = 0; i < count; i++) {
-        float min, max, zero;
-        qc_arith_minmax(
-            xi->dtype, (const char *)x + (size_t)i * row_bytes, (size_t)xi->row_elems, &min, &max);
-        if (!(max - max == 0) || !(min - min == 0)) {
-            *f = (failure){FAILURE_NONFINITE, .element = (first + i) * xi->row_elems};
-            return false;
-        }
-        qc_arith_scale(v->part.arith, xi->dtype, v->grid, v->part.symmetric, min, max, &scales[i], &zero);
-    }
-    return true;
-}
-
-/* Scales as f32, one a row; a scale of the whole tensor is repeated. */
-static bool load_scales(const qc_weight_stream *s, const value_info *scale, int64_t first, int64_t count,
-    float *scales, failure *f)
-{
-    if (scale->count == 1) {
-        qc_decode_f32(scale->dtype, scale->ready, scales, 1);
-        for (int64_t i = 1; i < count; i++)
-            scales[i] = scales[0];
-        return true;
-    }
-    void *stored = operand_rows(s, scale, first, count, f);
-    if (!stored)
         return false;
-    qc_decode_f32(scale->dtype, stored, scales, (size_t)count);
-    free(stored);
+    }
+    if (!same)
+        qc_convert(v->tensor_dtype, raw, v->dtype, out, (size_t)elems);
     return true;
 }
 
-/* Codes of rows and, in f32, the scales they were made with. */
-static bool quantize_rows(const qc_weight_stream *s, const value_info *v, int64_t first, int64_t count,
-    void *codes, float *scales, failure *f)
+/* ---- scales -------------------------------------------------------------------------------------------- */
+
+int64_t qc_weights_scale_count(const layout *l, int64_t count)
 {
-    const value_info *xi = v->x, *si = v->scale;
-    void *x = operand_rows(s, xi, first, count, f);
+    if (l->kind == LAYOUT_ONE)
+        return 1;
+    return (count + l->block_rows - 1) / l->block_rows * l->lines_per_row * l->per_line;
+}
+
+const void *qc_weights_operand_rows(
+    scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, failure *f)
+{
+    const void *whole = v->ready ? v->ready : v->data;
+    if (whole)
+        return (const char *)whole + qc_weights_bytes(v->dtype, first * v->row_elems);
+    void *rows = qc_weights_scratch(s, qc_weights_bytes(v->dtype, count * v->row_elems), f);
+    return rows && qc_weights_rows(s, w, v, first, count, rows, f) ? rows : NULL;
+}
+
+/* Rows of what is to be quantized. Tensors of the source are checked as they are read; what was computed from them
+ * may have overflowed. */
+const void *qc_weights_finite_rows(
+    scratch *s, const qc_weights *w, const value_info *x, int64_t first, int64_t count, failure *f)
+{
+    const void *rows = qc_weights_operand_rows(s, w, x, first, count, f);
+    if (!rows || x->tensor)
+        return rows;
+    int64_t bad = first_nonfinite(x->dtype, rows, count * x->row_elems);
+    if (bad < 0)
+        return rows;
+    *f = (failure){FAILURE_NONFINITE, .element = first * x->row_elems + bad};
+    return NULL;
+}
+
+/* The blocks that begin in `count` rows of x, each with its rows behind each other, padded with zeros. */
+static void *gather_blocks(scratch *s, const value_info *v, const void *x, int64_t count, failure *f)
+{
+    const layout *l = &v->layout;
+    int64_t across = l->per_line, down = (count + l->block_rows - 1) / l->block_rows;
+    int64_t block_elems = l->block_rows * l->group;
+    size_t each = qc_weights_bytes(v->x->dtype, 1), bytes = (size_t)(down * across * block_elems) * each;
+    char *out = qc_weights_scratch(s, bytes, f);
+    if (!out)
+        return NULL;
+    memset(out, 0, bytes);
+    for (int64_t r = 0; r < count; r++) {
+        const char *line = (const char *)x + (size_t)(r * l->columns) * each;
+        int64_t block = r / l->block_rows * across, inner = r % l->block_rows;
+        for (int64_t c = 0; c < across; c++) {
+            int64_t left = l->columns - c * l->group, width = left < l->group ? left : l->group;
+            memcpy(out + (size_t)((block + c) * block_elems + inner * l->group) * each,
+                line + (size_t)(c * l->group) * each, (size_t)width * each);
+        }
+    }
+    return out;
+}
+
+bool qc_weights_search_rows(scratch *s, const value_info *v, const void *x, int64_t count, int stop_step,
+    float *mins, float *maxs, uint64_t *improved, failure *f)
+{
+    const layout *l = &v->layout;
+    int64_t lines = count * l->lines_per_row, columns = l->columns, group = l->group;
+    if (l->kind == LAYOUT_BLOCKS) {
+        x = gather_blocks(s, v, x, count, f);
+        lines = qc_weights_scale_count(l, count);
+        columns = group = l->block_rows * l->group;
+    }
+    uint64_t ignored[QC_MSE_WORDS] = {0};
     if (!x)
         return false;
-    bool ok = si->x == xi && !si->ready ? row_scales(si, x, first, count, scales, f)
-                                        : load_scales(s, si, first, count, scales, f);
-    size_t row_bytes = qc_weights_bytes(xi->dtype, xi->row_elems);
-    for (int64_t i = 0; ok && i < count; i++)
-        qc_arith_quantize(v->part.arith, xi->dtype, v->grid, (const char *)x + (size_t)i * row_bytes,
-            (size_t)xi->row_elems, scales[i], 0, (char *)codes + i * xi->row_elems);
-    free(x);
-    return ok;
+    if (qc_mse_search(&v->quantizer, &v->mse, x, lines, columns, group, v->column_weights, stop_step, mins,
+            maxs, improved ? improved : ignored))
+        return true;
+    *f = (failure){.kind = FAILURE_MEMORY, .size_bytes = (size_t)(columns * lines)};
+    return false;
+}
+
+/* Scales and zero points (may be NULL) that qparams or zero_point `v` gives to rows [first, first + count) of x, which
+ * begin a block. */
+static bool make_scales(scratch *s, const value_info *v, const void *x, int64_t first, int64_t count,
+    float *scales, float *zero_points, failure *f)
+{
+    const layout *l = &v->layout;
+    int64_t n = qc_weights_scale_count(l, count);
+    const qc_quantizer *q = &v->quantizer;
+    if (!v->search && l->kind == LAYOUT_LINES)
+        qc_quantizer_rows_scales(
+            q, x, count * l->lines_per_row, l->columns, l->group, v->global, scales, zero_points);
+    else if (!v->search)
+        qc_quantizer_blocks_scales(
+            q, x, count, l->columns, l->block_rows, l->group, v->global, scales, zero_points);
+    if (!v->search)
+        return true;
+    const float *mins, *maxs;
+    if (v->search->mins) {
+        int64_t at = qc_weights_scale_count(l, first);
+        mins = v->search->mins + at;
+        maxs = v->search->maxs + at;
+    } else {
+        float *ranges = qc_weights_scratch(s, (size_t)n * 2 * sizeof *ranges, f);
+        if (!ranges ||
+            !qc_weights_search_rows(s, v, x, count, v->search->stop_step, ranges, ranges + n, NULL, f))
+            return false;
+        mins = ranges;
+        maxs = ranges + n;
+    }
+    qc_quantizer_scales(q, mins, maxs, n, v->global, scales, zero_points);
+    return true;
+}
+
+/* Scales or zero points `v` of the blocks that rows [first, first + count) of x lie in, as f32. */
+static const float *load_scales(scratch *s, const qc_weights *w, const value_info *v, const layout *l,
+    int64_t first, int64_t count, failure *f)
+{
+    int64_t from = 0, rows = 1;
+    if (l->kind != LAYOUT_ONE) {
+        from = first / l->block_rows;
+        rows = (first + count - 1) / l->block_rows + 1 - from;
+    }
+    int64_t n = l->kind == LAYOUT_ONE ? 1 : rows * v->row_elems;
+    const void *stored = qc_weights_operand_rows(s, w, v, from, rows, f);
+    float *scales = stored ? qc_weights_scratch(s, (size_t)n * sizeof *scales, f) : NULL;
+    if (scales)
+        qc_decode_f32(v->dtype, stored, scales, (size_t)n);
+    return scales;
+}
+
+/* ---- codes --------------------------------------------------------------------------------------------- */
+
+/* Is `scale` what can be made from rows of x as they go by? */
+static bool comes_along(const value_info *scale, const value_info *x)
+{
+    return scale && !scale->ready && !scale->data && scale->x == x &&
+           (strcmp(scale->op, "qparams") == 0 || strcmp(scale->op, "zero_point") == 0);
+}
+
+/* Codes of rows [first, first + count) out of `rows`, which are [from, from + all) and hold whole blocks. */
+static bool quantize_rows(scratch *s, const value_info *v, const char *rows, int64_t first, int64_t count,
+    int64_t from, int64_t all, const float *scales, const float *zero_points, uint8_t *codes, failure *f)
+{
+    const layout *l = &v->layout;
+    const qc_quantizer *q = &v->quantizer;
+    if (l->kind != LAYOUT_BLOCKS) {
+        int64_t lines = l->kind == LAYOUT_ONE ? 1 : count * l->lines_per_row;
+        int64_t columns = count * v->row_elems / (lines ? lines : 1);
+        rows += qc_weights_bytes(v->x->dtype, (first - from) * v->row_elems);
+        qc_quantizer_rows_codes(q, rows, lines, columns, l->kind == LAYOUT_ONE ? columns : l->group, scales,
+            v->global, zero_points, codes);
+        return true;
+    }
+    uint8_t *block = codes;
+    if (all != count && !(block = qc_weights_scratch(s, (size_t)(all * v->row_elems), f)))
+        return false;
+    qc_quantizer_blocks_codes(
+        q, rows, all, l->columns, l->block_rows, l->group, scales, v->global, zero_points, block);
+    if (block != codes)
+        memcpy(codes, block + (first - from) * v->row_elems, (size_t)(count * v->row_elems));
+    return true;
+}
+
+bool qc_weights_codes(scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count,
+    void *codes, const float **scales, const float **zero_points, failure *f)
+{
+    const layout *l = &v->layout;
+    const value_info *x = v->x, *scale = v->scale, *zero = v->zero_point;
+    const bool made = comes_along(scale, x), zero_made = zero && comes_along(zero, x);
+    int64_t from = first, to = first + count;
+    if (l->kind == LAYOUT_BLOCKS) {
+        from -= from % l->block_rows;
+        to += l->block_rows - 1 - (to - 1) % l->block_rows;
+        to = to < v->rows ? to : v->rows;
+    }
+    const char *rows = qc_weights_finite_rows(s, w, x, from, to - from, f);
+    if (!rows)
+        return false;
+    *zero_points = NULL;
+    if (made || zero_made) {
+        size_t bytes = (size_t)qc_weights_scale_count(l, to - from) * sizeof(float);
+        float *new_scales = qc_weights_scratch(s, bytes, f), *new_zeros = qc_weights_scratch(s, bytes, f);
+        if (!new_scales || !new_zeros ||
+            !make_scales(
+                s, made ? scale : zero, rows, from, to - from, new_scales, zero_made ? new_zeros : NULL, f))
+            return false;
+        *scales = made ? new_scales : NULL;
+        *zero_points = zero_made ? new_zeros : NULL;
+    }
+    if (!made && !(*scales = load_scales(s, w, scale, l, first, count, f)))
+        return false;
+    if (zero && !zero_made && !(*zero_points = load_scales(s, w, zero, l, first, count, f)))
+        return false;
+    return quantize_rows(s, v, rows, first, count, from, to - from, *scales, *zero_points, codes, f);
+}
+
+static bool same_layout(const layout *a, const layout *b)
+{
+    return a->kind == b->kind && a->group == b->group && a->block_rows == b->block_rows;
 }
 
 static bool dequantize_rows(
-    const qc_weight_stream *s, const value_info *v, int64_t first, int64_t count, void *out, failure *f)
+    scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, void *out, failure *f)
 {
     const value_info *ci = v->x;
-    int64_t elems = v->row_elems;
-    unsigned char *codes = scratch((size_t)(count * elems), f);
-    float *scales = codes ? scratch((size_t)count * sizeof *scales, f) : NULL;
-    bool ok = scales != NULL;
-    if (ok && !ci->ready && strcmp(ci->op, "quantize") == 0 && ci->scale == v->scale)
-        ok = quantize_rows(s, ci, first, count, codes, scales, f);
-    else if (ok)
-        ok = eval_rows(s, ci, first, count, codes, f) && load_scales(s, v->scale, first, count, scales, f);
-    size_t row_bytes = qc_weights_bytes(v->dtype, elems);
-    for (int64_t i = 0; ok && i < count; i++)
-        qc_arith_dequantize(v->dtype, v->grid, codes + i * elems, (size_t)elems, scales[i], 0,
-            (char *)out + (size_t)i * row_bytes);
-    free(scales);
-    free(codes);
-    return ok;
-}
-
-static bool qparams_rows(
-    const qc_weight_stream *s, const value_info *v, int64_t first, int64_t count, void *out, failure *f)
-{
-    float *scales = scratch((size_t)count * sizeof *scales, f);
-    void *x = scales ? operand_rows(s, v->x, first, count, f) : NULL;
-    bool ok = x && row_scales(v, x, first, count, scales, f);
-    if (ok)
-        qc_encode_f32(v->dtype, scales, out, (size_t)count);
-    free(x);
-    free(scales);
-    return ok;
-}
-
-static bool cast_rows(
-    const qc_weight_stream *s, const value_info *v, int64_t first, int64_t count, void *out, failure *f)
-{
-    void *x = operand_rows(s, v->x, first, count, f);
-    if (!x)
-        return false;
-    qc_convert(v->x->dtype, x, v->dtype, out, (size_t)(count * v->row_elems));
-    free(x);
+    const layout *l = &v->layout;
+    const float *scales, *zeros = NULL;
+    const uint8_t *codes;
+    if (!ci->ready && strcmp(ci->op, "quantize") == 0 && ci->scale == v->scale &&
+        ci->zero_point == v->zero_point && same_layout(l, &ci->layout)) {
+        uint8_t *made = qc_weights_scratch(s, (size_t)(count * v->row_elems), f);
+        if (!made || !qc_weights_codes(s, w, ci, first, count, made, &scales, &zeros, f))
+            return false;
+        codes = made;
+    } else {
+        codes = qc_weights_operand_rows(s, w, ci, first, count, f);
+        scales = codes ? load_scales(s, w, v->scale, l, first, count, f) : NULL;
+        if (!scales || (v->zero_point && !(zeros = load_scales(s, w, v->zero_point, l, first, count, f))))
+            return false;
+    }
+    const qc_quantizer *q = &v->quantizer;
+    if (l->kind == LAYOUT_BLOCKS) {
+        /* from the start of a block on */
+        int64_t from = first - first % l->block_rows, all = first + count - from;
+        const uint8_t *block_codes = codes;
+        char *block = out;
+        if (from != first) {
+            uint8_t *padded = qc_weights_scratch(s, (size_t)(all * v->row_elems), f);
+            block = qc_weights_scratch(s, qc_weights_bytes(v->dtype, all * v->row_elems), f);
+            if (!padded || !block)
+                return false;
+            memset(padded, 0, (size_t)((first - from) * v->row_elems));
+            memcpy(padded + (first - from) * v->row_elems, codes, (size_t)(count * v->row_elems));
+            block_codes = padded;
+        }
+        qc_quantizer_blocks_dequantize(q, v->dtype, block_codes, all, l->columns, l->block_rows, l->group,
+            scales, v->global, zeros, block);
+        if (block != out)
+            memcpy(out, block + qc_weights_bytes(v->dtype, (first - from) * v->row_elems),
+                qc_weights_bytes(v->dtype, count * v->row_elems));
+        return true;
+    }
+    int64_t lines = l->kind == LAYOUT_ONE ? 1 : count * l->lines_per_row;
+    int64_t columns = count * v->row_elems / (lines ? lines : 1);
+    qc_quantizer_rows_dequantize(q, v->dtype, codes, lines, columns,
+        l->kind == LAYOUT_ONE ? columns : l->group, scales, v->global, zeros, out);
     return true;
 }
 
-static bool eval_rows(
-    const qc_weight_stream *s, const value_info *v, int64_t first, int64_t count, void *out, failure *f)
+/* ---- rows ---------------------------------------------------------------------------------------------- */
+
+/* Rows of scales or zero points by themselves. */
+static bool scale_rows(
+    scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, void *out, failure *f)
+{
+    const layout *l = &v->layout;
+    const value_info *x = v->x;
+    int64_t from = first * l->block_rows, to = (first + count) * l->block_rows;
+    to = to < x->rows ? to : x->rows;
+    int64_t n = qc_weights_scale_count(l, to - from);
+    const void *rows = qc_weights_finite_rows(s, w, x, from, to - from, f);
+    float *scales = rows ? qc_weights_scratch(s, (size_t)n * 2 * sizeof *scales, f) : NULL;
+    if (!scales ||
+        !make_scales(s, v, rows, from, to - from, scales, v->part.symmetric ? NULL : scales + n, f))
+        return false;
+    qc_encode_f32(v->dtype, strcmp(v->op, "zero_point") == 0 ? scales + n : scales, out, (size_t)n);
+    return true;
+}
+
+static bool cast_rows(
+    scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, void *out, failure *f)
+{
+    const void *x = qc_weights_operand_rows(s, w, v->x, first, count, f);
+    if (x)
+        qc_convert(v->x->dtype, x, v->dtype, out, (size_t)(count * v->row_elems));
+    return x != NULL;
+}
+
+static bool unpack_rows(
+    scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, void *out, failure *f)
+{
+    const char *x = qc_weights_operand_rows(s, w, v->x, first, count, f);
+    if (!x)
+        return false;
+    size_t row_bytes = qc_weights_bytes(v->x->dtype, v->x->row_elems);
+    for (int64_t r = 0; r < count; r++) {
+        uint8_t *codes = (uint8_t *)out + r * v->row_elems;
+        if (v->dtype == QC_F4E2M1)
+            qc_unpack_nibbles((const uint8_t *)x + (size_t)r * row_bytes, (size_t)v->row_elems, codes);
+        else
+            qc_unpack_words(
+                qc_dtype_bits(v->dtype), x + (size_t)r * row_bytes, (size_t)v->row_elems, (int8_t *)codes);
+    }
+    return true;
+}
+
+bool qc_weights_rows(
+    scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, void *out, failure *f)
 {
     const void *whole = v->ready ? v->ready : v->data;
+    const float *scales, *zeros;
     if (whole) {
         memcpy(out, (const char *)whole + qc_weights_bytes(v->dtype, first * v->row_elems),
             qc_weights_bytes(v->dtype, count * v->row_elems));
         return true;
     }
     if (strcmp(v->op, "weight") == 0)
-        return weight_rows(s, v, first, count, out, f);
+        return weight_rows(s, w, v, first, count, out, f);
     if (strcmp(v->op, "cast") == 0)
-        return cast_rows(s, v, first, count, out, f);
+        return cast_rows(s, w, v, first, count, out, f);
+    if (strcmp(v->op, "unpack") == 0)
+        return unpack_rows(s, w, v, first, count, out, f);
     if (strcmp(v->op, "dequantize") == 0)
-        return dequantize_rows(s, v, first, count, out, f);
-    if (strcmp(v->op, "qparams") == 0)
-        return qparams_rows(s, v, first, count, out, f);
-    float *scales = scratch((size_t)count * sizeof *scales, f);
-    bool ok = scales && quantize_rows(s, v, first, count, out, scales, f);
-    free(scales);
-    return ok;
-}
-
-/* ---- threads ------------------------------------------------------------------------------------------- */
-
-/* What every chunk does. */
-typedef struct job {
-    const qc_weight_stream *stream;
-    const value_info *info;
-    int64_t first, count, chunk_rows;
-    char *out, *scales; /* NULL in a search for the range */
-} job;
-
-/* What a search for the range has found. */
-typedef struct range {
-    bool any;
-    float min, max;
-} range;
-
-static bool chunk_with_scales(const job *j, int64_t first, int64_t count, failure *f)
-{
-    const value_info *v = j->info;
-    float *scales = scratch((size_t)count * sizeof *scales, f);
-    int64_t at = first - j->first;
-    bool ok = scales && quantize_rows(j->stream, v, first, count, j->out + at * v->row_elems, scales, f);
-    if (ok)
-        qc_encode_f32(
-            v->scale->dtype, scales, j->scales + qc_weights_bytes(v->scale->dtype, at), (size_t)count);
-    free(scales);
-    return ok;
-}
-
-static bool chunk_range(const job *j, int64_t first, int64_t count, range *found, failure *f)
-{
-    const value_info *v = j->info;
-    void *rows = operand_rows(j->stream, v, first, count, f);
-    if (!rows)
-        return false;
-    qc_arith_minmax(v->dtype, rows, (size_t)(count * v->row_elems), &found->min, &found->max);
-    free(rows);
-    found->any = true;
-    if (found->max - found->max == 0 && found->min - found->min == 0)
-        return true;
-    *f = (failure){FAILURE_NONFINITE, .element = first * v->row_elems};
-    return false;
-}
-
-static bool run_chunk(const job *j, int64_t chunk, range *found, failure *f)
-{
-    int64_t first = j->first + chunk * j->chunk_rows, left = j->first + j->count - first;
-    int64_t count = left < j->chunk_rows ? left : j->chunk_rows;
-    if (found)
-        return chunk_range(j, first, count, found, f);
-    if (j->scales)
-        return chunk_with_scales(j, first, count, f);
-    char *out = j->out + qc_weights_bytes(j->info->dtype, (first - j->first) * j->info->row_elems);
-    return eval_rows(j->stream, j->info, first, count, out, f);
-}
-
-static void join_range(range *all, const range *part)
-{
-    if (!part->any)
-        return;
-    if (!all->any || part->min < all->min)
-        all->min = part->min;
-    if (!all->any || part->max > all->max)
-        all->max = part->max;
-    all->any = true;
-}
-
-static qc_status report(const qc_weight_stream *s, const failure *f)
-{
-    qc_ctx *ctx = s->weights->ctx;
-    const char *name = f->tensor ? f->tensor->name : s->weights->directory;
-    if (f->kind == FAILURE_MEMORY)
-        return qc_ctx_error(ctx, "", "out of memory (%zu bytes more were needed for weights)", f->size_bytes);
-    if (f->kind == FAILURE_READ)
-        return qc_ctx_error(ctx, s->weights->set.files[f->tensor->file].path, "cannot read %s: %s", name,
-            f->error ? strerror(f->error) : "the file ended early");
-    if (!f->tensor)
-        return qc_ctx_error(ctx, s->weights->directory,
-            "a weight expression is not finite (near element %lld)", (long long)f->element);
-    return qc_ctx_error(ctx, name, "holds a NaN or an infinity (element %lld)", (long long)f->element);
-}
-
-static qc_status run(job *j, range *found)
-{
-    const value_info *v = j->info;
-    if (j->count == 0 || v->row_elems == 0)
-        return QC_OK;
-    size_t row_bytes = qc_weights_bytes(v->dtype, v->row_elems);
-    j->chunk_rows = row_bytes >= CHUNK_BYTES ? 1 : (int64_t)(CHUNK_BYTES / (row_bytes ? row_bytes : 1));
-    int64_t chunks = (j->count + j->chunk_rows - 1) / j->chunk_rows;
-    failure worst = {FAILURE_NONE};
-    int64_t worst_chunk = chunks;
-#ifdef _OPENMP
-    int threads = j->stream->weights->threads ? j->stream->weights->threads : omp_get_max_threads();
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (chunks > 1)
-#endif
-    for (int64_t c = 0; c < chunks; c++) {
-        failure f = {FAILURE_NONE};
-        range part = {false, 0, 0};
-        bool ok = run_chunk(j, c, found ? &part : NULL, &f);
-#ifdef _OPENMP
-#pragma omp critical(qc_weights_join)
-#endif
-        {
-            if (found)
-                join_range(found, &part);
-            if (!ok && c < worst_chunk) {
-                worst_chunk = c;
-                worst = f;
-            }
-        }
-    }
-    return worst.kind == FAILURE_NONE ? QC_OK : report(j->stream, &worst);
-}
-
-qc_status qc_weights_run_rows(const qc_weight_stream *stream, const value_info *info, int64_t first,
-    int64_t count, void *out, void *scales)
-{
-    job j = {.stream = stream, .info = info, .first = first, .count = count, .out = out, .scales = scales};
-    return run(&j, NULL);
-}
-
-qc_status qc_weights_run_minmax(
-    const qc_weight_stream *stream, const value_info *info, float *min, float *max)
-{
-    job j = {.stream = stream, .info = info, .first = 0, .count = info->rows};
-    range found = {false, 0, 0};
-    if (run(&j, &found) != QC_OK)
-        return QC_ERROR;
-    *min = found.min;
-    *max = found.max;
-    return QC_OK;
+        return dequantize_rows(s, w, v, first, count, out, f);
+    if (strcmp(v->op, "quantize") == 0)
+        return qc_weights_codes(s, w, v, first, count, out, &scales, &zeros, f);
+    return scale_rows(s, w, v, first, count, out, f);
 }

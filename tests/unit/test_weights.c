@@ -176,21 +176,45 @@ static void test_conversion(void)
     end(f);
 }
 
+/* Where a sink puts rows of codes and, in bf16, their scales. */
+typedef struct collected {
+    uint8_t *codes;
+    uint16_t *scales;
+    bool refuse;
+} collected;
+
+static bool collect(void *user, const qc_weight_rows *rows)
+{
+    collected *c = user;
+    if (c->refuse)
+        return false;
+    memcpy(c->codes + rows->first * COLUMNS, rows->data, (size_t)(rows->count * COLUMNS));
+    for (int64_t i = 0; c->scales && i < rows->scale_count; i++)
+        c->scales[rows->first_scale + i] = qc_bf16_from_f32(rows->scales[i]);
+    return true;
+}
+
 static void test_channel_codes(void)
 {
     BEGIN(0);
     const qc_value *y = parse(f, "  %w = weight \"w\" : bf16[7, 5]\n"
                                  "  %s = qparams %w {arg = weights, scheme = @row} : bf16[7, 1]\n"
                                  "  %y = quantize %w, %s {arg = weights, scheme = @row} : f8e4m3[7, 5]\n");
-    uint8_t codes[ROWS * COLUMNS], part[2 * COLUMNS];
+    uint8_t codes[ROWS * COLUMNS], again[ROWS * COLUMNS], part[2 * COLUMNS];
     uint16_t scales[ROWS];
     qc_weight_stream *s = y ? qc_weight_stream_open(f->weights, y) : NULL;
     CHECK(s != NULL);
     if (s) {
         CHECK_INT(qc_weight_stream_rows(s), ROWS);
         CHECK_INT(qc_weight_stream_row_elems(s), COLUMNS);
-        CHECK_INT(qc_weight_stream_read(s, 0, ROWS, codes, scales), QC_OK);
-        CHECK_INT(qc_weight_stream_read(s, 4, 2, part, NULL), QC_OK);
+        CHECK_INT(qc_weight_stream_read(s, 0, ROWS, codes), QC_OK);
+        CHECK_INT(qc_weight_stream_read(s, 4, 2, part), QC_OK);
+        CHECK(qc_weight_stream_brings_scales(s));
+        collected c = {.codes = again, .scales = scales};
+        qc_weight_job job = {.stream = s, .sink = collect, .user = &c};
+        bool refused;
+        CHECK_INT(qc_weights_run_jobs(f->weights, &job, 1, &refused), QC_OK);
+        CHECK(!refused && memcmp(again, codes, sizeof codes) == 0);
         CHECK(memcmp(part, codes + 4 * COLUMNS, sizeof part) == 0);
         for (int r = 0; r < ROWS; r++) {
             float scale = qc_bf16_to_f32(scales[r]);

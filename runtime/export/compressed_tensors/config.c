@@ -21,23 +21,71 @@ static void set_text(qc_arena *arena, qc_json *object, const char *key, const ch
     qc_json_set(arena, object, key, text ? qc_json_new_string(arena, text) : null_value(arena));
 }
 
+/* "torch.bfloat16": how PyTorch calls the element types of scales and zero points; NULL for none. */
+static const char *torch_dtype(qc_dtype dtype)
+{
+    static const struct {
+        qc_dtype dtype;
+        const char *name;
+    } names[] = {{QC_F8E4M3, "torch.float8_e4m3fn"}, {QC_F8E8M0, "torch.uint8"}, {QC_BF16, "torch.bfloat16"},
+        {QC_F16, "torch.float16"}, {QC_F32, "torch.float32"}, {QC_I8, "torch.int8"}, {QC_I16, "torch.int16"},
+        {QC_I32, "torch.int32"}, {QC_U8, "torch.uint8"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (names[i].dtype == dtype)
+            return names[i].name;
+    return NULL;
+}
+
+/* Numbers and words of observer_args; keys are sorted as the file is written. */
+static qc_json *observer_kwargs(qc_arena *arena, const qc_attr *args)
+{
+    qc_json *o = qc_json_new(arena, QC_JSON_OBJECT);
+    for (size_t i = 0; args && i < qc_attr_count(args); i++) {
+        const qc_attr *value = qc_attr_item(args, i);
+        qc_json *json = null_value(arena);
+        switch (qc_attr_get_kind(value)) {
+        case QC_ATTR_INT:
+            json = qc_json_new_int(arena, qc_attr_as_int(value));
+            break;
+        case QC_ATTR_FLOAT:
+            json = qc_json_new_double(arena, qc_attr_as_float(value));
+            break;
+        case QC_ATTR_BOOL:
+            json = qc_json_new_bool(arena, qc_attr_as_bool(value));
+            break;
+        default:
+            json = qc_json_new_string(arena, qc_attr_as_text(value));
+        }
+        qc_json_set(arena, o, qc_attr_key(args, i), json);
+    }
+    return o;
+}
+
 static qc_json *args_json(qc_arena *arena, const ct_args *args)
 {
     if (!args->present)
         return null_value(arena);
-    qc_json *o = qc_json_new(arena, QC_JSON_OBJECT);
-    set_text(arena, o, "actorder", NULL);
-    set_text(arena, o, "block_structure", NULL);
-    qc_json_set(arena, o, "dynamic", qc_json_new_bool(arena, args->dynamic));
-    set_text(arena, o, "group_size", NULL);
-    qc_json_set(arena, o, "num_bits", qc_json_new_int(arena, 8));
+    const qc_scheme_part *p = &args->part;
+    qc_json *o = qc_json_new(arena, QC_JSON_OBJECT), *block = null_value(arena);
+    if (p->granularity == QC_GRANULARITY_BLOCK) {
+        block = qc_json_new(arena, QC_JSON_ARRAY);
+        qc_json_push(arena, block, qc_json_new_int(arena, p->block_rows));
+        qc_json_push(arena, block, qc_json_new_int(arena, p->block_columns));
+    }
+    set_text(arena, o, "actorder", *p->actorder ? p->actorder : NULL);
+    qc_json_set(arena, o, "block_structure", block);
+    qc_json_set(arena, o, "dynamic",
+        args->local ? qc_json_new_string(arena, "local") : qc_json_new_bool(arena, args->dynamic));
+    qc_json_set(
+        arena, o, "group_size", p->group_elems ? qc_json_new_int(arena, p->group_elems) : null_value(arena));
+    qc_json_set(arena, o, "num_bits", qc_json_new_int(arena, qc_dtype_bits(p->type)));
     set_text(arena, o, "observer", args->observer);
-    qc_json_set(arena, o, "observer_kwargs", qc_json_new(arena, QC_JSON_OBJECT));
-    set_text(arena, o, "scale_dtype", NULL);
+    qc_json_set(arena, o, "observer_kwargs", observer_kwargs(arena, p->observer_args));
+    set_text(arena, o, "scale_dtype", torch_dtype(p->scale_type));
     set_text(arena, o, "strategy", args->strategy);
-    qc_json_set(arena, o, "symmetric", qc_json_new_bool(arena, true));
+    qc_json_set(arena, o, "symmetric", qc_json_new_bool(arena, p->symmetric));
     set_text(arena, o, "type", args->is_float ? "float" : "int");
-    set_text(arena, o, "zp_dtype", NULL);
+    set_text(arena, o, "zp_dtype", p->symmetric ? NULL : torch_dtype(p->zero_point_type));
     return o;
 }
 

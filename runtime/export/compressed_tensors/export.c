@@ -3,7 +3,7 @@
  * export.c - OUT.partial, its contents, and the rename that makes it OUT; see export.h.
  *
  * Nothing is decided here: plan.c says which tensors there are, shards.c which file each goes to,
- * safetensors.c in which order they lie. When everything is written, OUT.partial becomes OUT by one rename;
+ * safetensors.c in which order they lie, write.c fills them. When everything is written, OUT.partial becomes OUT by one rename;
  * an OUT that is to be replaced (--force) changes places with it in one step and is removed then.
  */
 #include "runtime/export/compressed_tensors/export.h"
@@ -216,205 +216,16 @@ static qc_status move_into_place(qc_diag *diag, const places *p)
     return remove_old(diag, p, old);
 }
 
-/* ---- data ---------------------------------------------------------------------------------------------- */
+/* ---- everything ---------------------------------------------------------------------------------------- */
 
-/* The files being written, and how far. */
+/* What is being written. */
 typedef struct writer {
     ct_plan *plan;
     const qc_export_options *options;
     const places *places;
     uint32_t shard_count;
-    uint64_t done_bytes, total_bytes;
-    int fd;           /* of the shard at work */
-    const char *path; /* its path */
+    uint64_t total_bytes;
 } writer;
-
-enum { COPY_BYTES = 64 << 20, BLOCK_BYTES = 16 << 20 };
-
-static void advance(writer *w, uint64_t bytes)
-{
-    w->done_bytes += bytes;
-    if (w->options->progress)
-        w->options->progress(w->options->progress_user, "write", "B", w->done_bytes, w->total_bytes);
-}
-
-static qc_status write_at(writer *w, const void *data, size_t length, uint64_t offset)
-{
-    const char *p = data;
-    while (length) {
-        ssize_t n = pwrite(w->fd, p, length, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            errno = n == 0 ? ENOSPC : errno;
-            return system_failure(qc_ctx_diag(w->plan->ctx), w->path, "write");
-        }
-        p += n;
-        offset += (uint64_t)n;
-        length -= (size_t)n;
-    }
-    return QC_OK;
-}
-
-static qc_status copy_tensor(writer *w, const ct_tensor *t)
-{
-    qc_diag *diag = qc_ctx_diag(w->plan->ctx);
-    const qc_st_file *file = &qc_weights_tensors(w->plan->weights)->files[t->stored->file];
-    if (lseek(w->fd, (off_t)t->file_offset, SEEK_SET) < 0)
-        return system_failure(diag, w->path, "write");
-    for (uint64_t at = 0; at < t->size_bytes;) {
-        uint64_t part = t->size_bytes - at < COPY_BYTES ? t->size_bytes - at : COPY_BYTES;
-        if (qc_copy_range(diag, file->fd, file->path, t->stored->offset_bytes + at, w->fd, w->path, part) !=
-            QC_OK)
-            return QC_ERROR;
-        at += part;
-        advance(w, part);
-    }
-    return QC_OK;
-}
-
-static qc_status write_zeros(writer *w, const ct_tensor *t)
-{
-    static const char zeros[4096];
-    for (uint64_t at = 0; at < t->size_bytes;) {
-        uint64_t part = t->size_bytes - at < sizeof zeros ? t->size_bytes - at : sizeof zeros;
-        if (write_at(w, zeros, (size_t)part, t->file_offset + at) != QC_OK)
-            return QC_ERROR;
-        at += part;
-        advance(w, part);
-    }
-    return QC_OK;
-}
-
-/* Bytes of one row of a tensor. */
-static uint64_t row_bytes(const ct_tensor *t)
-{
-    int64_t rows = t->rank ? t->shape[0] : 1;
-    return rows ? t->size_bytes / (uint64_t)rows : 0;
-}
-
-/* A computed tensor, and its scales where those fall off on the way. The scales may belong to a shard that is
- * closed already: they are gathered in `scales` then. */
-static qc_status write_rows(
-    writer *w, const ct_tensor *t, qc_weight_stream *stream, char *block, char *scales)
-{
-    int64_t rows = qc_weight_stream_rows(stream), done = 0;
-    uint64_t each = row_bytes(t), scale_each = t->scale ? row_bytes(t->scale) : 0;
-    int64_t at_once = each >= BLOCK_BYTES ? 1 : BLOCK_BYTES / (int64_t)(each ? each : 1);
-    while (done < rows) {
-        int64_t count = rows - done < at_once ? rows - done : at_once;
-        char *scale_rows = scales ? scales + (uint64_t)done * scale_each : NULL;
-        if (qc_weight_stream_read(stream, done, count, block, scale_rows) != QC_OK ||
-            write_at(w, block, (size_t)((uint64_t)count * each), t->file_offset + (uint64_t)done * each) !=
-                QC_OK)
-            return QC_ERROR;
-        done += count;
-        advance(w, (uint64_t)count * each);
-    }
-    return QC_OK;
-}
-
-static qc_status compute_tensor(writer *w, ct_tensor *t, char **scales)
-{
-    ct_plan *plan = w->plan;
-    uint64_t each = row_bytes(t), block_bytes = each > BLOCK_BYTES ? each : BLOCK_BYTES;
-    block_bytes = block_bytes < t->size_bytes ? block_bytes : t->size_bytes;
-    qc_weight_stream *stream = qc_weight_stream_open(plan->weights, t->value);
-    if (!stream)
-        return QC_ERROR;
-    char *block = malloc(block_bytes ? (size_t)block_bytes : 1);
-    bool gather = scales && t->scale && t->size_bytes;
-    if (gather)
-        *scales = malloc(t->scale->size_bytes ? (size_t)t->scale->size_bytes : 1);
-    qc_status status;
-    if (!block || (gather && !*scales))
-        status = qc_ctx_error(plan->ctx, t->name, "out of memory");
-    else
-        status = write_rows(w, t, stream, block, gather ? *scales : NULL);
-    free(block);
-    qc_weight_stream_close(stream);
-    return status;
-}
-
-/* Codes with the scale of each row. When both lie in this shard they are made in one go; when the scales went
- * into another one, they are computed by themselves, from the same rows. */
-static qc_status write_codes(writer *w, ct_tensor *t)
-{
-    char *scales = NULL;
-    bool together = t->scale && t->scale->source == CT_SCALE && t->scale->shard == t->shard;
-    qc_status status = compute_tensor(w, t, together ? &scales : NULL);
-    if (status == QC_OK && together) {
-        status = scales ? write_at(w, scales, (size_t)t->scale->size_bytes, t->scale->file_offset) : QC_OK;
-        advance(w, t->scale->size_bytes);
-    }
-    free(scales);
-    return status;
-}
-
-static qc_status write_tensor(writer *w, ct_tensor *t)
-{
-    switch (t->source) {
-    case CT_COPY:
-        return copy_tensor(w, t);
-    case CT_ZEROS:
-        return write_zeros(w, t);
-    case CT_SCALE: /* its codes, in this shard, bring it along, unless they are elsewhere */
-        return t->codes->shard == t->shard ? QC_OK : compute_tensor(w, t, NULL);
-    case CT_VALUE:
-        return write_codes(w, t);
-    }
-    return QC_ERROR;
-}
-
-/* Lays the shard out, makes room for it on the disk, writes its header. */
-static qc_status begin_shard(writer *w, uint32_t shard, qc_st_out **outs, size_t *count)
-{
-    ct_plan *plan = w->plan;
-    qc_diag *diag = qc_ctx_diag(plan->ctx);
-    *count = 0;
-    *outs = QC_NEW_ARRAY(&plan->arena, qc_st_out, plan->tensors.count + 1);
-    for (size_t i = 0; i < plan->tensors.count; i++) {
-        ct_tensor *t = plan->tensors.items[i];
-        if (t->shard == shard)
-            (*outs)[(*count)++] = (qc_st_out){
-                .name = t->name, .dtype = t->dtype, .rank = t->rank, .shape = t->shape, .user = t};
-    }
-    char *header;
-    size_t header_bytes;
-    if (qc_st_layout(diag, &plan->arena, *outs, *count, !plan->as_tensors, &header, &header_bytes) != QC_OK)
-        return QC_ERROR;
-    uint64_t end = header_bytes;
-    for (size_t i = 0; i < *count; i++) {
-        ct_tensor *t = (*outs)[i].user;
-        t->file_offset = header_bytes + (*outs)[i].offset_bytes;
-        end = t->file_offset + t->size_bytes > end ? t->file_offset + t->size_bytes : end;
-    }
-    w->path = qc_path_join(
-        &plan->arena, w->places->partial, ct_shard_name(plan, &plan->arena, shard, w->shard_count));
-    w->fd = open(w->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (w->fd < 0)
-        return system_failure(diag, w->path, "create");
-    /* A full disk shows here, before an hour's work. Where the file system cannot reserve, writing will tell.
-     */
-    if (fallocate(w->fd, 0, 0, (off_t)end) != 0 && (errno == ENOSPC || errno == EFBIG || errno == EDQUOT))
-        return system_failure(diag, w->path, "write");
-    return write_at(w, header, header_bytes, 0);
-}
-
-static qc_status write_shard(writer *w, uint32_t shard)
-{
-    qc_st_out *outs;
-    size_t count;
-    w->fd = -1;
-    qc_status status = begin_shard(w, shard, &outs, &count);
-    for (size_t i = 0; status == QC_OK && i < count; i++)
-        status = write_tensor(w, outs[i].user);
-    if (w->fd >= 0 && close(w->fd) != 0 && status == QC_OK)
-        status = system_failure(qc_ctx_diag(w->plan->ctx), w->path, "write");
-    return status;
-}
-
-/* ---- everything ---------------------------------------------------------------------------------------- */
 
 static qc_status write_text(writer *w, const char *name, const qc_str *text)
 {
@@ -441,10 +252,12 @@ static qc_status write_texts(writer *w, const qc_str *config)
 
 static qc_status write_all(writer *w, const qc_str *config)
 {
-    for (uint32_t i = 0; i < w->shard_count; i++)
-        if (write_shard(w, i) != QC_OK)
-            return QC_ERROR;
-    if (write_texts(w, config) != QC_OK)
+    const ct_write_options options = {.directory = w->places->partial,
+        .shard_count = w->shard_count,
+        .total_bytes = w->total_bytes,
+        .progress = w->options->progress,
+        .progress_user = w->options->progress_user};
+    if (ct_write_tensors(w->plan, &options) != QC_OK || write_texts(w, config) != QC_OK)
         return QC_ERROR;
     return ct_copy_side_files(w->plan, w->places->source, w->places->partial);
 }
@@ -491,6 +304,9 @@ static qc_status measure(ct_plan *plan, uint64_t *total_bytes)
     for (size_t i = 0; i < plan->tensors.count; i++) {
         ct_tensor *t = plan->tensors.items[i];
         uint64_t bits = (uint64_t)qc_st_dtype_bits(t->dtype);
+        if (bits == 0)
+            return qc_ctx_error(plan->ctx, t->name, "safetensors has no name for its element type %s",
+                t->value ? qc_dtype_name(qc_type_dtype(qc_value_type(t->value))) : t->dtype);
         for (int d = 0; d < t->rank; d++)
             if (__builtin_mul_overflow(bits, (uint64_t)t->shape[d], &bits))
                 return qc_ctx_error(plan->ctx, t->name, "is too large");

@@ -2,13 +2,16 @@
  *
  * internal.h - the parts of the exporter and what they hand each other.
  *
- *   plan.c    module            -> plan: groups, tensors to write, notes
+ *   plan.c    module            -> plan: tensors to write, notes
+ *   plan_weights.c                 what a linear, embedding or kept weight stores
+ *   groups.c  scheme symbols    -> config groups, formats
  *   config.c  plan + config.json -> config.json
  *   recipe.c  plan              -> recipe.yaml
  *   shards.c  plan              -> files with their tensors, index
  *   dialect.c                      what is otherwise for modules imported as tensors
  *   side_files.c                   tokenizer, templates, code, licences
- *   export.c                       OUT.partial, the data, the rename
+ *   write.c                        the data
+ *   export.c                       OUT.partial, the rename
  */
 #ifndef QC_RUNTIME_CT_INTERNAL_H
 #define QC_RUNTIME_CT_INTERNAL_H
@@ -25,10 +28,27 @@
 
 /* The arguments of one quantized kind of value, as config.json shows them. */
 typedef struct ct_args {
-    bool present, dynamic, is_float;
-    const char *strategy; /* "tensor", "channel", "token", "attn_head" */
+    bool present, is_float;
+    bool dynamic, local;  /* "dynamic": true, "local" */
+    const char *strategy; /* "tensor", "channel", "token", "attn_head", "group", "tensor_group", "block" */
     const char *observer; /* NULL: null */
+    qc_scheme_part part;
 } ct_args;
+
+/* How codes lie in a file. */
+typedef enum ct_packing {
+    CT_PLAIN,      /* a byte each */
+    CT_NIBBLES,    /* two a byte, the first in the low half */
+    CT_WORDS,      /* a dense stream of offset binary in the 32-bit words of a row */
+    CT_WORDS_DOWN, /* the same along columns: zero points */
+} ct_packing;
+
+/* How a format stores weights. */
+typedef struct ct_form {
+    ct_packing packing;
+    qc_dtype scale_type; /* QC_DTYPE_NONE: the model's */
+    const char *weight;  /* name of the codes */
+} ct_form;
 
 /* A config group: a scheme that some module carries. Attention groups have no weights and format "dense". */
 typedef struct ct_group {
@@ -36,15 +56,18 @@ typedef struct ct_group {
     const qc_attr *targets, *ignore; /* lists; ignore may be NULL */
     ct_args weights, input;
     const char *format;
+    ct_form form;
     bool attention;
     size_t first_module; /* index in the tree of the first module that carries it */
 } ct_group;
 
 typedef enum ct_source {
-    CT_COPY,  /* bytes of `stored` */
-    CT_VALUE, /* elements of `value` */
-    CT_SCALE, /* filled while the codes of `codes` are made */
+    CT_COPY,       /* bytes of `stored` */
+    CT_VALUE,      /* elements of `value`, or codes of a quantize; brings `scale` and `zero_point` along */
+    CT_SCALE,      /* comes along with `codes` */
+    CT_ZERO_POINT, /* the same */
     CT_ZEROS,
+    CT_BYTES, /* `bytes` */
 } ct_source;
 
 typedef struct ct_tensor {
@@ -54,8 +77,15 @@ typedef struct ct_tensor {
     ct_source source;
     const qc_st_tensor *stored;
     const qc_value *value;
+    const void *bytes;
+    qc_dtype encoding;       /* of elements of a value, scales and zero points in the file */
+    ct_packing packing;      /* of codes and zero points */
+    int bits;                /* of a packed code */
     bool quantized;          /* codes or a scale */
-    struct ct_tensor *scale; /* of codes: where their scale rows go, or NULL */
+    bool codes_of_weight;    /* a value to be stored in the form that `packing` says */
+    bool written;            /* or at work */
+    struct ct_tensor *scale; /* of codes: what comes along with them, or NULL */
+    struct ct_tensor *zero_point;
     struct ct_tensor *codes; /* the way back */
     uint64_t order;          /* in PyTorch's state dict */
     uint64_t size_bytes;
@@ -88,6 +118,46 @@ typedef struct ct_plan {
 
 /* plan.c; plan->ctx, module and weights are set. */
 qc_status ct_plan_make(ct_plan *plan);
+/* What one walk over the ops knows. */
+typedef struct ct_walk {
+    ct_plan *plan;
+    qc_map fixed;     /* addresses of values that depend on no model input */
+    qc_map positions; /* addresses of nodes -> index in the tree + 1 */
+    qc_map quantized; /* paths of modules with a config group */
+    QC_VEC(const qc_op *) attentions;
+} ct_walk;
+
+/* plan.c, for plan_weights.c. */
+bool ct_is_fixed(const ct_walk *w, const qc_value *value);
+const char *ct_path_of(const qc_op *op);
+const char *ct_where_of(const qc_op *op);
+bool ct_made_by(const qc_value *value, const char *op_name);
+const qc_value *ct_operand(const qc_value *value, const char *name);
+const char *ct_text_attr(const qc_op *op, const char *name);
+qc_status ct_unresolved(const ct_walk *w, const qc_op *op, const char *what);
+const qc_symbol *ct_symbol_of(ct_walk *w, const qc_op *op);
+/* The module of `op` carries the scheme. */
+qc_status ct_use_group(ct_walk *w, const qc_symbol *symbol, bool attention, const qc_op *op);
+/* The entry of that name, made or taken over from a stored tensor: the elements of `value`. NULL when it has no static
+ * shape, or when two ops want different values under one name. */
+ct_tensor *ct_put_tensor(ct_walk *w, const char *name, const qc_value *value);
+/* The same under a short name of the op's module. */
+ct_tensor *ct_put_value(ct_walk *w, const qc_op *op, const char *short_name, const qc_value *value);
+
+/* plan_weights.c: what the module of `op` stores of quantized weights, and of its input. */
+qc_status ct_plan_codes(ct_walk *w, const qc_op *op, const qc_value *codes);
+
+/* groups.c: the arguments that part `input` or `weights` of a symbol stands for. */
+qc_status ct_read_args(ct_plan *plan, const qc_symbol *symbol, const char *part_name, ct_args *args);
+qc_status ct_choose_format(ct_plan *plan, ct_group *g);
+bool ct_same_group(const qc_symbol *a, const qc_symbol *b);
+/* The config group of a symbol, NULL when it has none yet; the same, made when it is new: the module at `position` of the
+ * tree carries it. */
+ct_group *ct_find_group(ct_plan *plan, const qc_symbol *symbol, bool attention);
+qc_status ct_add_group(ct_plan *plan, const qc_symbol *symbol, bool attention, size_t position);
+/* Puts the groups into tree order and chooses the format of the whole. */
+void ct_finish_groups(ct_plan *plan);
+
 /* plan_names.c: numbers the tensors as PyTorch's state dict has them and fills plan->ignore; `quantized`
  * holds the paths of modules with a config group. */
 void ct_order_tensors(ct_plan *plan);
@@ -132,6 +202,16 @@ uint32_t ct_split(ct_plan *plan, uint64_t max_bytes);
 /* "model.safetensors" or "model-00001-of-00002.safetensors", or as the source has it. */
 const char *ct_shard_name(const ct_plan *plan, qc_arena *arena, uint32_t index, uint32_t count);
 void ct_index_text(const ct_plan *plan, uint32_t shard_count, qc_str *text);
+
+/* write.c: all shards, into a directory that is there. An error when the source changed meanwhile. */
+typedef struct ct_write_options {
+    const char *directory;
+    uint32_t shard_count;
+    uint64_t total_bytes;
+    qc_progress_fn progress;
+    void *progress_user;
+} ct_write_options;
+qc_status ct_write_tensors(ct_plan *plan, const ct_write_options *options);
 
 /* export.c */
 qc_status ct_make_directory(qc_diag *diag, const char *path);

@@ -19,7 +19,8 @@
 static uint32_t added_rank(const char *short_name)
 {
     static const char *const names[] = {"q_scale", "q_zero_point", "k_scale", "k_zero_point", "v_scale",
-        "v_zero_point", "input_scale", "weight_scale", "weight"};
+        "v_zero_point", "input_scale", "input_zero_point", "input_global_scale", "weight_scale",
+        "weight_zero_point", "weight_global_scale", "weight", "weight_packed", "weight_shape"};
     for (uint32_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], short_name) == 0)
             return (1u << 24) + i;
@@ -159,6 +160,13 @@ static qc_status equal_bytes(ct_plan *plan, const qc_st_tensor *a, const qc_st_t
     return QC_OK;
 }
 
+/* Is the weight of that name stored as packed codes instead? */
+static bool is_packed(const ct_plan *plan, const char *name)
+{
+    qc_arena *arena = (qc_arena *)(uintptr_t)&plan->arena;
+    return name && qc_map_get(&plan->by_name, qc_arena_printf(arena, "%s_packed", name));
+}
+
 qc_status ct_tie_embeddings(ct_plan *plan)
 {
     static const char head_name[] = "lm_head.weight";
@@ -166,11 +174,12 @@ qc_status ct_tie_embeddings(ct_plan *plan)
     const char *table_name = find_table(plan, &shared);
     ct_tensor *head = qc_map_get(&plan->by_name, head_name);
     ct_tensor *table = table_name ? qc_map_get(&plan->by_name, table_name) : NULL;
-    if (!table || head == table)
+    const bool packed = is_packed(plan, table_name), head_packed = is_packed(plan, head_name);
+    if ((!table && !packed) || (head && head == table))
         return QC_OK;
-    if (table->source != CT_COPY || (head && head->source != CT_COPY)) {
+    if (packed || head_packed || table->source != CT_COPY || (head && head->source != CT_COPY)) {
         /* One of them is stored in another form now: they are two tensors. */
-        if (!head && shared) {
+        if (!head && !head_packed && shared) {
             const qc_st_tensor *stored = qc_st_find(qc_weights_tensors(plan->weights), table_name);
             if (!stored)
                 return QC_OK;
@@ -184,7 +193,7 @@ qc_status ct_tie_embeddings(ct_plan *plan)
             qc_map_set(&plan->by_name, head_name, head);
             QC_PUSH(&plan->arena, &plan->tensors, head);
         }
-        if (head)
+        if (head || head_packed)
             plan->tie = 0;
         return QC_OK;
     }
