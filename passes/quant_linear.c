@@ -383,55 +383,46 @@ static qc_pass_result run(qc_pass_ctx *pc, qc_module *module)
     return j.items.count > 0 ? QC_PASS_CHANGED : QC_PASS_UNCHANGED;
 }
 
+/* clang-format off */
+static const char description[] =
+    "Adds `scheme @group_N` and puts `qparams`, `quantize` and `dequantize` before the weight and the input of each selected\n"
+    "linear, before the table of each selected embedding, and before each selected weight that is only kept. `scheme` is a preset\n"
+    "(`--list-schemes`). `weights` and `input` are parts; with `scheme` they replace that part of the preset, and an empty map\n"
+    "leaves it out. Weights without `scheme` are all there is: nothing comes from a preset.\n"
+    "\n"
+    "A part is a map of\n"
+    "\n"
+    "| field | values |\n"
+    "|---|---|\n"
+    "| `type` | f8e4m3, f8e5m2, f4e2m1, i2 to i8 |\n"
+    "| `granularity` | weights: tensor, channel (a row), group, block; inputs: tensor, token, group |\n"
+    "| `group`, `block` | columns of a group; [rows, columns] of a block |\n"
+    "| `symmetric` | true unless false; floats are |\n"
+    "| `dynamic` | inputs: scales are computed as the model runs; those of tokens and groups always are |\n"
+    "| `global` | scales are relative to a scale of the whole tensor, which is static (f4e2m1 in groups of 16) |\n"
+    "| `scale` | type of the scales: f8e4m3 with `global`, f8e8m0 (powers of two, groups of 32), else bf16, f16, f32 or absent: the model's |\n"
+    "| `zero_point` | type of the zero points: i8 |\n"
+    "| `observer` | static_minmax, memoryless_minmax, minmax, mse, memoryless_mse, nvfp4_expanded_mse, unset (recorded as null); of weights also imatrix_mse, nvfp4_expanded_imatrix |\n"
+    "| `observer_args` | averaging_constant, maxshrink, patience, grid, norm, expand, chunk_size, strict |\n"
+    "| `actorder` | static, weight: recorded |\n"
+    "\n"
+    "A group must divide the columns of every module that gets it; blocks at the edges may be cut off. The weights of linears that\n"
+    "loaders fuse (q, k and v; gate and up; q_a and kv_a_proj_with_mqa; w1 and w3) share their global scale.\n"
+    "\n"
+    "`groups` holds several: `groups={group_0={targets=[Linear], scheme=W4A16}, group_1={targets=\"re:.*down\", weights={...}}}`,\n"
+    "each with `targets`, `scheme` or `weights` and `input`, and as it needs `format` (of the files, else inferred) and `name`. A\n"
+    "module belongs to the group of the first target that names it: paths before patterns before classes, each kind in\n"
+    "alphabetical order; of a target in several groups the last counts. `scheme=UNQUANTIZED` keeps modules out of other groups.\n"
+    "\n"
+    "Weights that were imported as tensors are quantized in model_free_ptq's dialect, with the arithmetic whose name ends in `_bare`.";
+/* clang-format on */
+
 void qc_pass_quant_linear(qc_registry *registry)
 {
     qc_pass *pass = qc_registry_add(
         registry, "quant-linear", "Quantize weights and inputs of linears, and embeddings", run);
     qc_pass_set_licence(pass, QC_LICENCE_LOSSY);
-    qc_pass_set_description(pass,
-        "Adds `scheme @group_N` and puts `qparams`, `quantize` and `dequantize` before the weight and the "
-        "input of "
-        "each selected\nlinear, before the table of each selected embedding, and before each selected weight "
-        "that is "
-        "only kept. `scheme` is a preset\n(`--list-schemes`). `weights` and `input` are parts; with `scheme` "
-        "they "
-        "replace that part of the preset, and an empty map\nleaves it out. Weights without `scheme` are all "
-        "there "
-        "is: nothing comes from a preset.\n\n"
-        "A part is a map of\n\n"
-        "| field | values |\n|---|---|\n"
-        "| `type` | f8e4m3, f8e5m2, f4e2m1, i2 to i8 |\n"
-        "| `granularity` | weights: tensor, channel (a row), group, block; inputs: tensor, token, group |\n"
-        "| `group`, `block` | columns of a group; [rows, columns] of a block |\n"
-        "| `symmetric` | true unless false; floats are |\n"
-        "| `dynamic` | inputs: scales are computed as the model runs; those of tokens and groups always are "
-        "|\n"
-        "| `global` | scales are relative to a scale of the whole tensor, which is static (f4e2m1 in groups "
-        "of 16) |\n"
-        "| `scale` | type of the scales: f8e4m3 with `global`, f8e8m0 (powers of two, groups of 32), else "
-        "bf16, f16, "
-        "f32 or absent: the model's |\n"
-        "| `zero_point` | type of the zero points: i8 |\n"
-        "| `observer` | static_minmax, memoryless_minmax, minmax, mse, memoryless_mse, nvfp4_expanded_mse; "
-        "of "
-        "weights also imatrix_mse |\n"
-        "| `observer_args` | averaging_constant, maxshrink, patience, grid, norm, expand, chunk_size, strict "
-        "|\n"
-        "| `actorder` | static, weight: recorded |\n\n"
-        "A group must divide the columns of every module that gets it; blocks at the edges may be cut off. "
-        "The "
-        "weights of linears that\nloaders fuse (q, k and v; gate and up; q_a and kv_a_proj_with_mqa; w1 and "
-        "w3) "
-        "share their global scale.\n\n"
-        "`groups` holds several: `groups={group_0={targets=[Linear], scheme=W4A16}, "
-        "group_1={targets=\"re:.*down\", "
-        "weights={...}}}`,\neach with `targets`, `scheme` or `weights` and `input`, and as it needs `format` "
-        "(of "
-        "the files, else inferred) and `name`. A\nmodule belongs to the group of the first target that names "
-        "it: "
-        "paths before patterns before classes, each kind in\nalphabetical order; of a target in several "
-        "groups the "
-        "last counts.");
+    qc_pass_set_description(pass, description);
     qc_pass_add_option(pass, "scheme", QC_OPTION_WORD, qc_scheme_preset_at(0)->name, qc_scheme_preset_words,
         "the preset; none: only what weights and input say");
     qc_pass_add_option(

@@ -269,6 +269,31 @@ static void test_arith_words(void)
     CHECK_STR(qc_scheme_preset_at(0)->name, "FP8_DYNAMIC");
 }
 
+/* Each preset has a name of its own and the parts that its row writes, complete. */
+static void test_presets(void)
+{
+    fixture f;
+    seen s;
+    const qc_scheme_preset *preset;
+    setup(&f, &s);
+    for (size_t i = 0; (preset = qc_scheme_preset_at(i)) != NULL; i++) {
+        const qc_attr *weights = qc_scheme_preset_part(f.ctx, preset, "weights"),
+                      *input = qc_scheme_preset_part(f.ctx, preset, "input"), *again = NULL;
+        CHECK(qc_scheme_preset_find(preset->name) == preset);
+        CHECK(preset->summary[0] != '\0');
+        CHECK((weights != NULL) == (preset->weights[0] != '\0'));
+        CHECK((input != NULL) == (preset->input[0] != '\0'));
+        if (weights) {
+            CHECK_STR(qc_attr_as_text(qc_attr_find(weights, "observer")), "memoryless_minmax");
+            CHECK(qc_scheme_part_complete(f.ctx, "again", "weights", weights, &again) == QC_OK);
+            CHECK(again && qc_attr_equal(again, weights));
+        }
+    }
+    CHECK(strstr(qc_scheme_preset_words, "|W4A16_ASYM|") != NULL);
+    CHECK_INT(f.log.count, 0);
+    teardown(&f);
+}
+
 static void test_texts(void)
 {
     fixture f;
@@ -299,6 +324,7 @@ int main(void)
     RUN(test_registration_refused);
     RUN(test_spec);
     RUN(test_arith_words);
+    RUN(test_presets);
     RUN(test_texts);
     return check_done();
 }
