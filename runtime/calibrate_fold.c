@@ -7,13 +7,10 @@
 #include <math.h>
 
 #include "ir/ctx.h"
-#include "ir/dtype/arith.h"
 #include "ir/dtype/codec.h"
+#include "ir/dtype/mse.h"
 #include "qc/build.h"
 #include "runtime/calibrate.h"
-
-/* Weight of a new sequence in the moving average of the observer `minmax`: llm-compressor's default. */
-static const double averaging_constant = 0.01;
 
 /* Ranges [sequences, groups] of a record: its heads, or all of them as one. */
 typedef struct ranges {
@@ -36,14 +33,20 @@ static ranges join_heads(qc_arena *arena, const qc_stats_record *r, qc_dtype dty
     return out;
 }
 
+static qc_status no_record(qc_ctx *ctx, const char *tap)
+{
+    qc_ctx_error(ctx, tap, "there are no statistics of it");
+    qc_ctx_note(
+        ctx, "statistics hold what was observed when they were made; calibrate again for other schemes");
+    return QC_ERROR;
+}
+
 static qc_status check_record(qc_ctx *ctx, const char *tap, const qc_stats_record *r, size_t heads)
 {
-    if (!r) {
-        qc_ctx_error(ctx, tap, "there are no statistics of it");
-        qc_ctx_note(
-            ctx, "statistics hold what was observed when they were made; calibrate again for other schemes");
-        return QC_ERROR;
-    }
+    if (!r)
+        return no_record(ctx, tap);
+    if (r->kind != QC_STATS_MINMAX)
+        return qc_ctx_error(ctx, tap, "its statistics are sums of squares, not ranges");
     if (r->sequences == 0 || r->heads == 0 || r->heads != heads)
         return qc_ctx_error(ctx, tap, "its statistics are of %zu heads, the model has %zu", r->heads, heads);
     for (size_t i = 0; i < r->sequences * r->heads; i++)
@@ -80,6 +83,37 @@ static size_t observed_heads(const qc_op *op)
     return qc_type_rank(type) == 4 && qc_dim_as_int(qc_type_dim(type, 1), &heads) ? (size_t)heads : 1;
 }
 
+/* Means of the squares of columns. */
+static qc_status resolve_squares(qc_ctx *ctx, qc_arena *arena, qc_op *op, const qc_stats_record *r)
+{
+    const char *tap = qc_attr_as_text(qc_op_attr(op, "tap"));
+    int64_t columns;
+    if (!r)
+        return no_record(ctx, tap);
+    if (r->kind != QC_STATS_SQUARES || r->tokens < 1)
+        return qc_ctx_error(ctx, tap, "its statistics are ranges, not sums of squares");
+    if (!qc_type_static_count(qc_value_type(qc_op_result(op, 0)), &columns) || (size_t)columns != r->columns)
+        return qc_ctx_error(ctx, tap, "its statistics are of %zu columns, the model has others", r->columns);
+    float *values = QC_NEW_ARRAY(arena, float, r->columns);
+    for (size_t i = 0; i < r->columns; i++)
+        values[i] = (float)(r->squares[i] / (double)r->tokens);
+    return replace(ctx, op, values, r->columns, arena);
+}
+
+/* How the observer folds ranges; those of a search that looks back fold as a moving average. */
+static bool fold_of(const char *observer, qc_fold *fold)
+{
+    qc_mse mse;
+    if (qc_fold_from_observer(observer, strlen(observer), fold))
+        return true;
+    *fold = QC_FOLD_LAST;
+    if (!qc_mse_from_observer(observer, strlen(observer), &mse))
+        return false;
+    if (!mse.memoryless)
+        *fold = QC_FOLD_MOVING_AVERAGE;
+    return true;
+}
+
 static qc_status resolve(qc_ctx *ctx, qc_arena *arena, qc_op *op, const qc_stats *stats)
 {
     const char *tap = qc_attr_as_text(qc_op_attr(op, "tap")),
@@ -89,18 +123,21 @@ static qc_status resolve(qc_ctx *ctx, qc_arena *arena, qc_op *op, const qc_stats
     qc_dtype dtype = qc_type_dtype(qc_value_type(qc_op_result(op, 0)));
     qc_fold fold;
     int64_t count;
+    if (strcmp(qc_attr_as_text(qc_op_attr(op, "granularity")), "channel") == 0)
+        return resolve_squares(ctx, arena, op, r);
     if (!qc_type_static_count(qc_value_type(qc_op_result(op, 0)), &count) || count < 2)
         return qc_ctx_error(ctx, tap, "its statistics have no static shape");
-    if (!qc_fold_from_observer(name, strlen(name), &fold))
+    if (!fold_of(name, &fold))
         return qc_ctx_error(ctx, tap, "unknown observer '%s'", name);
     size_t groups = (size_t)count / 2;
-    if (check_record(ctx, tap, r, by_head ? groups : observed_heads(op)) != QC_OK)
+    bool searched = qc_op_attr(op, "scheme") != NULL;
+    if (check_record(ctx, tap, r, by_head ? groups : searched ? 1 : observed_heads(op)) != QC_OK)
         return QC_ERROR;
     ranges joined = join_heads(arena, r, dtype, by_head);
     float *values = QC_NEW_ARRAY(arena, float, 2 * groups);
     for (size_t g = 0; g < groups; g++)
         qc_arith_fold_minmax(fold, dtype, joined.min + g, joined.max + g, r->sequences, groups,
-            averaging_constant, &values[g], &values[groups + g]);
+            qc_attr_as_float(qc_op_attr(op, "averaging")), &values[g], &values[groups + g]);
     return replace(ctx, op, values, 2 * groups, arena);
 }
 

@@ -30,6 +30,9 @@ typedef struct pass {
     const qc_plan *plan;
     const qc_hidden_store *store;
     qc_stats_record **records; /* one an observe */
+    size_t squares;  /* columns that sums of squares are observed of; of a sequence they come in its turn */
+    float **waiting; /* [sequences] sums of those that came before their turn */
+    size_t turn;
     uint64_t tokens_before, tokens_total;
     atomic_uint_least64_t tokens;
     atomic_size_t failed; /* the first sequence that failed so far */
@@ -75,6 +78,35 @@ static qc_status keep_outputs(const pass *p, worker *w, size_t index, const void
     return QC_OK;
 }
 
+/* Adds the sums of a sequence to the records. */
+static void add_squares(const pass *p, size_t index, const float *sums)
+{
+    for (size_t i = 0; i < p->segment->observe_count; i++) {
+        qc_stats_record *r = p->records[i];
+        if (r->kind != QC_STATS_SQUARES)
+            continue;
+        for (size_t c = 0; c < r->columns; c++)
+            r->squares[c] += (double)*sums++;
+        r->tokens += (int64_t)p->c->dataset->sequences[index].count;
+    }
+}
+
+/* Sums are added in file order: those of a later sequence wait. Takes `sums`. */
+static void hand_in_squares(pass *p, size_t index, float *sums)
+{
+#ifdef _OPENMP
+#pragma omp critical(qc_calibrate_squares)
+#endif
+    {
+        p->waiting[index] = sums;
+        for (; p->turn < p->c->dataset->count && p->waiting[p->turn]; p->turn++) {
+            add_squares(p, p->turn, p->waiting[p->turn]);
+            free(p->waiting[p->turn]);
+            p->waiting[p->turn] = NULL;
+        }
+    }
+}
+
 static qc_status run_sequence(pass *p, worker *w, size_t index)
 {
     const qc_segment *s = p->segment;
@@ -85,9 +117,14 @@ static qc_status run_sequence(pass *p, worker *w, size_t index)
     float **max = QC_NEW_ARRAY(&arena, float *, s->observe_count + 1);
     const void **inputs = QC_NEW_ARRAY(&arena, const void *, s->input_count + 1);
     const void **outputs = QC_NEW_ARRAY(&arena, const void *, s->output_count + 1);
+    float *sums = p->squares ? malloc(p->squares * sizeof *sums) : NULL;
+    size_t column = 0;
     for (size_t i = 0; i < s->observe_count; i++) {
-        min[i] = p->records[i]->min + index * p->records[i]->heads;
-        max[i] = p->records[i]->max + index * p->records[i]->heads;
+        const qc_stats_record *r = p->records[i];
+        bool ranges = r->kind == QC_STATS_MINMAX;
+        min[i] = ranges ? r->min + index * r->heads : sums ? sums + column : NULL;
+        max[i] = ranges ? r->max + index * r->heads : NULL;
+        column += r->columns;
     }
     qc_run run = {.plan = p->plan,
         .worker = &w->plan,
@@ -98,10 +135,16 @@ static qc_status run_sequence(pass *p, worker *w, size_t index)
         .observed_min = min,
         .observed_max = max};
     qc_status status = take_inputs(p, w, index, inputs);
+    if (p->squares && !sums)
+        status = qc_error(&w->plan.diag, "", "out of memory for sums of squares");
     if (status == QC_OK)
         status = qc_plan_run(&run);
     if (status == QC_OK)
         status = keep_outputs(p, w, index, outputs);
+    if (status == QC_OK && sums)
+        hand_in_squares(p, index, sums);
+    else
+        free(sums);
     qc_arena_fini(&arena);
     return status;
 }
@@ -164,6 +207,26 @@ static qc_status report_failure(const pass *p, worker *workers)
 
 /* ---- segments ------------------------------------------------------------------------------------------ */
 
+/* The records that the segment fills. */
+static void add_records(pass *p, qc_stats *stats)
+{
+    const qc_segment *s = p->segment;
+    size_t sequences = p->c->dataset->count;
+    p->records = QC_NEW_ARRAY(&p->c->arena, qc_stats_record *, s->observe_count + 1);
+    p->waiting = QC_NEW_ARRAY(&p->c->arena, float *, sequences);
+    p->squares = p->turn = 0;
+    for (size_t i = 0; i < s->observe_count; i++) {
+        const char *tap = qc_attr_as_text(qc_op_attr(s->observes[i], "tap"));
+        qc_observed observed = qc_plan_observed(p->plan, i);
+        if (observed.kind == QC_OBSERVED_SQUARES) {
+            p->records[i] = qc_stats_add_squares(stats, tap, observed.count);
+            p->squares += observed.count;
+        } else {
+            p->records[i] = qc_stats_add(stats, tap, sequences, observed.count);
+        }
+    }
+}
+
 static qc_status run_segment(pass *p, worker *workers, size_t segment, qc_stats *stats)
 {
     qc_calibration *c = p->c;
@@ -171,17 +234,15 @@ static qc_status run_segment(pass *p, worker *workers, size_t segment, qc_stats 
     qc_plan *plan = qc_calibration_plan(c, segment, false, &bank);
     qc_status status = plan ? qc_rope_tables_ensure(c->rope, c->longest) : QC_ERROR;
     if (status == QC_OK) {
-        const qc_segment *s = &c->segments.items[segment];
-        p->segment = s;
+        p->segment = &c->segments.items[segment];
         p->plan = plan;
-        p->records = QC_NEW_ARRAY(&c->arena, qc_stats_record *, s->observe_count + 1);
-        for (size_t i = 0; i < s->observe_count; i++)
-            p->records[i] = qc_stats_add(stats, qc_attr_as_text(qc_op_attr(s->observes[i], "tap")),
-                c->dataset->count, qc_plan_observe_heads(plan, i));
+        add_records(p, stats);
         for (int i = 0; i < c->workers; i++)
             workers[i].plan.laid_out_plan = NULL; /* a plan may come to lie where the last one lay */
         atomic_store(&p->tokens, 0);
         visit_all(p, workers);
+        for (size_t i = 0; i < c->dataset->count; i++) /* of sequences behind one that failed */
+            free(p->waiting[i]);
         if (atomic_load(&p->failed) != SIZE_MAX)
             status = report_failure(p, workers);
         p->tokens_before += c->dataset->token_count;

@@ -434,9 +434,9 @@ size_t qc_plan_output_row_bytes(const qc_plan *plan, size_t index)
            8;
 }
 
-size_t qc_plan_observe_heads(const qc_plan *plan, size_t index)
+qc_observed qc_plan_observed(const qc_plan *plan, size_t index)
 {
-    return plan->observe_heads.items[index];
+    return plan->observed.items[index];
 }
 
 size_t qc_plan_cache_count(const qc_plan *plan)

@@ -57,8 +57,16 @@ size_t qc_plan_output_row_bytes(const qc_plan *plan, size_t index);
 qc_dtype qc_plan_output_dtype(const qc_plan *plan, size_t index);
 /* Elements of one row. */
 size_t qc_plan_output_row_elems(const qc_plan *plan, size_t index);
-/* Heads of an observed value (1 when it has none). */
-size_t qc_plan_observe_heads(const qc_plan *plan, size_t index);
+/* What an `observe` of the request gives for a sequence. */
+typedef enum qc_observed_kind {
+    QC_OBSERVED_RANGES,  /* minimum and maximum of each of `count` heads */
+    QC_OBSERVED_SQUARES, /* the sum of squares of each of `count` columns */
+} qc_observed_kind;
+typedef struct qc_observed {
+    qc_observed_kind kind;
+    size_t count;
+} qc_observed;
+qc_observed qc_plan_observed(const qc_plan *plan, size_t index);
 
 /* The KV cache that one sequence needs: the caches in order, bytes of one token each. */
 size_t qc_plan_cache_count(const qc_plan *plan);
@@ -100,7 +108,7 @@ typedef struct qc_run {
     void *const *caches; /* one a cache, with room for past + tokens rows; NULL: past is 0, nothing is kept */
     /* Filled: where each output lies until the worker's next run, [tokens or 1, row]. */
     const void **outputs;
-    /* Filled: minima and maxima per head, observe by observe. */
+    /* Filled, observe by observe: minima and maxima; sums of squares in place of minima. */
     float **observed_min, **observed_max;
 } qc_run;
 

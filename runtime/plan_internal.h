@@ -70,7 +70,7 @@ struct qc_plan {
     const char *where; /* of the composite op whose decomposition is being planned, or NULL */
     QC_VEC(int) output_slots;
     QC_VEC(int) input_slots;
-    QC_VEC(size_t) observe_heads;
+    QC_VEC(qc_observed) observed;
     int ids_slot;
     qc_map row_tables; /* address of a qc_rope_table by length -> its slot + 1 */
     qc_map waiting;    /* address of a silu's value that waits for its product -> qc_op * */
@@ -117,7 +117,7 @@ qc_status qc_plan_rmsnorm(qc_plan *plan, const qc_op *op, bool *done);
 qc_status qc_plan_rope(qc_plan *plan, const qc_op *op, bool *done);
 qc_status qc_plan_attention(qc_plan *plan, const qc_op *op, bool *done);
 qc_status qc_plan_cache_append(qc_plan *plan, const qc_op *op, bool *done);
-qc_status qc_plan_qparams(qc_plan *plan, const qc_op *op, bool *done);
+qc_status qc_plan_scales(qc_plan *plan, const qc_op *op, bool *done);
 qc_status qc_plan_quantize(qc_plan *plan, const qc_op *op, bool *done);
 qc_status qc_plan_dequantize(qc_plan *plan, const qc_op *op, bool *done);
 qc_status qc_plan_observe(qc_plan *plan, const qc_op *op, bool *done);

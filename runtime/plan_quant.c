@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * plan_quant.c - scales, codes and observed ranges as loops over rows. The arithmetic is ir/dtype/arith.h.
- * Scales are one a tensor, one a head, or one a token; other shapes keep the reference semantics.
+ * plan_quant.c - scales, zero points, codes and their values as loops over rows of the last dimension. The
+ * arithmetic is ir/dtype/quantizer.h.
+ *
+ * Scales known before the run are one a tensor or one a head; those of a run are one a row, one for each group
+ * of its columns, or one for all. What has another shape keeps the reference semantics. Codes of less than 8
+ * bits are one byte each in a run's slots.
  */
 #include <math.h>
 
@@ -10,24 +14,43 @@
 #include "ir/scheme.h"
 #include "runtime/plan_internal.h"
 
-enum { PARALLEL_ELEMS = 1 << 14 }; /* less is not worth waking threads for */
+enum {
+    PARALLEL_ELEMS = 1 << 14, /* less is not worth waking threads for */
+    SCALES = 2048,            /* of a piece of work, held as f32 */
+    PIECE_ROWS = 16
+};
 
 typedef struct coding {
-    const qc_arith *arith;
-    qc_grid grid;
-    qc_dtype model;      /* of the values */
-    size_t size;         /* elements of a row under one scale */
-    const float *fixed;  /* scales known before the run */
-    size_t fixed_count;  /* row r has scale r % fixed_count */
-    qc_dtype scale_type; /* of the scales of a run, one a row */
+    qc_quantizer q;
+    qc_dtype to; /* dequantize: of the values */
+    float global;
+    size_t columns, group, per_row; /* of a row; under one scale; scales of a row */
+    const float *scales, *zeros;    /* known before the run, or NULL; zeros NULL: none */
+    size_t fixed_rows;              /* row r has those of r % fixed_rows */
+    bool whole;                     /* one scale of a run for all rows */
+    qc_dtype scale_type, zero_type; /* of the scales of a run, and of its zero points */
+    int scale_slot, zero_slot;      /* -1: none */
 } coding;
 
-static qc_status rows_of(const qc_run *run, const qc_step *step, int slot, size_t size, size_t *rows)
+/* ---- pieces of rows ------------------------------------------------------------------------------------ */
+
+/* Rows, or a part of one row: as many as their scales fit a buffer. */
+typedef struct piece {
+    size_t row, rows, first_group, groups;
+    size_t first, columns; /* element of the tensor; columns of each row */
+} piece;
+
+typedef struct pieces {
+    size_t rows, a_piece, parts, count;
+} pieces;
+
+static qc_status rows_of(const qc_run *run, const qc_step *step, int slot, size_t columns, size_t *rows)
 {
     size_t count;
+    *rows = 0;
     if (!qc_run_count(run, step, slot, &count))
         return qc_error(&run->worker->diag, step->where, "nothing says how large a value is");
-    *rows = count / size;
+    *rows = count / columns;
     return QC_OK;
 }
 
@@ -41,81 +64,226 @@ static size_t elem_bytes(qc_dtype dtype)
     return (size_t)qc_dtype_bits(dtype) / 8;
 }
 
-static float scale_of(const coding *c, const void *scales, size_t row)
+static pieces pieces_of(const coding *c, size_t rows)
 {
-    float scale;
-    if (c->fixed)
-        return c->fixed[row % c->fixed_count];
-    qc_decode_f32(c->scale_type, (const char *)scales + row * elem_bytes(c->scale_type), &scale, 1);
-    return scale;
+    pieces p = {.rows = rows, .a_piece = SCALES / c->per_row, .parts = (c->per_row + SCALES - 1) / SCALES};
+    p.a_piece = p.a_piece > PIECE_ROWS ? PIECE_ROWS : p.a_piece < 1 ? 1 : p.a_piece;
+    p.count = (rows + p.a_piece - 1) / p.a_piece * p.parts;
+    return p;
 }
+
+static piece piece_at(const coding *c, const pieces *all, size_t index)
+{
+    piece p = {.row = index / all->parts * all->a_piece, .first_group = index % all->parts * SCALES};
+    size_t left = c->per_row - p.first_group, column = p.first_group * c->group;
+    p.rows = all->rows - p.row < all->a_piece ? all->rows - p.row : all->a_piece;
+    p.groups = left < SCALES ? left : SCALES;
+    p.first = p.row * c->columns + column;
+    p.columns = c->columns - column;
+    if (p.groups < left)
+        p.columns = p.groups * c->group;
+    return p;
+}
+
+/* The numbers of a slot that belong to a piece. */
+static void take(const coding *c, const piece *p, qc_dtype dtype, const char *slot, float *values)
+{
+    size_t first = c->whole ? 0 : p->row * c->per_row + p->first_group;
+    qc_decode_f32(dtype, slot + first * elem_bytes(dtype), values, c->whole ? 1 : p->rows * p->groups);
+    for (size_t i = 1; c->whole && i < p->rows; i++)
+        values[i] = values[0];
+}
+
+/* What a step's code works on. */
+typedef struct coded {
+    const coding *c;
+    const char *scales, *zeros; /* of the run, or NULL */
+} coded;
+
+static coded coded_of(const qc_run *run, const qc_step *step)
+{
+    const coding *c = step->data;
+    return (coded){c, c->scale_slot >= 0 ? qc_run_at(run, step, c->scale_slot) : NULL,
+        c->zero_slot >= 0 ? qc_run_at(run, step, c->zero_slot) : NULL};
+}
+
+/* Fills the scales and zero points of a piece; gives the zero points, NULL where there are none. */
+static const float *take_scales(const coded *d, const piece *p, float *scales, float *zeros)
+{
+    const coding *c = d->c;
+    if (c->scales) {
+        for (size_t i = 0; i < p->rows; i++) {
+            scales[i] = c->scales[(p->row + i) % c->fixed_rows];
+            zeros[i] = c->zeros ? c->zeros[(p->row + i) % c->fixed_rows] : 0.0f;
+        }
+        return c->zeros ? zeros : NULL;
+    }
+    take(c, p, c->scale_type, d->scales, scales);
+    if (!d->zeros)
+        return NULL;
+    take(c, p, c->zero_type, d->zeros, zeros);
+    return zeros;
+}
+
+/* ---- quantize, dequantize ------------------------------------------------------------------------------ */
 
 static qc_status run_quantize(qc_run *run, const qc_step *step)
 {
-    const coding *c = step->data;
+    const coded d = coded_of(run, step);
+    const coding *c = d.c;
     const char *x = qc_run_at(run, step, step->in[0]);
-    const void *scales = step->in[1] >= 0 ? qc_run_at(run, step, step->in[1]) : NULL;
-    char *y = qc_run_at(run, step, step->out);
-    size_t rows, row_bytes = c->size * elem_bytes(c->model);
-    if (rows_of(run, step, step->out, c->size, &rows) != QC_OK)
+    uint8_t *y = qc_run_at(run, step, step->out);
+    size_t rows, bytes = elem_bytes(c->q.model_dtype);
+    if (rows_of(run, step, step->out, c->columns, &rows) != QC_OK)
         return QC_ERROR;
-#pragma omp parallel for schedule(static) num_threads(threads_of(run, rows * c->size))
-    for (size_t r = 0; r < rows; r++)
-        qc_arith_quantize(c->arith, c->model, c->grid, x + r * row_bytes, c->size, scale_of(c, scales, r),
-            0.0f, y + r * c->size);
+    const pieces all = pieces_of(c, rows);
+#pragma omp parallel for schedule(static) num_threads(threads_of(run, rows * c->columns))
+    for (size_t i = 0; i < all.count; i++) {
+        float scales[SCALES], buffer[SCALES];
+        piece p = piece_at(c, &all, i);
+        const float *zeros = take_scales(&d, &p, scales, buffer);
+        qc_quantizer_rows_codes(&c->q, x + p.first * bytes, (int64_t)p.rows, (int64_t)p.columns,
+            (int64_t)c->group, scales, c->global, zeros, y + p.first);
+    }
     return QC_OK;
 }
 
 static qc_status run_dequantize(qc_run *run, const qc_step *step)
 {
-    const coding *c = step->data;
-    const char *x = qc_run_at(run, step, step->in[0]);
-    const void *scales = step->in[1] >= 0 ? qc_run_at(run, step, step->in[1]) : NULL;
+    const coded d = coded_of(run, step);
+    const coding *c = d.c;
+    const uint8_t *x = qc_run_at(run, step, step->in[0]);
     char *y = qc_run_at(run, step, step->out);
-    size_t rows, row_bytes = c->size * elem_bytes(c->model);
-    if (rows_of(run, step, step->out, c->size, &rows) != QC_OK)
+    size_t rows, bytes = elem_bytes(c->to);
+    if (rows_of(run, step, step->out, c->columns, &rows) != QC_OK)
         return QC_ERROR;
-#pragma omp parallel for schedule(static) num_threads(threads_of(run, rows * c->size))
-    for (size_t r = 0; r < rows; r++)
-        qc_arith_dequantize(
-            c->model, c->grid, x + r * c->size, c->size, scale_of(c, scales, r), 0.0f, y + r * row_bytes);
+    const pieces all = pieces_of(c, rows);
+#pragma omp parallel for schedule(static) num_threads(threads_of(run, rows * c->columns))
+    for (size_t i = 0; i < all.count; i++) {
+        float scales[SCALES], buffer[SCALES];
+        piece p = piece_at(c, &all, i);
+        const float *zeros = take_scales(&d, &p, scales, buffer);
+        qc_quantizer_rows_dequantize(&c->q, c->to, x + p.first, (int64_t)p.rows, (int64_t)p.columns,
+            (int64_t)c->group, scales, c->global, zeros, y + p.first * bytes);
+    }
     return QC_OK;
 }
 
-/* The scale operand of a quantize or dequantize of x: in[1] and the fields of `c`; `*fits` false when its shape
- * is none of the three. */
-static qc_status take_scale(
-    qc_plan *plan, const qc_op *op, const qc_ref *x, coding *c, int *scale_slot, bool *fits)
+/* How codes lie in a slot: one byte each. */
+static qc_dtype code_slot(qc_dtype codes)
 {
-    const qc_value *scale = qc_op_operand(op, 1);
+    if (qc_dtype_bits(codes) == 8)
+        return codes;
+    return qc_dtype_is_int(codes) ? QC_I8 : QC_U8;
+}
+
+/* Columns of a row, from the last dimension of x. */
+static bool take_columns(const qc_ref *x, int64_t group, coding *c)
+{
+    int64_t columns;
+    if (x->rank == 0 || !qc_dim_as_int(x->dims[x->rank - 1], &columns) || columns < 1)
+        return false;
+    c->columns = (size_t)columns;
+    c->group = group > 0 && group < columns ? (size_t)group : (size_t)columns;
+    c->per_row = (c->columns + c->group - 1) / c->group;
+    return true;
+}
+
+/* Scales known before the run: one, or one a head. */
+static qc_status take_fixed(
+    qc_plan *plan, const qc_value *scale, const qc_value *zero, const qc_ref *x, coding *c, bool *fits)
+{
     const qc_type *type = qc_value_type(scale);
-    int rank = qc_type_rank(type);
-    int64_t count, size;
-    *scale_slot = -1;
-    *fits = x->rank > 0 && qc_dim_as_int(x->dims[x->rank - 1], &size) && size > 0;
+    int64_t count, heads;
+    bool by_head = x->by_token && qc_type_rank(type) >= 3 && qc_type_dim(type, -3) == x->dims[1];
+    *fits = qc_type_static_count(type, &count) && (!zero || qc_plan_is_weight(plan, zero)) &&
+            (count == 1 || (by_head && qc_dim_as_int(x->dims[1], &heads) && count == heads));
     if (!*fits)
         return QC_OK;
-    c->size = (size_t)size;
-    if (qc_plan_is_weight(plan, scale)) {
-        bool heads = x->by_token && rank >= 3 && qc_type_dim(type, -3) == x->dims[1];
-        *fits = qc_type_static_count(type, &count) &&
-                (count == 1 || (heads && qc_dim_as_int(x->dims[1], &size) && count == size));
-        if (!*fits)
-            return QC_OK;
-        c->fixed = qc_bank_floats(plan->env.bank, scale);
-        c->fixed_count = (size_t)count;
-        return c->fixed ? QC_OK : QC_ERROR;
-    }
-    const qc_ref *ref = qc_plan_ref(plan, scale);
-    if (!ref)
+    c->group = c->columns;
+    c->per_row = 1;
+    c->fixed_rows = (size_t)count;
+    c->scales = qc_bank_floats(plan->env.bank, scale);
+    c->zeros = zero && c->scales ? qc_bank_floats(plan->env.bank, zero) : NULL;
+    return c->scales && (!zero || c->zeros) ? QC_OK : QC_ERROR;
+}
+
+/* Does a value of the run hold the scales of rows of x, or one scale for all? */
+static bool is_scale_of(const qc_ref *x, const qc_ref *scale, const coding *c, bool *whole)
+{
+    int64_t count;
+    *whole = scale->rank == 1 && qc_dim_as_int(scale->dims[0], &count) && count == 1;
+    if (*whole)
+        return c->per_row == 1;
+    bool fits = scale->rank == x->rank && scale->by_token == x->by_token &&
+                qc_dim_as_int(scale->dims[x->rank - 1], &count) && (size_t)count == c->per_row;
+    for (int i = 0; fits && i + 1 < x->rank; i++)
+        fits = scale->dims[i] == x->dims[i];
+    return fits;
+}
+
+static qc_status take_of_run(
+    qc_plan *plan, const qc_value *scale, const qc_value *zero, const qc_ref *x, coding *c, bool *fits)
+{
+    const qc_ref *ref = qc_plan_ref(plan, scale), *zero_ref = zero ? qc_plan_ref(plan, zero) : NULL;
+    bool zero_whole = false;
+    if (!ref || (zero && !zero_ref))
         return QC_ERROR;
-    *fits = ref->rank == x->rank && ref->by_token == x->by_token &&
-            qc_dim_as_int(ref->dims[rank - 1], &count) && count == 1;
-    for (int i = 0; *fits && i + 1 < rank; i++)
-        *fits = ref->dims[i] == x->dims[i];
+    *fits = is_scale_of(x, ref, c, &c->whole);
+    if (zero)
+        *fits = *fits && is_scale_of(x, zero_ref, c, &zero_whole) && zero_whole == c->whole;
+    if (!*fits)
+        return QC_OK;
+    c->scale_slot = ref->slot;
     c->scale_type = qc_plan_slot_at(plan, ref->slot)->dtype;
-    *scale_slot = ref->slot;
+    c->zero_slot = zero ? zero_ref->slot : -1;
+    c->zero_type = zero ? qc_plan_slot_at(plan, zero_ref->slot)->dtype : QC_DTYPE_NONE;
+    *fits = qc_dtype_bits(c->scale_type) >= 8 && (!zero || qc_dtype_bits(c->zero_type) >= 8);
     return QC_OK;
+}
+
+/* Operand number `slot`, a global scale that is known before the run; 0 where there is none. */
+static qc_status take_global(qc_plan *plan, const qc_op *op, size_t slot, coding *c, bool *fits)
+{
+    const qc_value *global = qc_op_operand(op, slot);
+    int64_t count;
+    c->q.global = global != NULL;
+    c->global = 0.0f;
+    if (!global)
+        return QC_OK;
+    *fits =
+        qc_plan_is_weight(plan, global) && qc_type_static_count(qc_value_type(global), &count) && count == 1;
+    if (!*fits)
+        return QC_OK;
+    const float *value = qc_bank_floats(plan->env.bank, global);
+    if (!value)
+        return QC_ERROR;
+    c->global = *value;
+    return QC_OK;
+}
+
+/* Scale, zero point and global scale of a quantize or dequantize of x. `*fits` false: another shape. */
+static qc_status take_operands(
+    qc_plan *plan, const qc_op *op, const qc_ref *x, int64_t group, coding *c, bool *fits)
+{
+    const qc_value *scale = qc_op_operand(op, 1), *zero = qc_op_operand(op, 3);
+    c->scale_slot = c->zero_slot = -1;
+    *fits = take_columns(x, group, c);
+    if (*fits && take_global(plan, op, 2, c, fits) != QC_OK)
+        return QC_ERROR;
+    if (!*fits)
+        return QC_OK;
+    return qc_plan_is_weight(plan, scale) ? take_fixed(plan, scale, zero, x, c, fits)
+                                          : take_of_run(plan, scale, zero, x, c, fits);
+}
+
+static void add_coding(
+    qc_plan *plan, const qc_op *op, qc_step_fn fn, const qc_ref *x, qc_dtype out, const coding *c)
+{
+    int in[3] = {x->slot, c->scale_slot, c->zero_slot};
+    coding *copy = QC_NEW(&plan->arena, coding);
+    *copy = *c;
+    qc_plan_step(plan, fn, op, qc_plan_result(plan, op, out, x->by_token), in, 3, true, copy);
 }
 
 static qc_status read_scheme(qc_plan *plan, const qc_op *op, qc_scheme_part *part)
@@ -130,130 +298,129 @@ qc_status qc_plan_quantize(qc_plan *plan, const qc_op *op, bool *done)
     qc_scheme_part part;
     if (!x || read_scheme(plan, op, &part) != QC_OK)
         return QC_ERROR;
-    coding *c = QC_NEW(&plan->arena, coding);
-    *c = (coding){.arith = part.arith, .grid = part.grid, .model = qc_plan_slot_at(plan, x->slot)->dtype};
-    qc_dtype codes = qc_type_dtype(qc_value_type(qc_op_result(op, 0)));
-    int in[2] = {x->slot, -1};
-    if (!qc_is_value_dtype(c->model) || codes != c->grid.storage)
+    qc_dtype model = qc_plan_slot_at(plan, x->slot)->dtype;
+    qc_ref from = *x; /* planning operands may move refs */
+    coding c = {.q = qc_scheme_quantizer(&part, model)};
+    if (!qc_is_value_dtype(model) || part.granularity == QC_GRANULARITY_BLOCK)
         return QC_OK;
-    if (take_scale(plan, op, x, c, &in[1], done) != QC_OK)
+    if (take_operands(plan, op, &from, part.group_elems, &c, done) != QC_OK)
         return QC_ERROR;
     if (*done)
-        qc_plan_step(plan, run_quantize, op, qc_plan_result(plan, op, codes, x->by_token), in, 2, true, c);
+        add_coding(plan, op, run_quantize, &from, code_slot(part.type), &c);
     return QC_OK;
 }
 
 qc_status qc_plan_dequantize(qc_plan *plan, const qc_op *op, bool *done)
 {
-    const qc_ref *x = qc_plan_ref(plan, qc_op_operand(op, 0));
+    const qc_value *value = qc_op_operand(op, 0), *scale = qc_op_operand(op, 1);
+    const qc_ref *x = qc_plan_ref(plan, value);
     if (!x)
         return QC_ERROR;
-    qc_dtype codes = qc_plan_slot_at(plan, x->slot)->dtype;
-    coding *c = QC_NEW(&plan->arena, coding);
-    *c = (coding){.grid = qc_grid_of(codes), .model = qc_type_dtype(qc_value_type(qc_op_result(op, 0)))};
-    int in[2] = {x->slot, -1};
-    if (!qc_is_value_dtype(c->model) || c->grid.storage != codes)
+    qc_dtype codes = qc_type_dtype(qc_value_type(value)),
+             to = qc_type_dtype(qc_value_type(qc_op_result(op, 0)));
+    qc_ref from = *x;
+    coding c = {.to = to};
+    c.q = qc_scheme_dequantizer(codes, to, qc_type_dtype(qc_value_type(scale)), qc_op_operand(op, 2) != NULL,
+        qc_op_operand(op, 3) == NULL);
+    if (!qc_is_value_dtype(to) || c.q.grid.storage == QC_DTYPE_NONE ||
+        qc_plan_slot_at(plan, from.slot)->dtype != code_slot(codes) ||
+        qc_attr_count(qc_op_attr(op, "block")) > 0)
         return QC_OK;
-    if (take_scale(plan, op, x, c, &in[1], done) != QC_OK)
+    if (take_operands(plan, op, &from, qc_attr_as_int(qc_op_attr(op, "group")), &c, done) != QC_OK)
         return QC_ERROR;
     if (*done)
-        qc_plan_step(
-            plan, run_dequantize, op, qc_plan_result(plan, op, c->model, x->by_token), in, 2, true, c);
+        add_coding(plan, op, run_dequantize, &from, to, &c);
     return QC_OK;
 }
 
-/* ---- scales of a run ----------------------------------------------------------------------------------- */
+/* ---- scales and zero points of a run ------------------------------------------------------------------- */
 
-static qc_status run_token_scales(qc_run *run, const qc_step *step)
+typedef struct scaling {
+    coding c;
+    bool zero_points; /* these are asked for, not the scales */
+    qc_dtype result;
+} scaling;
+
+static qc_status not_finite(const qc_run *run, const qc_step *step, size_t row)
 {
-    const coding *c = step->data;
+    return qc_error(
+        &run->worker->diag, step->where, "row %zu has values that are not finite, so no scale", row);
+}
+
+static qc_status run_scales(qc_run *run, const qc_step *step)
+{
+    const scaling *s = step->data;
+    const coding *c = &s->c;
     const char *x = qc_run_at(run, step, step->in[0]);
     char *y = qc_run_at(run, step, step->out);
-    size_t rows, row_bytes = c->size * elem_bytes(c->model), wrong = SIZE_MAX;
-    if (rows_of(run, step, step->in[0], c->size, &rows) != QC_OK)
+    size_t rows, wrong = SIZE_MAX, bytes = elem_bytes(c->q.model_dtype);
+    if (rows_of(run, step, step->in[0], c->columns, &rows) != QC_OK)
         return QC_ERROR;
-#pragma omp parallel for schedule(static) num_threads(threads_of(run, rows * c->size)) reduction(min : wrong)
-    for (size_t r = 0; r < rows; r++) {
-        float min, max, scale, zero_point;
-        qc_arith_minmax(c->model, x + r * row_bytes, c->size, &min, &max);
-        if (!isfinite(min) || !isfinite(max)) {
-            wrong = r < wrong ? r : wrong;
-            continue;
-        }
-        qc_arith_scale(c->arith, c->model, c->grid, true, min, max, &scale, &zero_point);
-        qc_encode_f32(c->scale_type, &scale, y + r * elem_bytes(c->scale_type), 1);
+    const pieces all = pieces_of(c, rows);
+#pragma omp parallel for schedule(static) num_threads(threads_of(run, rows * c->columns)) reduction(min      \
+                                                                                                    : wrong)
+    for (size_t i = 0; i < all.count; i++) {
+        float mins[SCALES], maxs[SCALES], scales[SCALES], zeros[SCALES];
+        piece p = piece_at(c, &all, i);
+        size_t count = p.rows * p.groups, first = p.row * c->per_row + p.first_group;
+        qc_quantizer_rows_ranges(
+            &c->q, x + p.first * bytes, (int64_t)p.rows, (int64_t)p.columns, (int64_t)c->group, mins, maxs);
+        for (size_t k = 0; k < count && p.row < wrong; k++)
+            if (!isfinite(mins[k]) || !isfinite(maxs[k]))
+                wrong = p.row + k / p.groups < wrong ? p.row + k / p.groups : wrong;
+        qc_quantizer_scales(&c->q, mins, maxs, (int64_t)count, c->global, scales, zeros);
+        qc_encode_f32(s->result, s->zero_points ? zeros : scales, y + first * elem_bytes(s->result), count);
     }
-    if (wrong != SIZE_MAX)
-        return qc_error(
-            &run->worker->diag, step->where, "row %zu has values that are not finite, so no scale", wrong);
+    return wrong == SIZE_MAX ? QC_OK : not_finite(run, step, wrong);
+}
+
+/* One scale for all. */
+static qc_status run_whole_scale(qc_run *run, const qc_step *step)
+{
+    const scaling *s = step->data;
+    const coding *c = &s->c;
+    size_t rows;
+    float min, max, scale, zero;
+    if (rows_of(run, step, step->in[0], c->columns, &rows) != QC_OK)
+        return QC_ERROR;
+    if (!qc_host_minmax_heads(run->plan->env.engine, c->q.model_dtype, qc_run_at(run, step, step->in[0]),
+            rows, 1, c->columns, c->columns, c->columns, &min, &max))
+        return qc_error(&run->worker->diag, step->where, "it has values that are not finite, so no scale");
+    qc_quantizer_scale(&c->q, min, max, c->global, &scale, &zero);
+    qc_encode_f32(s->result, s->zero_points ? &zero : &scale, qc_run_at(run, step, step->out), 1);
     return QC_OK;
 }
 
-qc_status qc_plan_qparams(qc_plan *plan, const qc_op *op, bool *done)
+/* qparams and zero_point of data. */
+qc_status qc_plan_scales(qc_plan *plan, const qc_op *op, bool *done)
 {
+    bool zero_points = qc_op_is(op, "zero_point"), fits = true;
     const qc_ref *x = qc_plan_ref(plan, qc_op_operand(op, 0));
     qc_scheme_part part;
-    int64_t size;
     if (!x || read_scheme(plan, op, &part) != QC_OK)
         return QC_ERROR;
     if (!part.dynamic && strcmp(qc_attr_as_text(qc_op_attr(op, "arg")), "input") == 0)
         return qc_ctx_error(plan->env.ctx, qc_plan_where(plan, op),
             "the scale of @%s is static, but nothing was calibrated",
             qc_attr_as_text(qc_op_attr(op, "scheme")));
-    coding *c = QC_NEW(&plan->arena, coding);
-    *c = (coding){.arith = part.arith,
-        .grid = part.grid,
-        .model = qc_plan_slot_at(plan, x->slot)->dtype,
-        .scale_type = qc_type_dtype(qc_value_type(qc_op_result(op, 0)))};
-    if (part.granularity != QC_GRANULARITY_TOKEN || !part.symmetric || !qc_is_value_dtype(c->model) ||
-        !qc_is_value_dtype(c->scale_type) || x->rank == 0 || !qc_dim_as_int(x->dims[x->rank - 1], &size) ||
-        size < 1)
+    qc_dtype model = qc_plan_slot_at(plan, x->slot)->dtype;
+    qc_ref from = *x;
+    scaling s = {.c.q = qc_scheme_quantizer(&part, model),
+        .zero_points = zero_points,
+        .result = qc_type_dtype(qc_value_type(qc_op_result(op, 0)))};
+    bool whole = part.granularity == QC_GRANULARITY_TENSOR;
+    if (!part.dynamic || !qc_is_value_dtype(model) || qc_dtype_bits(s.result) < 8 ||
+        !(whole || part.granularity == QC_GRANULARITY_TOKEN || part.granularity == QC_GRANULARITY_GROUP) ||
+        !take_columns(&from, part.group_elems, &s.c))
         return QC_OK;
-    c->size = (size_t)size;
-    int in = x->slot, out = qc_plan_result(plan, op, c->scale_type, x->by_token);
-    qc_plan_step(plan, run_token_scales, op, out, &in, 1, true, c);
-    *done = true;
-    return QC_OK;
-}
-
-/* ---- observed ranges ----------------------------------------------------------------------------------- */
-
-typedef struct observation {
-    const char *tap;
-    qc_dtype dtype;
-    size_t index, heads, size;
-} observation;
-
-static qc_status run_observe(qc_run *run, const qc_step *step)
-{
-    const observation *o = step->data;
-    if (qc_host_minmax_heads(run->plan->env.engine, o->dtype, qc_run_at(run, step, step->in[0]), run->tokens,
-            o->heads, o->size, o->heads * o->size, o->size, run->observed_min[o->index],
-            run->observed_max[o->index]))
-        return QC_OK;
-    return qc_error(&run->worker->diag, o->tap, "a value is infinite or NaN");
-}
-
-qc_status qc_plan_observe(qc_plan *plan, const qc_op *op, bool *done)
-{
-    const char *tap = qc_attr_as_text(qc_op_attr(op, "tap"));
-    if (!plan->request.calibrating)
-        return qc_ctx_error(plan->env.ctx, tap, "nothing was calibrated, so there is no range to run with");
-    const qc_ref *x = qc_plan_ref(plan, qc_op_operand(op, 0));
-    if (!x)
+    if (!zero_points && take_global(plan, op, 1, &s.c, &fits) != QC_OK)
         return QC_ERROR;
-    int in = qc_plan_by_token(plan, op, x);
-    const qc_slot *slot = qc_plan_slot_at(plan, in);
-    int64_t heads = 1;
-    if (x->rank == 4 && !qc_dim_as_int(x->dims[1], &heads))
-        heads = 0;
-    if (!slot->token_rows || heads < 1 || slot->row_elems % (size_t)heads || !qc_is_value_dtype(slot->dtype))
-        return qc_ctx_error(plan->env.ctx, tap, "only bf16, f16 and f32 data of tokens can be observed");
-    observation *o = QC_NEW(&plan->arena, observation);
-    *o = (observation){
-        tap, slot->dtype, plan->observe_heads.count, (size_t)heads, slot->row_elems / (size_t)heads};
-    QC_PUSH(&plan->arena, &plan->observe_heads, o->heads);
-    qc_plan_step(plan, run_observe, op, -1, &in, 1, false, o);
+    if (!fits)
+        return QC_OK;
+    scaling *copy = QC_NEW(&plan->arena, scaling);
+    *copy = s;
+    int out = qc_plan_result(plan, op, s.result, from.by_token && !whole);
+    qc_plan_step(plan, whole ? run_whole_scale : run_scales, op, out, &from.slot, 1, !whole, copy);
     *done = true;
     return QC_OK;
 }

@@ -63,7 +63,8 @@ bool qc_operand_is_read(const qc_op *op, size_t slot, bool calibrating)
         return true;
     bool coded = qc_op_is(op, "quantize") || qc_op_is(op, "dequantize") || qc_op_is(op, "attention");
     size_t length = strlen(name);
-    return !coded || length < 5 || strcmp(name + length - 5, "scale") != 0;
+    bool scale = length >= 5 && strcmp(name + length - 5, "scale") == 0;
+    return !coded || !(scale || strcmp(name, "global") == 0 || strcmp(name, "zero_point") == 0);
 }
 
 static bool set_has(const qc_map *set, const void *item)

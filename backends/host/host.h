@@ -234,6 +234,11 @@ bool qc_host_minmax_heads(const qc_host_engine *engine, qc_dtype dtype, const vo
 bool qc_host_minmax_columns(const qc_host_engine *engine, qc_dtype dtype, const void *x, size_t rows,
     size_t columns, size_t row_stride, float *min, float *max);
 
+/* sums[c] of x[r, c]^2 over the rows of contiguous [rows, columns] of D: f64 sums in order of rows, rounded to f32. false if
+ * one is infinite or NaN. */
+bool qc_host_sum_squares(
+    const qc_host_engine *engine, qc_dtype dtype, const void *x, size_t rows, size_t columns, float *sums);
+
 /* log(sum_c exp(x[c])) of one row of f32 logits: exp in f32, sums in f64, in a fixed order. NaN for a row
  * with NaN or +infinity. */
 double qc_host_logsumexp(const qc_host_engine *engine, const float *logits, size_t columns);

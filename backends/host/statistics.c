@@ -79,6 +79,31 @@ bool qc_host_minmax_columns(const qc_host_engine *engine, qc_dtype dtype, const 
     return !bad && rows > 0;
 }
 
+bool qc_host_sum_squares(
+    const qc_host_engine *engine, qc_dtype dtype, const void *x, size_t rows, size_t columns, float *sums)
+{
+    enum { COLUMNS = 256 };
+    size_t bytes = qc_host_dtype_bytes(dtype);
+    int threads = rows * columns < SERIAL_ELEMS ? 1 : qc_host_threads(engine), bad = 0;
+
+#pragma omp parallel for schedule(static) num_threads(threads) reduction(| : bad)
+    for (size_t c = 0; c < columns; c += COLUMNS) {
+        size_t n = qc_host_min(columns - c, COLUMNS);
+        double squares[COLUMNS] = {0};
+        float row[COLUMNS];
+        for (size_t r = 0; r < rows; r++) {
+            qc_decode_f32(dtype, (const char *)x + (r * columns + c) * bytes, row, n);
+            for (size_t i = 0; i < n; i++)
+                squares[i] += (double)row[i] * (double)row[i];
+        }
+        for (size_t i = 0; i < n; i++) {
+            sums[c + i] = (float)squares[i];
+            bad |= !isfinite(sums[c + i]);
+        }
+    }
+    return !bad;
+}
+
 /* sum_c exp(x[c] - top): partial sums in f64, element c in sum c mod 16. */
 static double sum_exp(const qc_host_engine *engine, const float *x, size_t columns, float top)
 {

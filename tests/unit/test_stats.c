@@ -139,7 +139,8 @@ static void test_refusals(void)
     check_refused("a.max", 2, "a.min", NAN, "a.min holds a value that is not finite");
     check_refused("a.max", 2, "a.min", -INFINITY, "a.min holds a value that is not finite");
     check_refused("a.max", 2, "a.min", 2.0f, "a: a minimum is above its maximum");
-    check_refused("a.weight", 2, NULL, 0.0f, "a.weight is no statistic: names end in .min or .max");
+    check_refused("a.weight", 2, NULL, 0.0f,
+        "a.weight is no statistic: names end in .min and .max, or .squares and .tokens");
     check_refused("a.max", 2, NULL, 0.0f, "there are no statistics in it");
 }
 
