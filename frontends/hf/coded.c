@@ -10,6 +10,7 @@
  *   weight_zero_point   as the scale, i8; for packed integers words along the rows
  *   weight_shape    of packed integers: rows and columns
  *   input_scale, input_zero_point   [1], static inputs
+ *   weight_scale_inv    [blocks, blocks] beside FP8 codes as DeepSeek stores them: a factor, in spite of the name
  *
  * (compressed-tensors 0.19, compressors/quantized_compressors.) Scales of static inputs are read here, because
  * the function holds them as constants; everything else is a weight expression.
@@ -111,7 +112,7 @@ static void own_weight_scales(qc_hf_state *s, const qc_hf_linear *linear)
         scale.code = QC_U8;
     else if (w->scale == QC_F8E4M3)
         scale.code = QC_F8E4M3;
-    qc_hf_own_tensor(s, linear->node, "weight_scale", &scale);
+    qc_hf_own_tensor(s, linear->node, linear->group->scale_name, &scale);
     if (w->global)
         qc_hf_own_tensor(s, linear->node, "weight_global_scale", &one);
     if (w->symmetric)
@@ -128,7 +129,7 @@ static void own_input_scales(qc_hf_state *s, const qc_hf_linear *linear)
 {
     const qc_hf_args *x = &linear->group->input;
     qc_hf_expectation one = {1, {1}, QC_DTYPE_NONE, quantization_config};
-    if (!x->present)
+    if (!x->present || s->dequantize)
         return;
     if (x->global) {
         one.code = QC_F32;
@@ -277,9 +278,10 @@ qc_value *qc_hf_build_coded_weight(qc_hf_state *s, qc_builder *b, const qc_hf_li
     qc_value *codes = packed ? build_unpacked(s, b, linear, "weight_packed", w->code, 1, shape, "w_codes")
                              : build_tensor(s, b, linear, "weight", "w_codes");
     qc_hf_expectation scales = scale_shape(linear);
-    qc_value *scale = w->scale == QC_F8E8M0 ? build_unpacked(s, b, linear, "weight_scale", QC_F8E8M0, 1,
-                                                  scales.shape, "w_scale")
-                                            : build_tensor(s, b, linear, "weight_scale", "w_scale");
+    const char *name = linear->group->scale_name;
+    qc_value *scale = w->scale == QC_F8E8M0
+                          ? build_unpacked(s, b, linear, name, QC_F8E8M0, 1, scales.shape, "w_scale")
+                          : build_tensor(s, b, linear, name, "w_scale");
     qc_value *global = w->global ? build_tensor(s, b, linear, "weight_global_scale", "w_global") : NULL;
     qc_value *zero = build_weight_zero_point(s, b, linear);
     return qc_build_dequantize(
@@ -291,7 +293,7 @@ qc_value *qc_hf_build_coded_input(qc_hf_state *s, qc_builder *b, const qc_hf_lin
     const qc_hf_args *a = &linear->group->input;
     const char *symbol = linear->group->symbol;
     qc_value *global = NULL, *scale, *zero = NULL;
-    if (!a->present)
+    if (!a->present || s->dequantize)
         return x;
     if (a->global) {
         global = build_scale(s, b, tensor_name(s, linear, "input_global_scale"), QC_F32, 1, "x_global");

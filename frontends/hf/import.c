@@ -98,7 +98,7 @@ static qc_status import(qc_hf_state *s, const qc_hf_options *options)
         return QC_ERROR;
     s->module = qc_module_create(s->ctx);
     set_source(s);
-    s->dequantize = options && options->dequantize;
+    s->dequantize = options && options->dequantize && s->outline.quantization;
     if (tensors)
         return qc_hf_tensors_build(s);
     if (choose_dtype(s, options) || qc_hf_quantization_read(s) || qc_hf_tree_build(s) ||

@@ -39,6 +39,7 @@ typedef struct qc_hf_group {
     size_t target_count;
     const char *format; /* NULL: that of the whole */
     qc_hf_storage storage;
+    const char *scale_name; /* short name of the tensor of scales */
     qc_hf_args weights, input;
 } qc_hf_group;
 
@@ -48,7 +49,9 @@ typedef struct qc_hf_quantization {
     size_t group_count;
     const char **ignore;
     size_t ignore_count;
-    qc_hf_group *kv; /* NULL: none */
+    qc_hf_group *kv;   /* NULL: none */
+    bool fp8;          /* groups[0] are FP8 blocks as DeepSeek stores them: who has a scale belongs to it */
+    const char *words; /* what it is, for people; NULL: not quantized */
 } qc_hf_quantization;
 
 /* A linear layer, or the embedding: out is the vocabulary then. */
@@ -98,6 +101,10 @@ const qc_hf_group *qc_hf_group_of(const qc_hf_state *state, const qc_node *node)
 /* Adds the schemes that layers use to the module. */
 qc_status qc_hf_quantization_symbols(qc_hf_state *state);
 
+/* Does a tensor of this short name only say how to read codes, or go with quantized activations? Then it is of no use once
+ * the codes are numbers. */
+bool qc_hf_is_scale_name(const char *short_name);
+
 /* What a tensor should be. */
 typedef struct qc_hf_expectation {
     int rank;
@@ -108,7 +115,9 @@ typedef struct qc_hf_expectation {
 
 /* Counts a wrong tensor (NULL: a missing one) and reports the first. */
 void qc_hf_tensor_error(qc_hf_state *state, const qc_st_tensor *tensor, const char *what);
-/* Checks the tensor of a node and lists it there. */
+/* QC_ERROR when there were any, with a note on how many. */
+qc_status qc_hf_tensor_errors(qc_hf_state *state);
+/* Checks the tensor of a node and lists it there; when dequantizing, codes as the weight they stand for, scales not. */
 void qc_hf_own_tensor(
     qc_hf_state *state, qc_node *node, const char *short_name, const qc_hf_expectation *expectation);
 
@@ -129,7 +138,13 @@ qc_status qc_hf_tree_build(qc_hf_state *state);
 /* Makes @main. */
 qc_status qc_hf_graph_build(qc_hf_state *state);
 
-/* tensors.c: tree and @main of a module of tensors. */
+/* tensors.c: the name behind the last dot. */
+const char *qc_hf_short_name(const char *tensor);
+/* NAME.weight of two dimensions, with elements, bf16, f16 or f32, and no norm's. */
+bool qc_hf_is_matrix(const qc_st_tensor *tensor);
+/* The node of a path, with all nodes above it; new ones are a Linear where a matrix belongs to them. */
+qc_node *qc_hf_add_path(qc_hf_state *state, const char *path);
+/* Tree and @main of a module of tensors. */
 qc_status qc_hf_tensors_build(qc_hf_state *state);
 /* `import @import {mode = MODE, dequantized = WORDS}`; `dequantized` may be NULL. */
 void qc_hf_import_symbol(qc_hf_state *state, const char *mode, const char *dequantized);

@@ -11,6 +11,19 @@
  */
 #include "frontends/hf/import.h"
 
+static const char *const scale_names[] = {"weight_scale", "weight_scale_inv", "weight_global_scale",
+    "weight_zero_point", "weight_shape", "weight_g_idx", "input_scale", "input_global_scale",
+    "input_zero_point", "output_scale", "output_zero_point", "q_scale", "k_scale", "v_scale", "q_zero_point",
+    "k_zero_point", "v_zero_point"};
+
+bool qc_hf_is_scale_name(const char *short_name)
+{
+    for (size_t i = 0; i < sizeof scale_names / sizeof *scale_names; i++)
+        if (strcmp(scale_names[i], short_name) == 0)
+            return true;
+    return false;
+}
+
 /* Where in config.json a reader stands, and what it reads. */
 typedef struct place {
     qc_hf_state *state;
@@ -376,6 +389,7 @@ static qc_status read_group(const place *p, qc_hf_group *group)
     place targets = inside(p, "targets"), weights = inside(p, "weights"),
           input = inside(p, "input_activations");
     group->kind = "scheme";
+    group->scale_name = "weight_scale";
     if (read_format(p, &group->format) || refuse_if_set(p, unused, 1) ||
         read_strings(&targets, &group->targets, &group->target_count) ||
         read_args(&weights, &group->weights) || read_args(&input, &group->input))
@@ -393,7 +407,9 @@ static qc_status read_kv(const place *p, qc_hf_quantization *q)
     q->kv->symbol = "kv";
     q->kv->kind = "kv_scheme";
     const char **targets = QC_NEW_ARRAY(p->state->arena, const char *, 1);
-    targets[0] = p->state->config.arch->info.attention_class;
+    const qc_hf_arch *arch =
+        p->state->config.arch; /* NULL for a module of tensors, which takes no part in this */
+    targets[0] = arch ? arch->info.attention_class : "Attention";
     q->kv->targets = targets;
     q->kv->target_count = 1;
     if (read_args(p, &q->kv->input))
@@ -437,6 +453,56 @@ static qc_status read_groups(const place *p, qc_hf_quantization *q)
     return QC_OK;
 }
 
+/* quant_method fp8 with weight_block_size: `weight` f8e4m3 and `weight_scale_inv`, a number to multiply each block
+ * by (DeepSeek-V3, Qwen3-FP8; Transformers' FineGrainedFP8). Inputs are quantized in groups of as many columns as the
+ * model runs. modules_to_not_convert is not looked at: what has scales is quantized. */
+static qc_status read_fp8(const place *p, qc_hf_quantization *q)
+{
+    qc_diag *diag = p->state->diag;
+    const char *format = NULL, *activations = NULL;
+    const qc_json *block = qc_json_get(p->object, "weight_block_size"), *rows = qc_json_at(block, 0),
+                  *columns = qc_json_at(block, 1);
+    if (qc_json_string(diag, p->where, p->object, "fmt", false, &format) ||
+        qc_json_string(diag, p->where, p->object, "activation_scheme", false, &activations))
+        return QC_ERROR;
+    if (!block || block->kind != QC_JSON_ARRAY || block->length != 2 || !rows->is_integer ||
+        !columns->is_integer || rows->integer < 1 || columns->integer < 1 || rows->integer > INT32_MAX ||
+        columns->integer > INT32_MAX)
+        return qc_error(diag, p->where,
+            "quant_method 'fp8' is read with blocks: weight_block_size must be [rows, columns]");
+    if (format && strcmp(format, "e4m3") != 0)
+        return refuse(p, "fmt", qc_json_get(p->object, "fmt"));
+    if (activations && strcmp(activations, "dynamic") != 0)
+        return refuse(p, "activation_scheme", qc_json_get(p->object, "activation_scheme"));
+    static const char *targets[] = {"Linear"};
+    q->groups = QC_NEW(p->state->arena, qc_hf_group);
+    q->group_count = 1;
+    q->fp8 = true;
+    q->groups[0] = (qc_hf_group){.symbol = "fp8",
+        .kind = "scheme",
+        .targets = targets,
+        .target_count = 1,
+        .storage = QC_HF_STORAGE_PLAIN,
+        .scale_name = "weight_scale_inv",
+        .weights = {.present = true,
+            .code = QC_F8E4M3,
+            .granularity = "block",
+            .block = {rows->integer, columns->integer},
+            .symmetric = true,
+            .scale = QC_F32,
+            .observer = "unset"},
+        .input = {.present = true,
+            .code = QC_F8E4M3,
+            .granularity = "group",
+            .group = columns->integer,
+            .symmetric = true,
+            .dynamic = true,
+            .scale = QC_F32}};
+    q->words = qc_arena_printf(p->state->arena, "fp8 in blocks of [%lld, %lld]", (long long)rows->integer,
+        (long long)columns->integer);
+    return QC_OK;
+}
+
 qc_status qc_hf_quantization_read(qc_hf_state *s)
 {
     static const char *const unused[] = {"sparsity_config", "transform_config"};
@@ -449,9 +515,12 @@ qc_status qc_hf_quantization_read(qc_hf_state *s)
     if (qc_json_string(s->diag, root.where, root.object, "quant_method", false, &method) ||
         qc_json_string(s->diag, root.where, root.object, "quantization_status", false, &status))
         return QC_ERROR;
+    if (method && strcmp(method, "fp8") == 0)
+        return read_fp8(&root, q);
     if (!method || strcmp(method, "compressed-tensors") != 0)
         return qc_error(s->diag, root.where,
-            "quant_method '%s' is not supported; supported is compressed-tensors", method ? method : "null");
+            "quant_method '%s' is not supported; supported are compressed-tensors and fp8 in blocks",
+            method ? method : "null");
     if (status && strcmp(status, "compressed") != 0 && strcmp(status, "frozen") != 0)
         return refuse(&root, "quantization_status", qc_json_get(root.object, "quantization_status"));
     place kv = inside(&root, "kv_cache_scheme"), groups = inside(&root, "config_groups"),
@@ -459,6 +528,7 @@ qc_status qc_hf_quantization_read(qc_hf_state *s)
     if (read_format(&root, &q->format) || refuse_if_set(&root, unused, sizeof unused / sizeof *unused) ||
         read_kv(&kv, q) || read_groups(&groups, q))
         return QC_ERROR;
+    q->words = qc_arena_printf(s->arena, "compressed-tensors %s", q->format ? q->format : "");
     return read_strings(&ignore, &q->ignore, &q->ignore_count);
 }
 
@@ -473,6 +543,11 @@ static bool matches_any(const qc_node *node, const char *const *targets, size_t 
 const qc_hf_group *qc_hf_group_of(const qc_hf_state *state, const qc_node *node)
 {
     const qc_hf_quantization *q = &state->quantization;
+    if (q->fp8)
+        return qc_st_find(&state->set,
+                   qc_arena_printf(state->arena, "%s.%s", qc_node_path(node), q->groups[0].scale_name))
+                   ? &q->groups[0]
+                   : NULL;
     for (int by_class = 0; by_class < 2; by_class++)
         if (matches_any(node, q->ignore, q->ignore_count, by_class))
             return NULL;
@@ -551,6 +626,11 @@ static qc_status add_symbol(qc_hf_state *s, const qc_hf_group *group)
 qc_status qc_hf_quantization_symbols(qc_hf_state *s)
 {
     const qc_hf_quantization *q = &s->quantization;
+    if (s->dequantize) {
+        if (q->words)
+            qc_hf_import_symbol(s, "graph", q->words);
+        return QC_OK;
+    }
     for (size_t i = 0; i < q->group_count; i++)
         if (add_symbol(s, &q->groups[i]))
             return QC_ERROR;

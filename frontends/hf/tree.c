@@ -37,6 +37,13 @@ void qc_hf_tensor_error(qc_hf_state *s, const qc_st_tensor *tensor, const char *
         qc_error(s->diag, tensor ? s->set.files[tensor->file].path : s->directory, "%s", what);
 }
 
+qc_status qc_hf_tensor_errors(qc_hf_state *s)
+{
+    if (s->error_count > 1)
+        qc_note(s->diag, "%zu more tensors are missing or do not fit config.json", s->error_count - 1);
+    return s->error_count ? QC_ERROR : QC_OK;
+}
+
 static bool dtype_fits(qc_dtype dtype, qc_dtype code)
 {
     return code ? dtype == code : dtype == QC_BF16 || dtype == QC_F16 || dtype == QC_F32;
@@ -68,7 +75,10 @@ void qc_hf_own_tensor(qc_hf_state *s, qc_node *node, const char *short_name, con
     const char *name = qc_arena_printf(s->arena, "%s.%s", qc_node_path(node), short_name);
     if (!check_tensor(s, name, e))
         return;
-    qc_node_add_tensor(node, short_name);
+    if (!s->dequantize)
+        qc_node_add_tensor(node, short_name);
+    else if (!qc_hf_is_scale_name(short_name))
+        qc_node_add_tensor(node, strcmp(short_name, "weight_packed") == 0 ? "weight" : short_name);
     qc_map_set(&s->owned, name, (void *)(uintptr_t)name);
 }
 
@@ -119,6 +129,8 @@ static qc_node *add_norm(
 static void own_attention_scales(qc_hf_state *s, qc_hf_layer *layer)
 {
     const qc_hf_group *group = qc_hf_group_of(s, layer->attention);
+    if (s->dequantize)
+        return;
     if (group && (group->weights.present || group->input.dynamic)) {
         qc_hf_tensor_error(s, NULL,
             qc_arena_printf(s->arena,
@@ -262,26 +274,50 @@ static qc_node *nearest_node(qc_hf_state *s, const char *tensor, const char **re
     return s->model.root;
 }
 
+/* The module that a stranger belongs to. A matrix has one of its own, so that an exporter can say of it that it is not
+ * quantized. */
+static qc_node *stranger_node(qc_hf_state *s, const qc_st_tensor *tensor, const char **rest)
+{
+    if (!qc_hf_is_matrix(tensor))
+        return nearest_node(s, tensor->name, rest);
+    const char *dot = strrchr(tensor->name, '.');
+    *rest = dot + 1;
+    return qc_hf_add_path(s, qc_arena_strndup(s->arena, tensor->name, (size_t)(dot - tensor->name)));
+}
+
 static void keep_strangers(qc_hf_state *s)
 {
     size_t count = 0, tables = 0;
-    const char *names = "";
+    const char *names = "", *all = "";
     for (size_t i = 0; i < s->set.tensor_count; i++) {
         const char *name = s->set.tensors[i].name, *rest;
         if (qc_map_find_n(&s->owned, name, strlen(name)))
             continue;
-        qc_node *node = nearest_node(s, name, &rest);
+        qc_node *node = stranger_node(s, &s->set.tensors[i], &rest);
+        if (s->dequantize && qc_hf_is_scale_name(qc_hf_short_name(name))) {
+            if (qc_starts_with(qc_hf_short_name(name), "weight_"))
+                qc_hf_tensor_error(s, &s->set.tensors[i],
+                    qc_arena_printf(s->arena,
+                        "%s is the scale of a weight that is no part of %s: only --import=tensors "
+                        "dequantizes that",
+                        name, s->config.arch->info.architecture));
+            continue;
+        }
         qc_node_add_tensor(node, rest);
         if (qc_ends_with(name, "rotary_emb.inv_freq"))
             tables++;
-        else if (count++ < 3)
-            names = qc_arena_printf(s->arena, "%s%s%s", names, *names ? ", " : "", name);
+        else {
+            all = qc_arena_printf(s->arena, "%s%s%s", all, count ? ", " : "", name);
+            names = count++ < 3 ? all : names;
+        }
     }
     if (tables)
         qc_remark(s->diag, s->directory, "%zu tensors rotary_emb.inv_freq are kept and not used", tables);
     if (count)
         qc_warning(s->diag, s->directory, "%zu tensors are no part of %s; they are kept and not used: %s%s",
             count, s->config.arch->info.architecture, names, count > 3 ? ", ..." : "");
+    if (count > 3)
+        qc_remark(s->diag, s->directory, "kept and not used: %s", all);
 }
 
 qc_status qc_hf_tree_build(qc_hf_state *s)
@@ -300,10 +336,7 @@ qc_status qc_hf_tree_build(qc_hf_state *s)
     m->norm = add_norm(s, m->model, "norm", c->hidden, "hidden_size");
     add_classed(s, m->model, "rotary_emb", "RotaryEmbedding");
     add_head(s);
-    if (s->error_count > 1)
-        qc_note(s->diag, "%zu more tensors are missing or do not fit config.json", s->error_count - 1);
-    if (s->error_count)
-        return QC_ERROR;
-    keep_strangers(s);
-    return QC_OK;
+    if (!s->error_count)
+        keep_strangers(s);
+    return qc_hf_tensor_errors(s);
 }

@@ -358,7 +358,7 @@ static void test_strangers(void)
     CHECK(said(&c->j, "2 tensors are no part of LlamaForCausalLM; they are kept and not used: "));
     CHECK_INT(c->j.counts[QC_SEVERITY_WARNING], 2);
     CHECK(holds(ir, "LlamaAttention {\"rotary_emb.inv_freq\"}\n"));
-    CHECK(holds(ir, "module \"model.layers\" ModuleList {\"7.mlp.up_proj.weight\"}\n"));
+    CHECK(holds(ir, "module \"model.layers.7.mlp.up_proj\" Linear {weight}\n"));
     CHECK(holds(ir, "module \"\" LlamaForCausalLM {extra}\n"));
     end(c);
 }

@@ -237,7 +237,7 @@ qc_status ct_check_same_model(qc_ctx *ctx, const qc_module *module, const char *
     const qc_func *ours = qc_module_func(module, "main");
     if (!ours || !source_directory)
         return QC_OK;
-    qc_hf_options options = {.dtype = ct_computed_dtype(module)};
+    qc_hf_options options = {.dtype = ct_computed_dtype(module), .dequantize = ct_is_dequantized(module)};
     if (options.dtype != QC_BF16 && options.dtype != QC_F16 && options.dtype != QC_F32)
         return QC_OK;
     qc_ctx *quiet = qc_ctx_create(qc_ctx_arena(ctx)->oom, ignore_diagnostic, NULL);
