@@ -312,8 +312,9 @@ static const float *load_scales(scratch *s, const qc_weights *w, const value_inf
     int64_t n = l->kind == LAYOUT_ONE ? 1 : rows * v->row_elems;
     const void *stored = qc_weights_operand_rows(s, w, v, from, rows, f);
     float *scales = stored ? qc_weights_scratch(s, (size_t)n * sizeof *scales, f) : NULL;
+    /* Zero points of less than 8 bits are a byte each. */
     if (scales)
-        qc_decode_f32(v->dtype, stored, scales, (size_t)n);
+        qc_decode_f32(qc_dtype_bits(v->dtype) < 8 ? QC_I8 : v->dtype, stored, scales, (size_t)n);
     return scales;
 }
 
@@ -474,7 +475,9 @@ static bool unpack_rows(
     size_t row_bytes = qc_weights_bytes(v->x->dtype, v->x->row_elems);
     for (int64_t r = 0; r < count; r++) {
         uint8_t *codes = (uint8_t *)out + r * v->row_elems;
-        if (v->dtype == QC_F4E2M1)
+        if (v->dtype == QC_F8E8M0)
+            memcpy(codes, x + (size_t)r * row_bytes, (size_t)v->row_elems);
+        else if (v->dtype == QC_F4E2M1)
             qc_unpack_nibbles((const uint8_t *)x + (size_t)r * row_bytes, (size_t)v->row_elems, codes);
         else
             qc_unpack_words(
