@@ -54,6 +54,21 @@ static bool is_dequantized(const qc_value *value)
     return op && qc_op_is(op, "dequantize");
 }
 
+/* Were the codes of the source read as plain numbers, for somebody to quantize again? */
+static bool source_was_quantized(const qc_op *op)
+{
+    const qc_symbol *import = qc_module_find_symbol(qc_func_module(qc_op_func(op)), "import");
+    return import && qc_attr_find(qc_symbol_fields(import), "dequantized");
+}
+
+/* A weight with codes of the compiler's own, or of the source where those are to stay. */
+static bool has_codes(const qc_op *op, const qc_value *w)
+{
+    const qc_value *codes = is_dequantized(w) ? qc_op_operand_named(qc_value_op(w), "x") : NULL;
+    return codes &&
+           (!source_was_quantized(op) || (qc_value_op(codes) && qc_op_is(qc_value_op(codes), "quantize")));
+}
+
 /* NULL when the module of this op is to be quantized; `group` is the one that its targets give it. */
 static const char *why_not(qc_pass_ctx *pc, const qc_op *op, const qc_linear_group *group)
 {
@@ -63,7 +78,7 @@ static const char *why_not(qc_pass_ctx *pc, const qc_op *op, const qc_linear_gro
         return "it belongs to no module";
     if (qc_pass_option_matches(pc, "ignore", qc_op_node(op), false))
         return "the module is ignored or disabled";
-    if (is_dequantized(x) || is_dequantized(w))
+    if (is_dequantized(x) || has_codes(op, w))
         return "it is quantized already";
     if ((x && !qc_quant_is_plain(x)) || !qc_quant_is_plain(w))
         return x ? "its input or weight is neither bf16, f16 nor f32"

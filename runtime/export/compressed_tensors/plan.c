@@ -182,7 +182,7 @@ static qc_status plan_weight_operand(ct_walk *w, const qc_op *op, size_t slot)
         return ct_plan_codes(w, op, codes);
     if (ct_made_by(value, "weight") || ct_made_by(value, "const"))
         return QC_OK;
-    if (linear && !ct_made_by(value, "cast"))
+    if ((linear && !ct_made_by(value, "cast")) || (table && ct_made_by(value, "dequantize")))
         return ct_put_value(w, op, slot == 1 || keep ? "weight" : "bias", value) ? QC_OK : QC_ERROR;
     if (ct_made_by(value, "cast") && ct_made_by(ct_operand(value, "x"), "weight"))
         return ct_put_tensor(w, ct_text_attr(qc_value_op(ct_operand(value, "x")), "tensor"), value)
