@@ -54,33 +54,40 @@ static int64_t element_count(const qc_st_tensor *t)
     return count;
 }
 
+qc_status check_open(qc_diag *diag, qc_arena *arena, const char *path, qc_st_set *set, const qc_json **config)
+{
+    bool directory = !qc_is_file(path);
+    qc_status status =
+        directory ? qc_st_open_directory(diag, arena, path, set) : qc_st_open_file(diag, arena, path, set);
+    *config = NULL;
+    if (status != QC_OK)
+        return QC_ERROR;
+    const char *config_path = qc_path_join(arena, path, "config.json");
+    if (!directory || !qc_is_file(config_path))
+        return QC_OK;
+    char *data;
+    size_t length;
+    if (qc_read_file(diag, arena, config_path, MAX_CONFIG_BYTES, &data, &length) == QC_OK)
+        *config = qc_json_parse(diag, arena, config_path, data, length);
+    if (*config)
+        return QC_OK;
+    qc_st_close(set);
+    return QC_ERROR;
+}
+
 static qc_status read_listing(qc_diag *diag, qc_arena *arena, const char *path, listing *l)
 {
     *l = (listing){.arena = arena, .path = path};
-    bool directory = !qc_is_file(path);
-    qc_status status = directory ? qc_st_open_directory(diag, arena, path, &l->set)
-                                 : qc_st_open_file(diag, arena, path, &l->set);
-    if (status != QC_OK)
+    const qc_json *config;
+    if (check_open(diag, arena, path, &l->set, &config) != QC_OK)
         return QC_ERROR;
     l->tensors = QC_NEW_ARRAY(arena, const qc_st_tensor *, l->set.tensor_count + 1);
     for (size_t i = 0; i < l->set.tensor_count; i++)
         l->tensors[i] = &l->set.tensors[i];
     qsort(l->tensors, l->set.tensor_count, sizeof *l->tensors, by_name);
-    const char *config_path = qc_path_join(arena, path, "config.json");
-    if (directory && qc_is_file(config_path)) {
-        char *data;
-        size_t length;
-        const qc_json *config = NULL;
-        if (qc_read_file(diag, arena, config_path, MAX_CONFIG_BYTES, &data, &length) == QC_OK)
-            config = qc_json_parse(diag, arena, config_path, data, length);
-        if (!config) {
-            qc_st_close(&l->set);
-            return QC_ERROR;
-        }
-        const qc_json *q = qc_json_get(config, "quantization_config");
-        l->quantization = q && q->kind == QC_JSON_OBJECT ? q : NULL;
-    }
-    status = check_rules(diag, arena, &l->set, l->quantization, &l->problems);
+    const qc_json *q = qc_json_get(config, "quantization_config");
+    l->quantization = q && q->kind == QC_JSON_OBJECT ? q : NULL;
+    qc_status status = check_rules(diag, arena, &l->set, l->quantization, &l->problems);
     if (status != QC_OK)
         qc_st_close(&l->set);
     return status;

@@ -26,6 +26,20 @@ typedef struct qc_check_diff_options {
     void *progress_user;
 } qc_check_diff_options;
 
+typedef struct qc_check_baseline_options {
+    bool json;
+    int threads;             /* 0: one a core */
+    qc_progress_fn progress; /* may be NULL */
+    void *progress_user;
+} qc_check_baseline_options;
+
+/* How far the weights of the compressed-tensors checkpoint in `directory` are from those in `baseline`, which it was
+ * made of: for each tensor ||w - v|| / ||w|| and more, sorted by it; the rest of the checkpoint is compared too. Needs no
+ * architecture. The result does not depend on the number of threads; each takes about 5 MiB (more where a single
+ * row has over 2^18 elements). Problems are numbers that are not finite, and codes that are none. */
+qc_status qc_check_baseline(qc_diag *diag, qc_arena *arena, const char *directory, const char *baseline,
+    const qc_check_baseline_options *options, qc_str *out, size_t *problem_count);
+
 /* Compares two checkpoints, or the tensors of two safetensors files. `b` may be a golden: golden.json (SHA-256 of files, headers and tensors) and small.golden
  * (a safetensors file with some of the tensors) in place of the weights. One line a difference, or one JSON object, goes
  * to `out`. */

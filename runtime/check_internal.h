@@ -3,7 +3,8 @@
  * check_internal.h - the parts of check.h.
  *
  *   check.c          listing, summary of the quantization
- *   check_rules.c    what contradicts it
+ *   check_rules.c    what contradicts it (see also check_quant.h)
+ *   check_baseline.c errors of the weights (check_baseline.h)
  *   check_diff.c     two checkpoints: config.json and other files; the report
  *   check_tensors.c  two checkpoints: tensors
  */
@@ -40,6 +41,10 @@ void check_differ(check_diff *d, const char *kind, const char *name, const char 
 qc_status check_diff_tensors(check_diff *d);
 qc_status check_diff_config(check_diff *d);
 qc_status check_diff_files(check_diff *d);
+/* Opens a directory, or one .safetensors file, and reads config.json where there is one (*config stays NULL). On
+ * an error nothing is left open. */
+qc_status check_open(
+    qc_diag *diag, qc_arena *arena, const char *path, qc_st_set *set, const qc_json **config);
 /* "[64, 8]" */
 const char *check_shape_text(qc_arena *arena, const int64_t *shape, int rank);
 /* Text for a terminal: control characters as \xNN. */

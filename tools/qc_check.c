@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * qc_check.c - reads checkpoints: lists one, compares two.
+ * qc_check.c - reads checkpoints: lists one, compares two, measures what quantization did to the weights.
  */
 #include <stdio.h>
 #include <string.h>
@@ -12,13 +12,16 @@ static const qc_cli_option options[] = {
     {"diff", 0, NULL, "compare two checkpoints: exit status 1 where they differ, each difference named",
         NULL},
     {"only", 0, "PARTS", "what --diff compares: some of tensors,config,files (default: all)", NULL},
+    {"baseline", 0, "MODEL",
+        "how far the weights are from those of MODEL, which DIR was made of: worst first", NULL},
     {"json", 0, NULL, "print one JSON object", NULL},
+    {"threads", 0, "N", "threads of --baseline (default: one a core)", NULL},
     {"progress", 0, "auto|never|always", "a progress line on stderr (auto: on a terminal)", NULL},
 };
 
 static const qc_cli_tool tool = {
     .name = "qc-check",
-    .usage = "[options] DIR | --diff A B",
+    .usage = "[options] DIR | --baseline=MODEL DIR | --diff A B",
     .summary = "Reads checkpoints. With one directory (or one .safetensors file): lists its tensors, says "
                "how they are\n"
                "quantized and what contradicts that. With --diff: compares two (of two files, the tensors).",
@@ -55,7 +58,7 @@ static bool read_parts(qc_cli *cli, qc_check_diff_options *parts)
 }
 
 /* Prints what there is to say; the exit status. */
-static int check(qc_cli *cli, bool diff, const qc_check_diff_options *parts)
+static int check(qc_cli *cli, bool diff, const qc_check_diff_options *parts, int threads)
 {
     qc_diag diag;
     qc_diag_init(&diag, &cli->arena, qc_cli_diagnostic, cli);
@@ -63,9 +66,15 @@ static int check(qc_cli *cli, bool diff, const qc_check_diff_options *parts)
     qc_str_init(&out, &cli->arena);
     size_t count = 0;
     const char *const *names = cli->positionals.items;
-    qc_status status =
-        diff ? qc_check_diff(&diag, &cli->arena, names[0], names[1], parts, &out, &count)
-             : qc_check_list(&diag, &cli->arena, names[0], qc_cli_has(cli, "json"), &out, &count);
+    const char *baseline = qc_cli_text(cli, "baseline", NULL);
+    qc_check_baseline_options errors = {.json = parts->json,
+        .threads = threads,
+        .progress = parts->progress,
+        .progress_user = parts->progress_user};
+    qc_status status = diff ? qc_check_diff(&diag, &cli->arena, names[0], names[1], parts, &out, &count)
+                       : baseline
+                           ? qc_check_baseline(&diag, &cli->arena, names[0], baseline, &errors, &out, &count)
+                           : qc_check_list(&diag, &cli->arena, names[0], parts->json, &out, &count);
     fwrite(out.data, 1, out.length, stdout);
     qc_str_fini(&out);
     return status == QC_OK && count == 0 ? QC_EXIT_OK : QC_EXIT_FAILED;
@@ -73,24 +82,30 @@ static int check(qc_cli *cli, bool diff, const qc_check_diff_options *parts)
 
 static int run(qc_cli *cli)
 {
-    bool diff = qc_cli_has(cli, "diff");
+    bool diff = qc_cli_has(cli, "diff"), baseline = qc_cli_has(cli, "baseline");
     qc_check_diff_options parts = {
         .json = qc_cli_has(cli, "json"), .progress = qc_cli_progress, .progress_user = cli};
+    int64_t threads = 0;
     const char *progress = qc_cli_text(cli, "progress", "auto");
     cli->progress = strcmp(progress, "auto") == 0 ? -1 : strcmp(progress, "always") == 0;
-    if (!read_parts(cli, &parts))
+    if (!read_parts(cli, &parts) || !qc_cli_int(cli, "threads", 1, 4096, &threads))
         return QC_EXIT_USAGE;
     if (!diff && qc_cli_has(cli, "only"))
         return qc_cli_usage_error(cli, "--only goes with --diff");
+    if (!baseline && qc_cli_has(cli, "threads"))
+        return qc_cli_usage_error(cli, "--threads goes with --baseline");
+    if (diff && baseline)
+        return qc_cli_usage_error(cli, "--diff and --baseline are two questions");
     if (cli->positionals.count != (diff ? 2 : 1))
         return qc_cli_usage_error(cli,
             diff ? "--diff takes two checkpoints, not %zu" : "one checkpoint is expected, not %zu",
             cli->positionals.count);
-    return check(cli, diff, &parts);
+    return check(cli, diff, &parts, (int)threads);
 }
 
 int main(int argc, char **argv)
 {
+    qc_cli_limit_spinning(argv);
     qc_cli cli;
     int status = qc_cli_parse(&cli, &tool, argc, argv);
     return qc_cli_fini(&cli, status >= 0 ? status : run(&cli));

@@ -44,6 +44,24 @@ check "in their tensors" grep -Eq '^equal: [0-9]+ tensors$' "$work/out"
 check "or differ" run 1 "$check" --diff "$work/m/model.safetensors" "$work/n/model.safetensors"
 check "in one" sh -c "[ \$(wc -l <'$work/out') -eq 2 ]"
 
+# ---- errors of the weights ----
+cp "$model/config.json" "$model/model.safetensors" "$work/n"
+passes "a checkpoint to measure" "$QC_BIN/qc-opt" --scheme=FP8_DYNAMIC --ignore=lm_head "$model" -o "$work/q"
+passes "--baseline" "$check" "$work/q" --baseline="$model"
+check "has a line a weight" sh -c "[ \$(grep -c ' f8e4m3 channel  *model\.layers\.' '$work/out') -eq 35 ]"
+check "the worst first" sh -c "grep f8e4m3 '$work/out' | awk 'NR > 1 && \$1 > last { exit 1 } { last = \$1 }'"
+check "and sums them up" grep -Eq '^35 quantized weights, [0-9]+ elements: relative error 0\.02[0-9]* together, ' "$work/out"
+check "the rest is as it was" grep -q "are not quantized: all equal the baseline's$" "$work/out"
+cp "$work/out" "$work/table"
+passes "with one thread" "$check" "$work/q" --baseline="$model" --threads=1
+check "it says the same" cmp "$work/out" "$work/table"
+passes "--baseline --json" "$check" "$work/q" --baseline="$model" --json
+check "names every weight" sh -c "[ \$(grep -c '\"relative_error\"' '$work/out') -eq 48 ]"
+fails "a baseline that is quantized" 1 "is quantized itself" "$check" "$work/q" --baseline="$work/q"
+fails "nothing quantized" 1 "has no quantization_config" "$check" "$work/n" --baseline="$model"
+fails "two questions" 2 "--diff and --baseline" "$check" --diff a b --baseline=c
+fails "threads of nothing" 2 "--threads goes with --baseline" "$check" a --threads=2
+
 # ---- bad input ----
 fails "no directory" 2 "one checkpoint is expected" "$check"
 fails "two directories without --diff" 2 "one checkpoint is expected" "$check" a b
@@ -61,7 +79,7 @@ fails "a file cut short" 1 "model.safetensors: " "$check" "$work/n"
 echo '{' >"$work/m/config.json"
 fails "a broken config.json" 1 "config.json:2:1: " "$check" "$work/m"
 passes "help" "$check" --help
-check "names each option" sh -c "for o in diff only json progress help version; do grep -q -- \"--\$o\" '$work/out' || exit 1; done"
+check "names each option" sh -c "for o in baseline diff only json threads progress help version; do grep -q -- \"--\$o\" '$work/out' || exit 1; done"
 passes "version" "$check" --version
 check "is one line" grep -Eq '^qc-check [0-9]+\.[0-9]+\.[0-9]+$' "$work/out"
 if [ -c /dev/full ]; then

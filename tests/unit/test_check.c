@@ -2,35 +2,7 @@
  *
  * test_check.c - what qc-check says: listing, contradictions, and every kind of difference between two checkpoints.
  */
-#include "tests/unit/check.h"
-
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "ir/support/io.h"
-#include "ir/support/json.h"
-#include "ir/support/safetensors.h"
-#include "runtime/check.h"
-#include "tests/unit/messages.h"
-
-/* Two checkpoints of a few tensors, a/ and b/, in a directory of their own. */
-typedef struct pair {
-    qc_arena arena;
-    qc_diag diag;
-    messages m;
-    char directory[32];
-    const char *a, *b;
-    qc_str out;
-    size_t count; /* problems or differences */
-} pair;
-
-/* A tensor to write. */
-typedef struct item {
-    const char *name, *dtype;
-    int rank;
-    int64_t shape[2];
-    const void *bytes;
-} item;
+#include "tests/unit/check_pair.h"
 
 static const uint16_t bf16_row[4] = {0x3f80, 0x4000, 0x0000, 0xbf80}; /* 1, 2, 0, -1 */
 static const uint16_t bf16_near[4] = {0x3f81, 0x4000, 0x8000, 0xbf7e};
@@ -38,71 +10,6 @@ static const uint8_t codes[8] = {1, 2, 3, 4, 5, 6, 7, 8};
 static const uint16_t scales[2] = {0x3c00, 0x3d00};
 static const uint16_t bad_scales[2] = {0x3c00, 0x0000};
 static const int8_t ints[3] = {-128, 0, 127}, other_ints[3] = {127, 0, 126};
-
-static void write_checkpoint(
-    pair *p, const char *directory, const item *items, size_t count, const char *config)
-{
-    qc_st_out outs[16];
-    char *header;
-    size_t header_bytes;
-    for (size_t i = 0; i < count; i++)
-        outs[i] = (qc_st_out){.name = items[i].name,
-            .dtype = items[i].dtype,
-            .rank = items[i].rank,
-            .shape = items[i].shape,
-            .user = (void *)(uintptr_t)items[i].bytes};
-    mkdir(directory, 0777);
-    CHECK_INT(qc_st_layout(&p->diag, &p->arena, outs, count, true, &header, &header_bytes), QC_OK);
-    qc_str file;
-    qc_str_init(&file, &p->arena);
-    qc_str_add_bytes(&file, header, header_bytes);
-    for (size_t i = 0; i < count; i++)
-        qc_str_add_bytes(&file, outs[i].user, (size_t)outs[i].size_bytes);
-    CHECK_INT(qc_write_file(
-                  &p->diag, qc_path_join(&p->arena, directory, "model.safetensors"), file.data, file.length),
-        QC_OK);
-    qc_str_fini(&file);
-    if (config)
-        CHECK_INT(qc_write_file(
-                      &p->diag, qc_path_join(&p->arena, directory, "config.json"), config, strlen(config)),
-            QC_OK);
-}
-
-static void write_text(pair *p, const char *directory, const char *name, const char *text)
-{
-    CHECK_INT(qc_write_file(&p->diag, qc_path_join(&p->arena, directory, name), text, strlen(text)), QC_OK);
-}
-
-static pair *begin(void)
-{
-    pair *p = calloc(1, sizeof *p);
-    if (!p)
-        return NULL;
-    snprintf(p->directory, sizeof p->directory, "qc-test-check-XXXXXX");
-    if (!mkdtemp(p->directory)) {
-        free(p);
-        return NULL;
-    }
-    qc_arena_init(&p->arena, NULL);
-    qc_diag_init(&p->diag, &p->arena, keep_message, &p->m);
-    qc_str_init(&p->out, &p->arena);
-    p->a = qc_path_join(&p->arena, p->directory, "a");
-    p->b = qc_path_join(&p->arena, p->directory, "b");
-    return p;
-}
-
-static void end(pair *p)
-{
-    CHECK_INT(qc_remove_tree(&p->diag, p->directory), QC_OK);
-    qc_str_fini(&p->out);
-    qc_arena_fini(&p->arena);
-    free(p);
-}
-
-#define BEGIN()                                                                                              \
-    pair *p = begin();                                                                                       \
-    if (!p)                                                                                                  \
-    SKIP("no directory can be made here")
 
 static qc_status list(pair *p, const char *path, bool json)
 {
@@ -120,14 +27,6 @@ static qc_status diff_with(pair *p, const qc_check_diff_options *options)
 static qc_status diff(pair *p)
 {
     return diff_with(p, &(qc_check_diff_options){.tensors = true, .config = true, .files = true});
-}
-
-static bool printed(const pair *p, const char *line)
-{
-    bool found = strstr(p->out.data, line) != NULL;
-    if (!found)
-        printf("# printed '%s', expected '%s'\n", p->out.data, line);
-    return found;
 }
 
 static const char quantized_config[] =
