@@ -14,5 +14,7 @@
 qc_diag *qc_ctx_diag(qc_ctx *ctx);
 /* Memory that lives as long as the context; never freed before it. */
 qc_arena *qc_ctx_arena(qc_ctx *ctx);
+/* As qc_target_check, with the error reported at `where`: "WHERE: TARGET: bad pattern ...". */
+qc_status qc_target_check_at(qc_ctx *ctx, const char *where, const char *target);
 
 #endif

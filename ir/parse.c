@@ -606,7 +606,7 @@ static void parse_symbol(parser *p, const char *kind)
 
 static void parse_item(parser *p)
 {
-    static const char *const kinds[] = {"scheme", "kv_scheme", "transform", "import"};
+    static const char *const kinds[] = {"scheme", "kv_scheme", "transform", "import", "recipe"};
     if (qc_lex_take(&p->l, "module")) {
         parse_node(p);
     } else if (qc_lex_take(&p->l, "func")) {
@@ -621,7 +621,8 @@ static void parse_item(parser *p)
                 parse_symbol(p, kinds[i]);
                 return;
             }
-        qc_lex_error(&p->l, p->l.at, "expected source, dim, module, scheme, kv_scheme, transform, import or func");
+        qc_lex_error(&p->l, p->l.at,
+            "expected source, dim, module, scheme, kv_scheme, transform, import, recipe or func");
     }
 }
 

@@ -303,7 +303,8 @@ static void verify_scheme(verifier *v, const qc_symbol *s)
 static void verify_symbol(verifier *v, const qc_symbol *s)
 {
     const bool scheme = strcmp(s->kind, "scheme") == 0 || strcmp(s->kind, "kv_scheme") == 0;
-    if (!scheme && strcmp(s->kind, "transform") != 0 && strcmp(s->kind, "import") != 0)
+    if (!scheme && strcmp(s->kind, "transform") != 0 && strcmp(s->kind, "import") != 0 &&
+        strcmp(s->kind, "recipe") != 0)
         report(v, 0, "symbol @%s is of the unknown kind '%s'", s->name, s->kind);
     if (!qc_is_identifier(s->name))
         report(v, 0, "the symbol name '%s' is no identifier", s->name);

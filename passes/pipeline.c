@@ -104,6 +104,23 @@ qc_status qc_pipeline_parse(qc_pipeline *pipeline, const char *where, const char
     return QC_ERROR;
 }
 
+qc_status qc_pipeline_set_default(
+    qc_pipeline *pipeline, const char *where, const char *option, const char *text)
+{
+    qc_registry *registry = pipeline->registry;
+    for (size_t i = 0; i < pipeline->items.count; i++) {
+        qc_pass_instance *item = &pipeline->items.items[i];
+        int index = qc_pass_option_index(item->pass, option);
+        if (index < 0 || item->values[index])
+            continue;
+        item->values[index] = qc_option_value_parse(
+            registry->ctx, &registry->arena, where, item->pass, &item->pass->options.items[index], text);
+        if (!item->values[index])
+            return QC_ERROR;
+    }
+    return QC_OK;
+}
+
 size_t qc_pipeline_count(const qc_pipeline *pipeline)
 {
     return pipeline->items.count;

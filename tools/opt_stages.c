@@ -220,6 +220,8 @@ static qc_pass_result run_calibrate(qc_pass_ctx *pc, qc_module *module)
         return QC_PASS_UNCHANGED; /* resolve-observers{missing=one} follows */
     if (!stats && !calib) {
         qc_pass_fail(pc, NULL, "static scales need statistics of the activations");
+        if (job->needs_data)
+            qc_ctx_note(job->ctx, "%s", job->needs_data);
         qc_ctx_note(job->ctx,
             "give calibration data with --calib=FILE.jsonl (or random, or none for scales of 1.0), or "
             "kept statistics with --stats=FILE");
@@ -265,32 +267,6 @@ qc_status opt_register_stages(opt_job *job)
 
 /* ---- pipeline ------------------------------------------------------------------------------------------ */
 
-/* quant-linear{scheme = NAME, targets = [...], ignore = [...]} */
-static qc_status append_scheme(opt_job *job, const char *name)
-{
-    static const char *const lists[] = {"targets", "ignore"};
-    qc_str text;
-    qc_str_init(&text, &job->cli->arena);
-    qc_str_add(&text, "quant-linear{scheme=");
-    qc_str_add_quoted(&text, name, strlen(name));
-    for (size_t k = 0; k < 2; k++) {
-        bool any = false;
-        for (size_t i = 0; i < job->cli->args.count; i++) {
-            const qc_cli_arg *arg = &job->cli->args.items[i];
-            if (strcmp(arg->option->name, lists[k]) != 0)
-                continue;
-            qc_str_addf(&text, any ? ", " : ", %s=[", lists[k]);
-            qc_str_add_quoted(&text, arg->text, strlen(arg->text));
-            any = true;
-        }
-        qc_str_add(&text, any ? "]" : "");
-    }
-    qc_str_add_char(&text, '}');
-    qc_status status = qc_pipeline_parse(job->pipeline, "--scheme", text.data);
-    qc_str_fini(&text);
-    return status;
-}
-
 static qc_status append_stage(opt_job *job, const char *name, const char *options)
 {
     if (qc_pipeline_has(job->pipeline, name))
@@ -309,10 +285,14 @@ qc_status opt_build_pipeline(opt_job *job)
             status =
                 qc_pipeline_parse(job->pipeline, !strcmp(option, "pass") ? "--pass" : "--pipeline", text);
         else if (!strcmp(option, "scheme"))
-            status = append_scheme(job, text);
+            status = opt_append_scheme(job, text);
+        else if (!strcmp(option, "recipe"))
+            status = opt_append_recipe(job, text);
         if (status != QC_OK)
             return QC_ERROR;
     }
+    if (opt_set_defaults(job) != QC_OK)
+        return QC_ERROR;
     bool checkpoint = job->output == OPT_OUTPUT_CHECKPOINT;
     bool stats = qc_cli_has(cli, "stats"), data = qc_cli_has(cli, "calib") || stats;
     bool none = !stats && !strcmp(qc_cli_text(cli, "calib", ""), "none");

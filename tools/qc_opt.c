@@ -16,6 +16,7 @@
 static const qc_cli_option options[] = {
     {"pass", 0, "NAME[{KEY=VALUE,...}]", "append a pass; may be repeated, order is kept", NULL},
     {"pipeline", 0, "PASS,PASS,...", "append several", NULL},
+    {"recipe", 0, "FILE", "append what an llm-compressor recipe asks for (YAML, JSON, Markdown)", NULL},
     {"scheme", 0, "NAME", "append quant-linear with this preset (see --list-schemes)", NULL},
     {"targets", 0, "PATTERN", "what --scheme applies to: a class, a module path or re:REGEX; repeatable",
         NULL},
@@ -41,6 +42,10 @@ static const qc_cli_option options[] = {
         NULL},
     {"emit", 0, "ir|checkpoint", "what PATH gets when its form does not say it", NULL},
     {"target", 0, "vllm", "who will load the checkpoint", NULL},
+    {"format", 0, "NAME", "storage format of quantized linears (default: what their scheme implies)", NULL},
+    {"arith", 0, "cpu|cuda",
+        "whose rounding of scales and codes to reproduce: llm-compressor's on a processor (default) or on a GPU",
+        NULL},
     {"max-shard-size", 0, "SIZE", "of one file of the checkpoint (default 20GB)", NULL},
     {"max-memory", 0, "SIZE", "hidden states beyond this wait on disk", NULL},
     {"threads", 0, "N", "processors to use (default: all); results do not depend on it", NULL},
@@ -79,6 +84,7 @@ const qc_cli_tool qc_opt_tool = {
         "  qc-opt --pass='quant-fp8-attn{granularity=head}' MODEL --calib=data.jsonl -o OUT\n"
         "                                                     a checkpoint with FP8 attention, for vLLM\n"
         "  qc-opt --scheme=FP8_DYNAMIC --ignore=lm_head MODEL -o OUT\n"
+        "  qc-opt --recipe=recipe.yaml MODEL --calib=data.jsonl -o OUT\n"
         "  qc-opt --pass=quant-kv MODEL --calib=data.jsonl --save-stats=stats.safetensors -o OUT",
 };
 

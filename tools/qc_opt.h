@@ -28,6 +28,7 @@ typedef struct opt_job {
     const char *source; /* --source, or NULL */
     bool checked;       /* before the calibration, whether the module can be exported */
     const char *serve_command;
+    const char *needs_data; /* what in a recipe asks for data: "FILE:LINE: ...", or NULL */
     int64_t threads, samples, tokens, seed;          /* tokens 0: not cut */
     uint64_t max_memory_bytes, max_shard_size_bytes; /* 0: not given */
 } opt_job;
@@ -42,6 +43,11 @@ qc_module *opt_read_model(opt_job *job, const char *model);
 qc_status opt_register_stages(opt_job *job);
 /* Appends what the command line asks for, in its order, then the stages that the output implies. */
 qc_status opt_build_pipeline(opt_job *job);
+/* opt_recipe.c: append the passes of a recipe, or of a preset with --targets and --ignore. */
+qc_status opt_append_recipe(opt_job *job, const char *path);
+qc_status opt_append_scheme(opt_job *job, const char *name);
+/* --arith and --format, in every pass of the user that has such an option and was not given it. */
+qc_status opt_set_defaults(opt_job *job);
 /* What --output and --emit ask for. False after a usage error. */
 bool opt_choose_output(opt_job *job);
 /* The options that are numbers or sizes. False after a usage error. */

@@ -8,7 +8,7 @@ set -eu
 top=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$top"
 
-BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config python3 libdnnl-dev libpcre2-dev libutf8proc-dev"
+BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config python3 libdnnl-dev libpcre2-dev libutf8proc-dev libyaml-dev"
 FUZZ_PACKAGES="clang libclang-rt-14-dev"
 
 say() { printf '%s\n' "$*" >&2; }

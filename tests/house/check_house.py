@@ -17,6 +17,7 @@ LAYERS = [
     ("ir", ["include/qc", "ir"]),
     ("passes", ["include/qc", "ir", "passes"]),
     ("frontends/hf", ["include/qc", "ir", "passes", "frontends/hf"]),
+    ("frontends/recipe", ["include/qc", "ir", "passes", "frontends/recipe"]),
     ("frontends/text", ["include/qc", "ir", "passes", "frontends/text"]),
     ("backends/reference", ["include/qc", "ir", "passes", "backends/reference"]),
     ("backends/host", ["include/qc", "ir", "passes", "backends/host"]),

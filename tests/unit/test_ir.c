@@ -695,8 +695,8 @@ static const char *break_module(int way, qc_ctx *ctx, qc_module *m, qc_module *o
         qc_module_add_func(m, "two words");
         return "the function name 'two words' is no identifier";
     case 16:
-        qc_module_add_symbol(m, "recipe", "r", qc_attr_map(ctx, NULL, NULL, 0));
-        return "<IR after test>: symbol @r is of the unknown kind 'recipe'";
+        qc_module_add_symbol(m, "wish", "r", qc_attr_map(ctx, NULL, NULL, 0));
+        return "<IR after test>: symbol @r is of the unknown kind 'wish'";
     case 17:
         qc_module_add_symbol(m, "scheme", "r 1", qc_attr_map(ctx, NULL, NULL, 0));
         return "the symbol name 'r 1' is no identifier";

@@ -322,7 +322,7 @@ static void test_bad_modules(void)
         {"`qc1", "not IR text"}, {"qc `2\n", "version 2 of the text form; this program reads version 1"},
         {"qc\n`", "expected an integer"}, {"qc `x", "expected an integer"},
         {"qc `99999999999999999999", "the integer does not fit 64 bits"},
-        {"qc 1\n`function", "expected source, dim, module, scheme, kv_scheme, transform, import or func"},
+        {"qc 1\n`function", "expected source, dim, module, scheme, kv_scheme, transform, import, recipe or func"},
         {"qc 1\n`%", "expected source, dim"}, {"qc 1\n`/ comment", "expected source, dim"},
         {"qc 1\nsource `x", "expected '\"'"}, {"qc 1\nsource `\"x\n", "the string does not end on its line"},
         {"qc 1\nsource `\"x", "the string does not end on its line"},
