@@ -6,12 +6,23 @@
 
 #include "ir/dtype/codec_bits.h"
 
-QC_WIDE void qc_pack_nibbles(const uint8_t *codes, size_t count, uint8_t *packed)
+/* A little-endian pair of codes moves its high byte next to its low one. */
+QC_WIDE static void pack_pairs(const uint8_t *codes, size_t pairs, uint8_t *packed)
 {
-    for (size_t i = 0; i < count / 2; i++)
-        packed[i] = (uint8_t)((codes[2 * i] & 15u) | codes[2 * i + 1] << 4);
+    for (size_t i = 0; i < pairs; i++) {
+        uint16_t pair;
+        memcpy(&pair, codes + 2 * i, 2);
+        pair &= 0x0f0fu;
+        packed[i] = (uint8_t)(pair | pair >> 4);
+    }
+}
+
+void qc_pack_nibbles(const uint8_t *codes, size_t count, uint8_t *packed)
+{
+    uint8_t last = count > 0 ? codes[count - 1] & 15u : 0;
+    pack_pairs(codes, count / 2, packed);
     if (count % 2 != 0)
-        packed[count / 2] = codes[count - 1] & 15u;
+        packed[count / 2] = last;
 }
 
 QC_WIDE void qc_unpack_nibbles(const uint8_t *packed, size_t count, uint8_t *codes)

@@ -11,7 +11,7 @@
 
 #include <math.h>
 
-#include "ir/dtype/steps.h"
+#include "ir/dtype/kernels.h"
 
 /* Unlike fminf and fmaxf these let a NaN win. */
 static float smaller(float a, float b)
@@ -140,6 +140,8 @@ void qc_quantizer_dequantize(const qc_quantizer *q, qc_dtype to, const uint8_t *
 void qc_quantizer_scales(const qc_quantizer *q, const float *mins, const float *maxs, int64_t count,
     float global, float *scales, float *zero_points)
 {
+    if (qc_kernel_scales(q, mins, maxs, (size_t)count, global, scales, zero_points))
+        return;
     for (int64_t i = 0; i < count; i++) {
         float zero_point;
         qc_quantizer_scale(q, mins[i], maxs[i], global, &scales[i], &zero_point);

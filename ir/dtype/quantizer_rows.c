@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * quantizer_rows.c - quantization of whole rows and blocks (see quantizer.h).
+ * quantizer_rows.c - quantization of whole rows and blocks (see quantizer.h), with the vector loops of kernels.h
+ * where what they ask for is given.
  */
 #include "ir/dtype/quantizer.h"
 
 #include <math.h>
 
-#include "ir/dtype/steps.h"
+#include "ir/dtype/kernels.h"
 
 static const void *at(step_type type, const void *x, int64_t i)
 {
@@ -23,14 +24,34 @@ static int64_t smaller_of(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* ---- scales -------------------------------------------------------------------------------------------- */
+
+/* Ranges of the groups of one row, or of a part of it that starts with a group. */
+static void row_ranges(
+    const qc_quantizer *q, const void *x, int64_t columns, int64_t group, float *mins, float *maxs)
+{
+    const step_type model = step_of(q->model_dtype);
+    const bool halves = group >= KERNEL_STEP && group <= 128 && (group & (group - 1)) == 0;
+    const int64_t piece = halves ? KERNEL_RANGE_ELEMS : group;
+    for (int64_t c = 0; c < columns; c += piece) {
+        int64_t n = smaller_of(piece, columns - c), whole = halves ? n / group * group : 0;
+        if (whole > 0) {
+            qc_kernel_ranges(model, at(model, x, c), (size_t)whole, (size_t)group, mins, maxs);
+            mins += whole / group;
+            maxs += whole / group;
+        }
+        if (n > whole)
+            qc_arith_minmax(q->model_dtype, at(model, x, c + whole), (size_t)(n - whole), mins++, maxs++);
+    }
+}
+
 void qc_quantizer_rows_ranges(const qc_quantizer *q, const void *x, int64_t rows, int64_t columns,
     int64_t group, float *mins, float *maxs)
 {
-    const step_type model = step_of(q->model_dtype);
+    const int64_t groups = groups_of(columns, group);
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < columns; c += group)
-            qc_arith_minmax(q->model_dtype, at(model, x, r * columns + c),
-                (size_t)smaller_of(group, columns - c), mins++, maxs++);
+        row_ranges(q, at(step_of(q->model_dtype), x, r * columns), columns, group, mins + r * groups,
+            maxs + r * groups);
 }
 
 void qc_quantizer_rows_scales(const qc_quantizer *q, const void *x, int64_t rows, int64_t columns,
@@ -42,41 +63,156 @@ void qc_quantizer_rows_scales(const qc_quantizer *q, const void *x, int64_t rows
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < columns; c += PIECE * group) {
             int64_t n = smaller_of(PIECE * group, columns - c), count = groups_of(n, group);
-            qc_quantizer_rows_ranges(q, at(model, x, r * columns + c), 1, n, group, mins, maxs);
+            row_ranges(q, at(model, x, r * columns + c), n, group, mins, maxs);
             qc_quantizer_scales(q, mins, maxs, count, global, scales, zero_points);
             scales += count;
             zero_points = zero_points ? zero_points + count : NULL;
         }
 }
 
+/* ---- codes and values ----
+ * Rows are cut into pieces: whole groups, or a part of one. Of a piece, what comes in multiples of KERNEL_STEP
+ * goes through the vector loops, the rest one by one. */
+
+enum { PIECE_ELEMS = 2048, PIECE_GROUPS = PIECE_ELEMS / KERNEL_STEP };
+
+typedef struct piece {
+    int64_t start, count;    /* elements, of the row */
+    int64_t first, groups;   /* of its groups */
+    int64_t group, vectored; /* elements a group within the piece; how many go through vector loops */
+} piece;
+
+/* The piece that starts at `start`; group is at most columns. */
+static piece piece_at(int64_t columns, int64_t group, int64_t start)
+{
+    piece p = {.start = start, .first = start / group};
+    if (group >= PIECE_ELEMS) {
+        p.count = smaller_of(PIECE_ELEMS, (p.first + 1) * group - start);
+        p.count = smaller_of(p.count, columns - start);
+        p.group = p.count;
+    } else {
+        int64_t most = smaller_of(PIECE_ELEMS / group, PIECE_GROUPS);
+        p.count = smaller_of(most * group, columns - start);
+        p.group = group;
+    }
+    p.groups = groups_of(p.count, p.group);
+    if (p.group % KERNEL_STEP == 0)
+        p.vectored = p.count / p.group * p.group;
+    else if (p.groups == 1)
+        p.vectored = p.count / KERNEL_STEP * KERNEL_STEP;
+    return p;
+}
+
+/* What a vector loop takes for a piece under one group that is not a multiple of KERNEL_STEP. */
+static size_t vector_group(const piece *p)
+{
+    return (size_t)(p->group % KERNEL_STEP == 0 ? p->group : p->vectored);
+}
+
+typedef struct coder {
+    const qc_quantizer *q;
+    step_type model, step;
+    float global;
+} coder;
+
+/* Codes from element `from` of the piece on, one by one. */
+static void plain_codes(const coder *c, const piece *p, int64_t from, const void *x, const float *scales,
+    const float *zero_points, uint8_t *codes)
+{
+    const qc_grid grid = c->q->grid;
+    for (int64_t i = from; i < p->count; i++) {
+        int64_t g = i / p->group;
+        float scale = step_effective(scales[g], c->global);
+        float shift = step_shift(c->q->arith, zero_points ? zero_points[g] : 0.0f);
+        float t = step_quotient(c->step, step_load(c->model, x, (size_t)i), scale, shift);
+        codes[i] = (uint8_t)step_code(grid.storage, t, grid.min, grid.max);
+    }
+}
+
+static void piece_codes(const coder *c, const piece *p, const void *x, const float *scales,
+    const float *zero_points, uint8_t *codes)
+{
+    float factors[PIECE_GROUPS], shifts[PIECE_GROUPS], quotients[PIECE_ELEMS];
+    const bool multiply = qc_kernel_by_reciprocal(c->model, c->step);
+    bool usual = true, shifted = false;
+    int64_t done = 0;
+    for (int64_t g = 0; p->vectored > 0 && g < p->groups; g++) {
+        float scale = step_effective(scales[g], c->global);
+        usual = usual && scale >= 0x1p-126f && scale <= 0x1p126f;
+        factors[g] = multiply ? 1.0f / scale : scale;
+        shifts[g] = step_shift(c->q->arith, zero_points ? zero_points[g] : 0.0f);
+        shifted = shifted || shifts[g] != 0.0f;
+    }
+    if (p->vectored > 0 && usual && !qc_kernel_has_nan(c->model, x, (size_t)p->vectored) &&
+        qc_kernel_codes(c->model, c->step, c->q->grid, shifted, x, (size_t)p->vectored, vector_group(p),
+            factors, shifts, quotients, codes))
+        done = p->vectored;
+    plain_codes(c, p, done, x, scales, zero_points, codes);
+}
+
 void qc_quantizer_rows_codes(const qc_quantizer *q, const void *x, int64_t rows, int64_t columns,
     int64_t group, const float *scales, float global, const float *zero_points, uint8_t *codes)
 {
-    const step_type model = step_of(q->model_dtype), step = step_of_quotient(q, global);
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < columns; c += group, scales++) {
-            float scale = step_effective(*scales, global);
-            float shift = step_shift(q->arith, zero_points ? *zero_points++ : 0.0f);
-            for (int64_t i = c; i < c + smaller_of(group, columns - c); i++) {
-                float t = step_quotient(step, step_load(model, x, (size_t)(r * columns + i)), scale, shift);
-                codes[r * columns + i] = (uint8_t)step_code(q->grid.storage, t, q->grid.min, q->grid.max);
-            }
+    const coder c = {q, step_of(q->model_dtype), step_of_quotient(q, global), global};
+    group = smaller_of(group, columns);
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t first = r * groups_of(columns, group);
+        for (int64_t start = 0; start < columns;) {
+            const piece p = piece_at(columns, group, start);
+            const int64_t g = first + p.first, i = r * columns + start;
+            piece_codes(
+                &c, &p, at(c.model, x, i), scales + g, zero_points ? zero_points + g : NULL, codes + i);
+            start += p.count;
         }
+    }
+}
+
+/* Numbers of codes, one byte each. */
+static void decode(qc_dtype storage, const uint8_t *codes, float *values, size_t count)
+{
+    if (storage != QC_F4E2M1) {
+        qc_decode_f32(storage, codes, values, count);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        values[i] = step_value(QC_F4E2M1, codes[i]);
+}
+
+static void piece_values(const coder *c, qc_dtype to, const piece *p, const uint8_t *codes,
+    const float *scales, const float *zero_points, void *x)
+{
+    float values[PIECE_ELEMS], factors[PIECE_GROUPS], zeros[PIECE_GROUPS];
+    decode(c->q->grid.storage, codes, values, (size_t)p->count);
+    for (int64_t g = 0; p->vectored > 0 && g < p->groups; g++) {
+        factors[g] = step_effective(scales[g], c->global);
+        zeros[g] = zero_points ? zero_points[g] : 0.0f;
+    }
+    if (p->vectored > 0)
+        qc_kernel_products(c->step, values, (size_t)p->vectored, vector_group(p), factors, zeros);
+    for (int64_t i = p->vectored; i < p->count; i++) {
+        int64_t g = i / p->group;
+        float difference = round_step(c->step, values[i] - (zero_points ? zero_points[g] : 0.0f));
+        values[i] = round_step(c->step, difference * step_effective(scales[g], c->global));
+    }
+    qc_encode_f32(to, values, x, (size_t)p->count);
 }
 
 void qc_quantizer_rows_dequantize(const qc_quantizer *q, qc_dtype to, const uint8_t *codes, int64_t rows,
     int64_t columns, int64_t group, const float *scales, float global, const float *zero_points, void *x)
 {
-    const step_type out = step_of(to), step = step_of_value(q, global);
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < columns; c += group, scales++) {
-            float scale = step_effective(*scales, global), zero_point = zero_points ? *zero_points++ : 0.0f;
-            for (int64_t i = r * columns + c; i < r * columns + c + smaller_of(group, columns - c); i++) {
-                float value = step_value(q->grid.storage, codes[i]);
-                value = round_step(step, round_step(step, value - zero_point) * scale);
-                step_store(out, x, (size_t)i, value);
-            }
+    const coder c = {q, step_of(q->model_dtype), step_of_value(q, global), global};
+    const int64_t elem_bytes = qc_dtype_bits(to) / 8;
+    group = smaller_of(group, columns);
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t first = r * groups_of(columns, group);
+        for (int64_t start = 0; start < columns;) {
+            const piece p = piece_at(columns, group, start);
+            const int64_t g = first + p.first, i = r * columns + start;
+            piece_values(&c, to, &p, codes + i, scales + g, zero_points ? zero_points + g : NULL,
+                (char *)x + i * elem_bytes);
+            start += p.count;
         }
+    }
 }
 
 /* ---- blocks -------------------------------------------------------------------------------------------- */

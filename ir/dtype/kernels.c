@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * kernels.c - see kernels.h: codes and values of pieces of rows.
+ *
+ * Division by multiplication. For bf16 x and s, both with 8 significant bits, x / s either is a tie between
+ * two bf16 numbers (9 significant bits, the last one set) or is away from every tie by more than 2^-17 of
+ * itself: with X, S and the tie T as integers, X * 2^k - T * S is an integer, so zero or at least 1, and
+ * T * S < 2^17. x times the f32 reciprocal of s is off by less than 2^-22. Rounding that product to multiples
+ * of 16 of its last place before it is rounded to bf16 therefore puts ties where they are and moves nothing
+ * else across one; both roundings are one addition. Below the smallest normal number the argument is the same
+ * with fewer bits in T.
+ */
+#include "ir/dtype/kernels.h"
+
+/* ---- NaN ----------------------------------------------------------------------------------------------- */
+
+QC_WIDE static uint32_t largest_magnitude_16(const uint16_t *restrict x, size_t count)
+{
+    uint16_t most = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint16_t a = x[i] & 0x7fffu;
+        most = a > most ? a : most;
+    }
+    return most;
+}
+
+QC_WIDE static uint32_t largest_magnitude_32(const float *restrict x, size_t count)
+{
+    int32_t most = 0;
+    for (size_t i = 0; i < count; i++) {
+        int32_t a = (int32_t)(qc_f32_bits(x[i]) & 0x7fffffffu);
+        most = a > most ? a : most;
+    }
+    return (uint32_t)most;
+}
+
+bool qc_kernel_has_nan(step_type model, const void *x, size_t count)
+{
+    if (model == STEP_F32)
+        return largest_magnitude_32(x, count) > QC_F32_INF;
+    return largest_magnitude_16(x, count) > (model == STEP_BF16 ? 0x7f80u : 0x7c00u);
+}
+
+/* ---- codes --------------------------------------------------------------------------------------------- */
+
+/* What is done with a shift: nothing, a zero is added for the sake of -0.0, a number is added and the sum
+ * rounded. */
+typedef enum shift_kind { SHIFT_NONE, SHIFT_SIGN, SHIFT_NUMBER } shift_kind;
+
+/* x / scale rounded to the type of the step. */
+QC_INLINE float clean_quotient(step_type model, step_type step, float x, float factor)
+{
+    if (model == STEP_BF16 && step == STEP_BF16) {
+        uint32_t u = qc_f32_bits(x * factor);
+        return qc_f32_from_bits((u + 0x7ff8u + (u >> 12 & 16u)) & 0xffff0000u);
+    }
+    return round_step(step, x / factor);
+}
+
+#define QUOTIENTS(name, type, model, step, kind)                                                             \
+    QC_WIDE static void name(const void *x, size_t count, size_t group, const float *factors,                \
+        const float *shifts, float *quotients)                                                               \
+    {                                                                                                        \
+        for (size_t start = 0, g = 0; start < count; start += group, g++) {                                  \
+            const float factor = factors[g], shift = shifts[g];                                              \
+            for (size_t i = start; i < start + group; i += KERNEL_STEP) {                                    \
+                const type *restrict from = (const type *)x + i;                                             \
+                float *restrict to = quotients + i;                                                          \
+                for (size_t j = 0; j < KERNEL_STEP; j++) {                                                   \
+                    float t = clean_quotient(model, step, step_load(model, from, j), factor);                \
+                    t = kind == SHIFT_NONE ? t : t + shift;                                                  \
+                    to[j] = kind == SHIFT_NUMBER ? round_step(step, t) : t;                                  \
+                }                                                                                            \
+            }                                                                                                \
+        }                                                                                                    \
+    }
+#define QUOTIENTS_OF(name, type, model, step)                                                                \
+    QUOTIENTS(name##_plain, type, model, step, SHIFT_NONE)                                                   \
+    QUOTIENTS(name##_sign, type, model, step, SHIFT_SIGN)                                                    \
+    QUOTIENTS(name##_number, type, model, step, SHIFT_NUMBER)
+QUOTIENTS_OF(bf16, uint16_t, STEP_BF16, STEP_BF16)
+QUOTIENTS_OF(bf16_wide, uint16_t, STEP_BF16, STEP_F32)
+QUOTIENTS_OF(f16, uint16_t, STEP_F16, STEP_F16)
+QUOTIENTS_OF(f16_wide, uint16_t, STEP_F16, STEP_F32)
+QUOTIENTS_OF(f32, float, STEP_F32, STEP_F32)
+
+/* The low byte is the code. f4e2m1: of the three lines 2a, a + 2 and a/2 + 4 the lowest one is the code before
+ * rounding; the sum with 2^23 * 1.5 rounds each. */
+QC_INLINE uint32_t clean_code(qc_dtype storage, float t, float lo, float hi)
+{
+    const float round = 12582912.0f;
+    if (storage == QC_F8E4M3) {
+        uint32_t u = qc_f32_bits(t);
+        int32_t a = (int32_t)(u & 0x7fffffffu);
+        a = a < 0x43e00000 ? a : 0x43e00000;
+        return (u >> 24 & 0x80u) | qc_bits_encode((uint32_t)a, -6, 3);
+    }
+    if (storage == QC_F4E2M1) {
+        float a = qc_f32_from_bits(qc_f32_bits(t) & 0x7fffffffu);
+        float one = (a + a) + round, two = a + (round + 2), three = a * 0.5f + (round + 4);
+        float least = one < two ? one : two;
+        least = least < three ? least : three;
+        least = least < round + 7 ? least : round + 7;
+        return qc_f32_bits(least) | (t < 0.0f ? 8u : 0u);
+    }
+    t = t > lo ? t : lo;
+    t = t < hi ? t : hi;
+    return qc_f32_bits(t + round);
+}
+
+#define ENCODE(name, storage)                                                                                \
+    QC_WIDE static void name(                                                                                \
+        const float *restrict t, size_t count, float lo, float hi, uint8_t *restrict codes)                  \
+    {                                                                                                        \
+        for (size_t i = 0; i < count; i++)                                                                   \
+            codes[i] = (uint8_t)clean_code(storage, t[i], lo, hi);                                           \
+    }
+ENCODE(encode_e4m3, QC_F8E4M3)
+ENCODE(encode_e2m1, QC_F4E2M1)
+ENCODE(encode_int, QC_I8)
+
+typedef void quotients_kernel(
+    const void *x, size_t count, size_t group, const float *factors, const float *shifts, float *quotients);
+
+bool qc_kernel_codes(step_type model, step_type step, qc_grid grid, bool shifted, const void *x, size_t count,
+    size_t group, const float *factors, const float *shifts, float *quotients, uint8_t *codes)
+{
+#define ROW(name)                                                                                            \
+    {                                                                                                        \
+        name##_plain, name##_sign, name##_number                                                             \
+    }
+    static quotients_kernel *const kernels[][3] = {
+        ROW(bf16), ROW(bf16_wide), ROW(f16), ROW(f16_wide), ROW(f32)};
+#undef ROW
+    const int row = model == STEP_F32 ? 4 : (model == STEP_F16 ? 2 : 0) + (step == STEP_F32 ? 1 : 0);
+    const bool integers = grid.storage == QC_I8;
+    if (grid.storage == QC_F8E5M2 || (shifted && !integers))
+        return false;
+    shift_kind kind = shifted ? SHIFT_NUMBER : grid.storage == QC_F8E4M3 ? SHIFT_SIGN : SHIFT_NONE;
+    kernels[row][kind](x, count, group, factors, shifts, quotients);
+    (integers                       ? encode_int
+        : grid.storage == QC_F4E2M1 ? encode_e2m1
+                                    : encode_e4m3)(quotients, count, grid.min, grid.max, codes);
+    return true;
+}
+
+bool qc_kernel_by_reciprocal(step_type model, step_type step)
+{
+    return model == STEP_BF16 && step == STEP_BF16;
+}
+
+/* ---- values -------------------------------------------------------------------------------------------- */
+
+#define PRODUCTS(name, step)                                                                                 \
+    QC_WIDE static void name(                                                                                \
+        float *restrict x, size_t count, size_t group, const float *scales, const float *zero_points)        \
+    {                                                                                                        \
+        for (size_t start = 0, g = 0; start < count; start += group, g++) {                                  \
+            const float scale = scales[g], zero_point = zero_points[g];                                      \
+            for (size_t i = start; i < start + group; i += KERNEL_STEP)                                      \
+                for (size_t j = 0; j < KERNEL_STEP; j++)                                                     \
+                    x[i + j] = round_step(step, round_step(step, x[i + j] - zero_point) * scale);            \
+        }                                                                                                    \
+    }
+PRODUCTS(products_bf16, STEP_BF16)
+PRODUCTS(products_f16, STEP_F16)
+PRODUCTS(products_f32, STEP_F32)
+
+void qc_kernel_products(
+    step_type step, float *values, size_t count, size_t group, const float *scales, const float *zero_points)
+{
+    (step == STEP_BF16     ? products_bf16
+        : step == STEP_F16 ? products_f16
+                           : products_f32)(values, count, group, scales, zero_points);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * kernels.h - vectorised loops over pieces of rows. Internal to ir/dtype/.
+ *
+ * They give what the plain steps of steps.h give, under conditions that the caller has checked; without those
+ * checks the loops are shorter by a third.
+ */
+#ifndef QC_DTYPE_KERNELS_H
+#define QC_DTYPE_KERNELS_H
+
+#include "ir/dtype/steps.h"
+
+/* Elements of a group, and of a piece, come in multiples of this. */
+enum { KERNEL_STEP = 16 };
+
+/* Is any element NaN? `x` in D. */
+bool qc_kernel_has_nan(step_type model, const void *x, size_t count);
+
+/* Codes of `count` elements without NaN, `group` of them under each of `factors`; both multiples of KERNEL_STEP.
+ * `factors` are scales, or their reciprocals where qc_kernel_by_reciprocal says so; `shifts` as step_shift gives
+ * them, `shifted` when some of them is not a zero. Scales are normal numbers, their reciprocals too.
+ * `quotients` is room for `count` numbers. False: there is no loop for these types. */
+bool qc_kernel_codes(step_type model, step_type step, qc_grid grid, bool shifted, const void *x, size_t count,
+    size_t group, const float *factors, const float *shifts, float *quotients, uint8_t *codes);
+/* Does the loop multiply? It may where D and the steps are bf16; see kernels.c. */
+bool qc_kernel_by_reciprocal(step_type model, step_type step);
+
+/* values[i] = (values[i] - zero_point) * scale of its group, each step rounded. */
+void qc_kernel_products(
+    step_type step, float *values, size_t count, size_t group, const float *scales, const float *zero_points);
+
+/* Ranges of groups of 16 to 128 elements, a power of two; count is a multiple of group and at most
+ * KERNEL_RANGE_ELEMS. Keys order as the numbers do, NaN of either sign at the ends. */
+enum { KERNEL_RANGE_ELEMS = 2048 };
+void qc_kernel_ranges(step_type model, const void *x, size_t count, size_t group, float *mins, float *maxs);
+
+/* qc_quantizer_scale of many ranges. False: not one of the kinds that have a loop. */
+bool qc_kernel_scales(const qc_quantizer *q, const float *mins, const float *maxs, size_t count, float global,
+    float *scales, float *zero_points);
+
+#endif
