@@ -10,6 +10,7 @@
 #include "runtime/calibrate.h"
 #include "runtime/export/compressed_tensors/export.h"
 #include "runtime/model.h"
+#include "runtime/requantization.h"
 #include "tools/qc_opt.h"
 
 enum { DEFAULT_SAMPLES = 512, DEFAULT_RANDOM_TOKENS = 512 };
@@ -237,6 +238,26 @@ static qc_pass_result run_calibrate(qc_pass_ctx *pc, qc_module *module)
     return failed_or_changed(qc_calibrate_resolve(job->ctx, module, &job->stats));
 }
 
+/* What it costs to quantize again what was quantized. */
+static qc_status say_loss(opt_job *job, const qc_module *module)
+{
+    qc_requantization loss;
+    const qc_symbol *import = qc_module_find_symbol(module, "import");
+    const qc_attr *was = import ? qc_attr_find(qc_symbol_fields(import), "dequantized") : NULL;
+    if (!was)
+        return QC_OK;
+    if (qc_requantization_measure(job->ctx, module, job->source, (int)job->threads, &loss) != QC_OK)
+        return QC_ERROR;
+    qc_cli_say(job->cli,
+        "the source was quantized already (%s): %zu weights are quantized again, %zu are plain now",
+        qc_attr_as_text(was), loss.count, loss.plain);
+    if (loss.count)
+        qc_cli_say(job->cli,
+            "relative error against the values of the source: %.2f %% on average, %.2f %% at most (%s)",
+            100 * loss.mean, 100 * loss.largest, loss.largest_of);
+    return QC_OK;
+}
+
 static qc_pass_result run_export(qc_pass_ctx *pc, qc_module *module)
 {
     opt_job *job = qc_pass_ctx_user(pc);
@@ -252,6 +273,8 @@ static qc_pass_result run_export(qc_pass_ctx *pc, qc_module *module)
         return qc_pass_fail(pc, NULL, "a checkpoint needs -o DIR");
     qc_status status = qc_export_compressed_tensors(
         job->ctx, module, job->source, job->output_path, &options, &job->serve_command);
+    if (status == QC_OK)
+        status = say_loss(job, module);
     return status == QC_OK ? QC_PASS_UNCHANGED : QC_PASS_FAILED;
 }
 
