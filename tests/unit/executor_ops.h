@@ -140,6 +140,62 @@ static const char *const bodies[] = {
     "%a = split_heads %x {heads = 4} : D[B, 4, S, 8]\n  %s = const [0.5, 0.25, 1.0, 0.125] : D[4, 1, 1]\n"
     "  %c = quantize %a, %s {arg = input, scheme = @d} : f8e4m3[B, 4, S, 8]\n"
     "  %d = dequantize %c, %s {to = D} : D[B, 4, S, 8]\n  %y = merge_heads %d : TYPE",
+    /* zero points, codes of 4 bits, groups (32 is no multiple of 5), exponents, a global scale */
+    "%s = qparams %x {arg = input, scheme = @asym} : D[B, S, 1]\n"
+    "  %z = zero_point %x {arg = input, scheme = @asym} : i8[B, S, 1]\n"
+    "  %c = quantize %x, %s, zero_point=%z {arg = input, scheme = @asym} : i8[B, S, 32]\n"
+    "  %y = dequantize %c, %s, zero_point=%z {to = D} : TYPE",
+    "%s = qparams %x {arg = input, scheme = @four} : D[B, S, 7]\n"
+    "  %z = zero_point %x {arg = input, scheme = @four} : i8[B, S, 7]\n"
+    "  %c = quantize %x, %s, zero_point=%z {arg = input, scheme = @four} : i4[B, S, 32]\n"
+    "  %y = dequantize %c, %s, zero_point=%z {group = 5, to = D} : TYPE",
+    "%s = qparams %x {arg = input, scheme = @mx} : f8e8m0[B, S, 1]\n"
+    "  %c = quantize %x, %s {arg = input, scheme = @mx} : f4e2m1[B, S, 32]\n"
+    "  %y = dequantize %c, %s {group = 32, to = D} : TYPE",
+    "%g = const [768.0] : f32[1]\n  %s = qparams %x, global=%g {arg = input, scheme = @nv} : f8e4m3[B, S, "
+    "2]\n"
+    "  %c = quantize %x, %s, global=%g {arg = input, scheme = @nv} : f4e2m1[B, S, 32]\n"
+    "  %y = dequantize %c, %s, global=%g {group = 16, to = D} : TYPE",
+    "%a = split_heads %x {heads = 2} : D[B, 2, S, 16]\n  %s = qparams %a {arg = input, scheme = @four} : "
+    "D[B, 2, S, 4]\n"
+    "  %z = zero_point %a {arg = input, scheme = @four} : i8[B, 2, S, 4]\n"
+    "  %c = quantize %a, %s, zero_point=%z {arg = input, scheme = @four} : i4[B, 2, S, 16]\n"
+    "  %d = dequantize %c, %s, zero_point=%z {group = 5, to = D} : D[B, 2, S, 16]\n  %y = merge_heads %d : "
+    "TYPE",
+    "%s = qparams %x {arg = input, scheme = @whole} : D[1]\n"
+    "  %z = zero_point %x {arg = input, scheme = @whole} : i8[1]\n"
+    "  %c = quantize %x, %s, zero_point=%z {arg = input, scheme = @whole} : i8[B, S, 32]\n"
+    "  %y = dequantize %c, %s, zero_point=%z {to = D} : TYPE",
+    "%m = const [-1.5, 2.25] : D[2, 1]\n  %s = qparams %m {arg = input, from = stat, scheme = @whole} : "
+    "D[1]\n"
+    "  %z = zero_point %m {arg = input, from = stat, scheme = @whole} : i8[1]\n"
+    "  %c = quantize %x, %s, zero_point=%z {arg = input, scheme = @whole} : i8[B, S, 32]\n"
+    "  %y = dequantize %c, %s, zero_point=%z {to = D} : TYPE",
+    "%a = split_heads %x {heads = 4} : D[B, 4, S, 8]\n  %s = const [0.5, 0.25, 1.0, 0.125] : D[4, 1, 1]\n"
+    "  %z = const [3, -3, 0, 100] : i8[4, 1, 1]\n"
+    "  %c = quantize %a, %s, zero_point=%z {arg = input, scheme = @whole} : i8[B, 4, S, 8]\n"
+    "  %d = dequantize %c, %s, zero_point=%z {to = D} : D[B, 4, S, 8]\n  %y = merge_heads %d : TYPE",
+    /* a global scale that is made of the data has no kernel, nor has what depends on it */
+    "%g = global_scale %x {arg = input, scheme = @nv} : f32[1]\n"
+    "  %s = qparams %x, global=%g {arg = input, scheme = @nv} : f8e4m3[B, S, 2]\n"
+    "  %c = quantize %x, %s, global=%g {arg = input, scheme = @nv} : f4e2m1[B, S, 32]\n"
+    "  %y = dequantize %c, %s, global=%g {group = 16, to = D} : TYPE",
+    /* weights */
+    "%s = qparams %w {arg = weights, scheme = @four} : D[40, 4]\n"
+    "  %z = zero_point %w {arg = weights, scheme = @four} : i8[40, 4]\n"
+    "  %c = quantize %w, %s, zero_point=%z {arg = weights, scheme = @four} : i4[40, 32]\n"
+    "  %d = dequantize %c, %s, zero_point=%z {group = 8, to = D} : D[40, 32]\n  %a = linear %x, %d : D[B, S, "
+    "40]\n"
+    "  %y = slice %a {axis = 2, start = 4, stop = 36} : TYPE",
+    "%g = global_scale %w {arg = weights, scheme = @nv} : f32[1]\n"
+    "  %s = qparams %w, global=%g {arg = weights, scheme = @nv} : f8e4m3[40, 2]\n"
+    "  %c = quantize %w, %s, global=%g {arg = weights, scheme = @nv} : f4e2m1[40, 32]\n"
+    "  %d = dequantize %c, %s, global=%g {group = 16, to = D} : D[40, 32]\n  %a = linear %x, %d : D[B, S, "
+    "40]\n"
+    "  %y = slice %a {axis = 2, start = 4, stop = 36} : TYPE",
+    "%s = qparams %w {arg = weights, scheme = @mx} : D[3, 2]\n"
+    "  %c = quantize %w, %s {arg = weights, scheme = @mx} : f8e4m3[40, 32]\n"
+    "  %d = dequantize %c, %s {block = [16, 24], to = D} : D[40, 32]\n  %y = embedding %ids, %d : TYPE",
     "%a = linear %x, %w : D[B, S, 40]\n  %b = slice %a {axis = 2, start = 4, stop = 36} : TYPE\n"
     "  %y = softmax %b : TYPE",
 };
@@ -153,6 +209,22 @@ static char *fill_in(model *m, const char *body, const char *dtype)
         "scheme @d {arith = ct_cpu, input = {dynamic, granularity = token, symmetric, type = f8e4m3}, "
         "targets = [\"a\"], weights = {granularity = channel, symmetric, type = f8e4m3}}\n"
         "scheme @t {arith = ct_cpu, input = {dynamic, granularity = tensor, symmetric, type = i8}, targets = "
+        "[\"a\"]}\n"
+        "scheme @asym {arith = ct_cpu, input = {dynamic, granularity = token, type = i8}, targets = "
+        "[\"a\"]}\n"
+        "scheme @four {arith = ct_cpu, input = {dynamic, granularity = group, group = 5, type = i4}, targets "
+        "= [\"a\"], "
+        "weights = {granularity = group, group = 8, observer = memoryless_mse, type = i4}}\n"
+        "scheme @mx {arith = ct_cpu, input = {dynamic, granularity = group, group = 32, scale = f8e8m0, "
+        "symmetric, type = "
+        "f4e2m1}, targets = [\"a\"], weights = {block = [16, 24], granularity = block, symmetric, type = "
+        "f8e4m3}}\n"
+        "scheme @nv {arith = ct_cpu, input = {dynamic, global, granularity = group, group = 16, scale = "
+        "f8e4m3, symmetric, "
+        "type = f4e2m1}, targets = [\"a\"], weights = {global, granularity = group, group = 16, scale = "
+        "f8e4m3, "
+        "symmetric, type = f4e2m1}}\n"
+        "scheme @whole {arith = ct_cpu, input = {dynamic, granularity = tensor, type = i8}, targets = "
         "[\"a\"]}\n"
         "func @main(%%ids: i64[B, S]) -> %s[B, S, 32] {\n"
         "  at \"\" {\n  %%w0 = weight \"table\" : bf16[40, 32]\n  %%w = cast %%w0 {to = %s} : %s[40, 32]\n"
@@ -204,6 +276,70 @@ static void test_every_op(void)
         check_body(bodies[i], "f32", 1e-6);
         check_body(bodies[i], "bf16", 0.004);
         check_body(bodies[i], "f16", 0.0005);
+    }
+}
+
+/* More groups in a row than a piece of work holds scales for. */
+static void test_many_groups(void)
+{
+    static const char text[] =
+        "qc 1\ndim B, S, P\n"
+        "scheme @g {arith = ct_cpu, input = {dynamic, granularity = group, group = 2, type = i8}, targets = "
+        "[\"a\"]}\n"
+        "func @main(%ids: i64[B, S]) -> bf16[B, S, 9001] {\n"
+        "  %w = weight \"table\" : bf16[24, 9001]\n"
+        "  %x = embedding %ids, %w : bf16[B, S, 9001]\n"
+        "  %s = qparams %x {arg = input, scheme = @g} : bf16[B, S, 4501]\n"
+        "  %z = zero_point %x {arg = input, scheme = @g} : i8[B, S, 4501]\n"
+        "  %c = quantize %x, %s, zero_point=%z {arg = input, scheme = @g} : i8[B, S, 9001]\n"
+        "  %y = dequantize %c, %s, zero_point=%z {group = 2, to = bf16} : bf16[B, S, 9001]\n"
+        "  return %y\n}\n";
+    model m;
+    begin(&m);
+    if (!write_table(&m, "table", 24, 9001))
+        SKIP("no directory can be made here");
+    if (parse(&m, text) && load(&m, 3, QC_BACKEND_HOST)) {
+        take_ids(&m, 1, 19, 24);
+        float *host = run_all(&m, 1);
+        if (load(&m, 1, QC_BACKEND_REFERENCE)) {
+            float *reference = run_all(&m, 1);
+            CHECK(memcmp(host, reference, 19 * 9001 * sizeof *host) == 0);
+            free(reference);
+        }
+        free(host);
+    }
+    end(&m);
+}
+
+/* Inputs that no scale can be given to: the row is named. */
+static void test_not_finite(void)
+{
+    static const char *const bodies_of[] = {"token", "tensor"};
+    static const char *const shapes[] = {"B, S, 1", "1"};
+    static const char *const says[] = {
+        "row 1 has values that are not finite", "it has values that are not finite"};
+    for (size_t i = 0; i < 2; i++) {
+        model m;
+        float logits[24];
+        static const int32_t ids[] = {0, 1, 0};
+        begin(&m);
+        const char *text = qc_arena_printf(qc_ctx_arena(m.ctx),
+            "qc 1\ndim B, S, P\nscheme @g {arith = ct_cpu, input = {dynamic, granularity = %s, symmetric, "
+            "type = i8}, "
+            "targets = [\"a\"]}\nfunc @main(%%ids: i64[B, S]) -> f32[B, S, 4] {\n"
+            "  %%w = const [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 3e38] : f32[2, 4]\n"
+            "  %%e = embedding %%ids, %%w : f32[B, S, 4]\n  %%x = add %%e, %%e : f32[B, S, 4]\n"
+            "  %%s = qparams %%x {arg = input, scheme = @g} : f32[%s]\n"
+            "  %%c = quantize %%x, %%s {arg = input, scheme = @g} : i8[B, S, 4]\n"
+            "  %%y = dequantize %%c, %%s {to = f32} : f32[B, S, 4]\n  return %%y\n}\n",
+            bodies_of[i], shapes[i]);
+        if (parse(&m, text) && load(&m, 2, QC_BACKEND_HOST)) {
+            qc_session *session = qc_session_create(m.executor, 3);
+            CHECK_INT(qc_session_run(session, ids, 3, false, logits), QC_ERROR);
+            CHECK(said(&m.said, says[i]));
+            qc_session_destroy(session);
+        }
+        end(&m);
     }
 }
 

@@ -390,6 +390,28 @@ static void test_quantized_linears(void)
     check_quantized("quant-linear{scheme=FP8_DYNAMIC, ignore=[\"re:.*proj\"]}");
 }
 
+/* Weights in every form of codes, and inputs of few linears through theirs. */
+static void test_quantized_schemes(void)
+{
+    static const char *const inputs[] = {"type=i8, granularity=token",
+        "type=i8, granularity=token, symmetric=false",
+        "type=i4, granularity=group, group=16, symmetric=false",
+        "type=f8e4m3, granularity=group, group=32, scale=f8e8m0",
+        "type=f4e2m1, granularity=group, group=32, scale=f8e8m0"};
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
+        char pipeline[512];
+        snprintf(pipeline, sizeof pipeline,
+            "quant-linear{weights={type=i4, granularity=group, group=8, symmetric=false}, input={%s, "
+            "dynamic}, "
+            "targets=[\"re:.*layers.0.self_attn.q_proj\"]}",
+            inputs[i]);
+        check_quantized(pipeline);
+    }
+    check_quantized("quant-linear{weights={type=f4e2m1, granularity=group, group=16, scale=f8e4m3, global}, "
+                    "targets=[Linear], ignore=[lm_head, \"re:.*down_proj\"]}");
+    check_quantized("quant-linear{weights={type=i3, granularity=channel}, targets=[Embedding]}");
+}
+
 static void test_uncalibrated(void)
 {
     model m;
@@ -420,9 +442,12 @@ int main(void)
     RUN(test_quantized_attention);
     RUN(test_quantized_cache);
     RUN(test_quantized_linears);
+    RUN(test_quantized_schemes);
     RUN(test_uncalibrated);
     RUN(test_shapes);
     RUN(test_every_op);
+    RUN(test_many_groups);
+    RUN(test_not_finite);
     RUN(test_signatures);
     RUN(test_without_cache);
     return check_done();
