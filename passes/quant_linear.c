@@ -332,9 +332,21 @@ static const char *arith_of(job *j)
     return bare;
 }
 
+/* A range over several rows has no columns to weigh; llm-compressor searches it like any other. */
+static void warn_of_importance(job *j, const qc_attr *weights)
+{
+    const char *observer = qc_attr_as_text(qc_attr_find(weights, "observer"));
+    const char *granularity = qc_attr_as_text(qc_attr_find(weights, "granularity"));
+    if (strstr(observer, "imatrix") && !qc_quant_one_of(granularity, "channel|group"))
+        qc_ctx_warning(qc_pass_ctx_get(j->pc), qc_pass_ctx_name(j->pc),
+            "weights: %s cannot weigh columns under granularity %s: ranges are searched unweighted", observer,
+            granularity);
+}
+
 static const char *make_symbol(job *j, const qc_linear_group *group)
 {
     qc_ctx *ctx = qc_pass_ctx_get(j->pc);
+    warn_of_importance(j, group->weights);
     static const char *const keys[] = {
         "arith", "format", "ignore", "input", "name", "targets", "weights", NULL};
     const qc_attr *values[] = {
