@@ -332,7 +332,7 @@ static const char *arith_of(job *j)
     return bare;
 }
 
-/* A range over several rows has no columns to weigh; llm-compressor searches it like any other. */
+/* A range over several rows has no columns to weigh; it is searched like any other. */
 static void warn_of_importance(job *j, const qc_attr *weights)
 {
     const char *observer = qc_attr_as_text(qc_attr_find(weights, "observer"));
