@@ -122,8 +122,8 @@ ENCODE(encode_int, QC_I8)
 typedef void quotients_kernel(
     const void *x, size_t count, size_t group, const float *factors, const float *shifts, float *quotients);
 
-bool qc_kernel_codes(step_type model, step_type step, qc_grid grid, bool shifted, const void *x, size_t count,
-    size_t group, const float *factors, const float *shifts, float *quotients, uint8_t *codes)
+bool qc_kernel_quotients(step_type model, step_type step, qc_dtype storage, bool shifted, const void *x,
+    size_t count, size_t group, const float *factors, const float *shifts, float *quotients)
 {
 #define ROW(name)                                                                                            \
     {                                                                                                        \
@@ -133,15 +133,18 @@ bool qc_kernel_codes(step_type model, step_type step, qc_grid grid, bool shifted
         ROW(bf16), ROW(bf16_wide), ROW(f16), ROW(f16_wide), ROW(f32)};
 #undef ROW
     const int row = model == STEP_F32 ? 4 : (model == STEP_F16 ? 2 : 0) + (step == STEP_F32 ? 1 : 0);
-    const bool integers = grid.storage == QC_I8;
-    if (grid.storage == QC_F8E5M2 || (shifted && !integers))
+    if (storage == QC_F8E5M2 || (shifted && storage != QC_I8))
         return false;
-    shift_kind kind = shifted ? SHIFT_NUMBER : grid.storage == QC_F8E4M3 ? SHIFT_SIGN : SHIFT_NONE;
+    shift_kind kind = shifted ? SHIFT_NUMBER : storage == QC_F8E4M3 ? SHIFT_SIGN : SHIFT_NONE;
     kernels[row][kind](x, count, group, factors, shifts, quotients);
-    (integers                       ? encode_int
+    return true;
+}
+
+void qc_kernel_encode(qc_grid grid, const float *quotients, size_t count, uint8_t *codes)
+{
+    (grid.storage == QC_I8          ? encode_int
         : grid.storage == QC_F4E2M1 ? encode_e2m1
                                     : encode_e4m3)(quotients, count, grid.min, grid.max, codes);
-    return true;
 }
 
 bool qc_kernel_by_reciprocal(step_type model, step_type step)

@@ -16,12 +16,14 @@ enum { KERNEL_STEP = 16 };
 /* Is any element NaN? `x` in D. */
 bool qc_kernel_has_nan(step_type model, const void *x, size_t count);
 
-/* Codes of `count` elements without NaN, `group` of them under each of `factors`; both multiples of KERNEL_STEP.
- * `factors` are scales, or their reciprocals where qc_kernel_by_reciprocal says so; `shifts` as step_shift gives
- * them, `shifted` when some of them is not a zero. Scales are normal numbers, their reciprocals too.
- * `quotients` is room for `count` numbers. False: there is no loop for these types. */
-bool qc_kernel_codes(step_type model, step_type step, qc_grid grid, bool shifted, const void *x, size_t count,
-    size_t group, const float *factors, const float *shifts, float *quotients, uint8_t *codes);
+/* x / scale + shift of `count` elements without NaN, `group` of them under each of `factors`; both multiples of
+ * KERNEL_STEP. `factors` are scales, or their reciprocals where qc_kernel_by_reciprocal says so; `shifts` as
+ * step_shift gives them, `shifted` when some of them is not a zero. Scales are normal numbers, their reciprocals
+ * too. False: there is no loop for these types. */
+bool qc_kernel_quotients(step_type model, step_type step, qc_dtype storage, bool shifted, const void *x,
+    size_t count, size_t group, const float *factors, const float *shifts, float *quotients);
+/* Codes of quotients without NaN, on any grid but f8e5m2. */
+void qc_kernel_encode(qc_grid grid, const float *quotients, size_t count, uint8_t *codes);
 /* Does the loop multiply? It may where D and the steps are bf16; see kernels.c. */
 bool qc_kernel_by_reciprocal(step_type model, step_type step);
 

@@ -144,9 +144,11 @@ static void piece_codes(const coder *c, const piece *p, const void *x, const flo
         shifted = shifted || shifts[g] != 0.0f;
     }
     if (p->vectored > 0 && usual && !qc_kernel_has_nan(c->model, x, (size_t)p->vectored) &&
-        qc_kernel_codes(c->model, c->step, c->q->grid, shifted, x, (size_t)p->vectored, vector_group(p),
-            factors, shifts, quotients, codes))
+        qc_kernel_quotients(c->model, c->step, c->q->grid.storage, shifted, x, (size_t)p->vectored,
+            vector_group(p), factors, shifts, quotients)) {
+        qc_kernel_encode(c->q->grid, quotients, (size_t)p->vectored, codes);
         done = p->vectored;
+    }
     plain_codes(c, p, done, x, scales, zero_points, codes);
 }
 
