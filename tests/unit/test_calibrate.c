@@ -5,12 +5,14 @@
  */
 #include "tests/unit/check.h"
 
+#include <math.h>
 #include <unistd.h>
 
 #include "frontends/hf/hf.h"
 #include "frontends/text/dataset.h"
 #include "ir/ctx.h"
 #include "ir/dtype/codec.h"
+#include "ir/dtype/quantizer.h"
 #include "ir/support/io.h"
 #include "ir/support/safetensors.h"
 #include "passes/manager.h"
@@ -107,9 +109,13 @@ static bool same_stats(const qc_stats *a, const qc_stats *b)
     bool same = a->records.count == b->records.count && a->records.count > 0;
     for (size_t i = 0; same && i < a->records.count; i++) {
         const qc_stats_record *x = a->records.entries[i].value, *y = qc_stats_find(b, x->tap);
-        same = y && x->sequences == y->sequences && x->heads == y->heads;
+        same = y && x->kind == y->kind && x->sequences == y->sequences && x->heads == y->heads &&
+               x->columns == y->columns && x->tokens == y->tokens;
         size_t bytes = x->sequences * x->heads * sizeof(float);
-        same = same && memcmp(x->min, y->min, bytes) == 0 && memcmp(x->max, y->max, bytes) == 0;
+        if (same && x->kind == QC_STATS_SQUARES)
+            same = memcmp(x->squares, y->squares, x->columns * sizeof *x->squares) == 0;
+        else if (same)
+            same = memcmp(x->min, y->min, bytes) == 0 && memcmp(x->max, y->max, bytes) == 0;
     }
     return same;
 }
@@ -183,6 +189,10 @@ static void check_golden(const char *golden, const char *pipeline, size_t record
     end(&j);
 }
 
+#define INT8_STATIC(observer, symmetric)                                                                     \
+    "quant-linear{ignore=[lm_head], weights={type=i8, granularity=channel}, input={type=i8, "                \
+    "granularity=tensor, observer=" observer ", " symmetric "}}"
+
 static void test_attention_goldens(void)
 {
     check_golden("attn_fp8_head_static", "quant-fp8-attn,insert-observers", 6);
@@ -193,6 +203,93 @@ static void test_attention_goldens(void)
 static void test_linear_goldens(void)
 {
     check_golden("fp8_static", "quant-linear{ignore=[lm_head], scheme=FP8},insert-observers", 14);
+    check_golden("nvfp4", "quant-linear{ignore=[lm_head], scheme=NVFP4},insert-observers", 14);
+    check_golden("int8_static_asym", INT8_STATIC("static_minmax", "symmetric=false") ",insert-observers", 14);
+}
+
+/* ---- scales of given statistics ------------------------------------------------------------------------ */
+
+/* The elements of a constant of the IR against a stored tensor, bit for bit. */
+static void compare_constant(
+    job *j, const qc_st_set *set, const char *name, const qc_value *value, size_t *seen)
+{
+    const qc_st_tensor *tensor = qc_st_find(set, name);
+    const qc_op *op = value ? qc_value_op(value) : NULL;
+    if (!value)
+        return;
+    if (!tensor || !op || !qc_op_is(op, "const")) {
+        CHECK_FAIL("%s is not in the golden, or no constant", name);
+        return;
+    }
+    const qc_attr *data = qc_op_attr(op, "value");
+    unsigned char *stored = QC_NEW_ARRAY(&j->arena, unsigned char, (size_t)tensor->size_bytes);
+    CHECK_INT(qc_st_read(qc_ctx_diag(j->ctx), set, tensor, stored), QC_OK);
+    size_t bytes = qc_attr_count(data) * (size_t)qc_dtype_bits(qc_attr_data_dtype(data)) / 8;
+    CHECK(bytes == tensor->size_bytes);
+    CHECK(qc_attr_data_dtype(data) == qc_dtype_from_safetensors_name(tensor->dtype));
+    if (bytes != tensor->size_bytes || memcmp(stored, qc_attr_data_bytes(data), bytes) != 0)
+        CHECK_FAIL("%s differs", name);
+    ++*seen;
+}
+
+/* From the ranges that llm-compressor's observers saw, its scales: what a forward pass rounds is left out. */
+static void check_recomputed(const char *golden, const char *pipeline, size_t tensors)
+{
+    const char *data = getenv("QC_DATA");
+    size_t seen = 0;
+    qc_st_set set;
+    job j;
+    if (!data)
+        SKIP("QC_DATA does not say where the models are");
+    char model[1024], path[1024], file[1100];
+    snprintf(model, sizeof model, "%s/models/grid_llama", data);
+    snprintf(path, sizeof path, "%s/goldens/%s", data, golden);
+    if (!open_model(&j, model, QC_BF16, pipeline))
+        return;
+    snprintf(file, sizeof file, "%s/observed/amax.safetensors", path);
+    if (qc_stats_load(qc_ctx_diag(j.ctx), &j.stats, file) != QC_OK ||
+        qc_calibrate_resolve(j.ctx, j.module, &j.stats) != QC_OK || !apply(&j, "resolve-observers"))
+        CHECK_FAIL("%s: %s", golden, j.said.last);
+    snprintf(file, sizeof file, "%s/small.golden", path);
+    if (access(file, R_OK) != 0)
+        snprintf(file, sizeof file, "%s/model.safetensors", path);
+    if (qc_st_open_file(qc_ctx_diag(j.ctx), &j.arena, file, &set) != QC_OK) {
+        CHECK_FAIL("%s", j.said.last);
+        return;
+    }
+    const qc_func *func = qc_module_func(j.module, "main");
+    for (const qc_op *op = qc_func_first_op(func); op; op = qc_op_next(op)) {
+        if (!qc_op_is(op, "quantize") || strcmp(qc_attr_as_text(qc_op_attr(op, "arg")), "input") != 0)
+            continue;
+        const char *node = qc_node_path(qc_op_node(op)), *hint = qc_value_hint(qc_op_operand(op, 1));
+        bool attention = qc_ends_with(node, "self_attn"), local = qc_op_operand(op, 2) != NULL;
+        const char *scale = attention ? hint : "input_scale";
+        compare_constant(&j, &set, qc_arena_printf(&j.arena, "%s.%s", node, scale),
+            local ? NULL : qc_op_operand(op, 1), &seen);
+        compare_constant(
+            &j, &set, qc_arena_printf(&j.arena, "%s.input_global_scale", node), qc_op_operand(op, 2), &seen);
+        compare_constant(
+            &j, &set, qc_arena_printf(&j.arena, "%s.input_zero_point", node), qc_op_operand(op, 3), &seen);
+    }
+    CHECK_INT(seen, tensors);
+    qc_st_close(&set);
+    end(&j);
+}
+
+static void test_recomputed(void)
+{
+    check_recomputed("fp8_static", "quant-linear{ignore=[lm_head], scheme=FP8},insert-observers", 14);
+    check_recomputed("nvfp4", "quant-linear{ignore=[lm_head], scheme=NVFP4},insert-observers", 14);
+    check_recomputed("int8_static", INT8_STATIC("static_minmax", "symmetric") ",insert-observers", 14);
+    check_recomputed(
+        "int8_static_asym", INT8_STATIC("static_minmax", "symmetric=false") ",insert-observers", 28);
+    check_recomputed("int8_static_default_obs", INT8_STATIC("minmax", "symmetric") ",insert-observers", 14);
+    check_recomputed(
+        "w4a16_attn_int8_head", "quant-int8-attn{granularity=head, observer=minmax},insert-observers", 6);
+    check_recomputed("w4a16_attn_int8_head_static", "quant-int8-attn{granularity=head},insert-observers", 6);
+    check_recomputed(
+        "w4a16_attn_fp8_head", "quant-fp8-attn{granularity=head, observer=minmax},insert-observers", 6);
+    check_recomputed("kv_fp8_head_static", "quant-kv{granularity=head},insert-observers", 4);
 }
 
 /* Largest absolute values a head that PyTorch's bf16 run saw on the two rows of input_ids. */
@@ -415,6 +512,8 @@ static void test_folds(void)
     check_fold("minmax", false);
 }
 
+#include "tests/unit/calibrate_search.h"
+
 /* ---- errors -------------------------------------------------------------------------------------------- */
 
 static void test_errors(void)
@@ -504,12 +603,15 @@ int main(void)
 {
     RUN(test_attention_goldens);
     RUN(test_linear_goldens);
+    RUN(test_recomputed);
     RUN(test_amax);
     RUN(test_threads);
     RUN(test_little_memory);
     RUN(test_grouping);
     RUN(test_segments);
     RUN(test_folds);
+    RUN(test_searches);
+    RUN(test_kinds);
     RUN(test_errors);
     RUN(test_not_finite);
     return check_done();

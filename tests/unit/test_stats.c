@@ -49,6 +49,12 @@ static qc_stats make(job *j, size_t first, size_t count)
             r->min[i] = -r->max[i] - 0.5f;
         }
     }
+    qc_stats_record *squares = qc_stats_add_squares(&stats, "c.input@imatrix", 3);
+    for (size_t i = first; i < first + count; i++) {
+        squares->tokens += (int64_t)(10 + i);
+        for (size_t c = 0; c < 3; c++)
+            squares->squares[c] += (double)(float)(0.1 * (double)(i + c + 1));
+    }
     return stats;
 }
 
@@ -70,7 +76,10 @@ static void test_round_trip(void)
     char *bytes = save(&j, &stats, "whole", &length);
     qc_stats_init(&read, &j.arena);
     CHECK_INT(qc_stats_load(&j.diag, &read, qc_path_join(&j.arena, j.directory, "whole")), QC_OK);
-    CHECK_INT(read.records.count, 3);
+    CHECK_INT(read.records.count, 4);
+    const qc_stats_record *squares = qc_stats_find(&read, "c.input@imatrix");
+    CHECK(squares && squares->kind == QC_STATS_SQUARES && squares->columns == 3 && squares->tokens == 60);
+    CHECK(squares && squares->squares[2] > 2.4 && squares->squares[2] < 2.6);
     const qc_stats_record *r = qc_stats_find(&read, "a.q");
     CHECK(r && r->sequences == 5 && r->heads == 4 && r->max[7] == 107.0f && r->min[7] == -107.5f);
     CHECK(qc_stats_find(&read, "a.v") == NULL);
@@ -92,11 +101,14 @@ static void test_merge(void)
     CHECK(length == merged_length && memcmp(bytes, merged, length) == 0);
     qc_stats_add(&b, "c.input", 3, 1);
     CHECK_INT(qc_stats_merge(&j.diag, &a, &b, "b"), QC_ERROR);
-    CHECK(said(&j.said, "b: it holds 4 statistics, the others 3"));
+    CHECK(said(&j.said, "b: it holds 5 statistics, the others 4"));
     qc_stats other = make(&j, 0, 1);
     qc_stats_add(&other, "a.q", 1, 8);
     CHECK_INT(qc_stats_merge(&j.diag, &a, &other, "other"), QC_ERROR);
     CHECK(said(&j.said, "other: a.q is missing or has other heads"));
+    qc_stats_add_squares(&other, "a.q", 8);
+    CHECK_INT(qc_stats_merge(&j.diag, &a, &other, "other"), QC_ERROR);
+    CHECK(said(&j.said, "other: a.q is missing or has other heads or columns"));
     end(&j);
 }
 
@@ -141,6 +153,10 @@ static void test_refusals(void)
     check_refused("a.max", 2, "a.min", 2.0f, "a: a minimum is above its maximum");
     check_refused("a.weight", 2, NULL, 0.0f,
         "a.weight is no statistic: names end in .min and .max, or .squares and .tokens");
+    check_refused("a.squares", 2, NULL, 0.0f, "a has no .tokens beside its .squares");
+    check_refused(
+        "a.squares", 2, "a.tokens", 0.0f, "a.squares must be F64 [columns], and its .tokens I64 [1]");
+    check_refused("a.tokens", 2, NULL, 0.0f, "there are no statistics in it");
     check_refused("a.max", 2, NULL, 0.0f, "there are no statistics in it");
 }
 
