@@ -86,7 +86,9 @@ static qc_status read_lines(
     qc_model *model, qc_arena *arena, const char *path, int64_t context, qc_eval_windows *windows)
 {
     qc_diag *diag = qc_ctx_diag(model->ctx);
-    qc_dataset_options options = {.max_tokens = (size_t)context, .vocabulary = qc_model_vocabulary(model)};
+    qc_dataset_options options = {.max_tokens = (size_t)context,
+        .vocabulary = qc_model_vocabulary(model),
+        .model_directory = model->directory};
     qc_dataset set;
     if (qc_dataset_read(diag, arena, path, model->tokenizer, &options, &set))
         return QC_ERROR;

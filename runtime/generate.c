@@ -11,19 +11,37 @@
 #include <unistd.h>
 
 #include "frontends/hf/hf.h"
+#include "frontends/text/chat.h"
 #include "ir/ctx.h"
 #include "ir/support/io.h"
 
-qc_status qc_generate_prepare(
-    qc_model *model, qc_arena *arena, const char *prompt, size_t max_tokens, qc_generate_plan *plan)
+static qc_status encode_chat(
+    qc_model *model, qc_tokenizer_scratch *scratch, qc_arena *arena, const char *prompt, qc_token_ids *ids)
+{
+    qc_diag *diag = qc_ctx_diag(model->ctx);
+    const qc_chat_template *template;
+    static const qc_chat_options options = {.add_generation_prompt = true};
+    if (qc_chat_require(diag, arena, model->directory, &template))
+        return QC_ERROR;
+    qc_json *messages = qc_json_new(arena, QC_JSON_ARRAY), *message = qc_json_new(arena, QC_JSON_OBJECT);
+    qc_json_set(arena, message, "role", qc_json_new_string(arena, "user"));
+    qc_json_set(arena, message, "content", qc_json_new_string(arena, prompt));
+    qc_json_push(arena, messages, message);
+    return qc_chat_encode(
+        template, model->tokenizer, scratch, diag, "--prompt", messages, &options, arena, ids);
+}
+
+qc_status qc_generate_prepare(qc_model *model, qc_arena *arena, const char *prompt, bool chat,
+    size_t max_tokens, qc_generate_plan *plan)
 {
     qc_diag *diag = qc_ctx_diag(model->ctx);
     qc_token_ids ids = {0};
     if (qc_text_check(diag, "--prompt", prompt, strlen(prompt)))
         return QC_ERROR;
     qc_tokenizer_scratch *scratch = qc_tokenizer_scratch_create(model->tokenizer, arena->oom);
-    qc_status status =
-        qc_tokenizer_encode(model->tokenizer, scratch, diag, prompt, strlen(prompt), true, arena, &ids);
+    qc_status status = chat ? encode_chat(model, scratch, arena, prompt, &ids)
+                            : qc_tokenizer_encode(
+                                  model->tokenizer, scratch, diag, prompt, strlen(prompt), true, arena, &ids);
     qc_tokenizer_scratch_destroy(scratch);
     if (status != QC_OK)
         return status;

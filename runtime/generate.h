@@ -26,10 +26,11 @@ typedef struct qc_generate_report {
     double prompt_seconds, seconds; /* the prompt's; the tokens' after the first */
 } qc_generate_report;
 
-/* Encodes the prompt and sizes the cache. max_tokens 0: QC_GENERATE_DEFAULT_TOKENS, or fewer where the model
+/* Encodes the prompt and sizes the cache. chat: the prompt is one message of the user, put into the model's chat template
+ * with a generation prompt behind it. max_tokens 0: QC_GENERATE_DEFAULT_TOKENS, or fewer where the model
  * has no more positions. More positions than the model was made for is a warning. */
-qc_status qc_generate_prepare(
-    qc_model *model, qc_arena *arena, const char *prompt, size_t max_tokens, qc_generate_plan *plan);
+qc_status qc_generate_prepare(qc_model *model, qc_arena *arena, const char *prompt, bool chat,
+    size_t max_tokens, qc_generate_plan *plan);
 
 /* Ends at the model's end tokens (generation_config.json, else config.json), which give no text. */
 qc_status qc_generate_run(qc_model *model, const qc_generate_plan *plan, const qc_sampler_options *sampling,

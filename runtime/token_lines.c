@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/types.h>
 
+#include "frontends/text/chat.h"
 #include "ir/support/json.h"
 #include "runtime/model.h"
 
@@ -21,9 +22,34 @@ typedef struct work {
     qc_str out;
 } work;
 
-static qc_status encode(work *w, const char *where, const char *text, size_t length)
+/* A conversation: the template's tokens and no others. */
+static qc_status encode_chat(work *w, const char *where, const char *text, size_t length, qc_token_ids *ids)
 {
-    qc_token_ids ids = {0};
+    const qc_json *line =
+        qc_json_parse_line(w->diag, &w->arena, w->lines->where, (uint32_t)w->number, text, length);
+    qc_chat_options options = {0};
+    if (!line)
+        return QC_ERROR;
+    const qc_json *messages = qc_json_get(line, "messages");
+    if (!messages)
+        return qc_error(w->diag, where, "a line must be an object with messages");
+    for (const qc_json *m = line->first; m; m = m->next)
+        if (strcmp(m->key, "messages") != 0 && strcmp(m->key, "add_generation_prompt") != 0 &&
+            strcmp(m->key, "tools") != 0)
+            return qc_error(w->diag, where, "there is no member \"%s\" of a conversation", m->key);
+    if (qc_json_bool(w->diag, where, line, "add_generation_prompt", false, &options.add_generation_prompt))
+        return QC_ERROR;
+    options.tools = qc_json_get(line, "tools");
+    if (options.tools && options.tools->kind == QC_JSON_NULL)
+        options.tools = NULL;
+    if (options.tools && options.tools->kind != QC_JSON_ARRAY)
+        return qc_error(w->diag, where, "tools must be a list");
+    return qc_chat_encode(
+        w->lines->chat, w->lines->tokenizer, w->scratch, w->diag, where, messages, &options, &w->arena, ids);
+}
+
+static qc_status encode_text(work *w, const char *where, const char *text, size_t length, qc_token_ids *ids)
+{
     if (w->lines->json) {
         const qc_json *value =
             qc_json_parse_line(w->diag, &w->arena, w->lines->where, (uint32_t)w->number, text, length);
@@ -35,7 +61,16 @@ static qc_status encode(work *w, const char *where, const char *text, size_t len
         length = value->length;
     }
     if (qc_text_check(w->diag, where, text, length) ||
-        qc_tokenizer_encode(w->lines->tokenizer, w->scratch, w->diag, text, length, true, &w->arena, &ids))
+        qc_tokenizer_encode(w->lines->tokenizer, w->scratch, w->diag, text, length, true, &w->arena, ids))
+        return QC_ERROR;
+    return QC_OK;
+}
+
+static qc_status encode(work *w, const char *where, const char *text, size_t length)
+{
+    qc_token_ids ids = {0};
+    if (w->lines->chat ? encode_chat(w, where, text, length, &ids)
+                       : encode_text(w, where, text, length, &ids))
         return QC_ERROR;
     qc_str_add_char(&w->out, '[');
     for (size_t i = 0; i < ids.count; i++) {

@@ -147,6 +147,7 @@ static qc_status read_dataset(opt_job *job, const char *calib, int64_t vocabular
         return qc_dataset_random(diag, &cli->arena, &options, dataset);
     }
     const char *source = job->source ? job->source : qc_module_source(job->module);
+    options.model_directory = source;
     qc_tokenizer *tokenizer = NULL;
     const char *file = source ? qc_path_join(&cli->arena, source, "tokenizer.json") : NULL;
     if (file && qc_is_file(file) && qc_tokenizer_load(diag, &cli->arena, source, &tokenizer) != QC_OK)

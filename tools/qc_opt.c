@@ -28,13 +28,14 @@ static const qc_cli_option options[] = {
         "cut JSONL lines on the right to N tokens; length of the windows of plain text (default 2048) "
         "and of random sequences (default 512)",
         NULL},
-    {"calib-field", 0, "NAME", "field of JSONL lines (default: input_ids, else text)", NULL},
+    {"calib-field", 0, "NAME", "field of JSONL lines (default: input_ids, else text, else messages)", NULL},
     {"calib-shuffle", 0, NULL, "shuffle the data by --seed before taking --calib-samples", NULL},
     {"seed", 0, "N", "for --calib-shuffle and --calib=random (default 0)", NULL},
     {"save-stats", 0, "FILE", "keep the statistics of the calibration", NULL},
     {"stats", 0, "FILE", "take statistics kept by --save-stats instead of calibrating", NULL},
     {"import", 0, "graph|tensors",
-        "how a checkpoint is read: the graph of a known architecture, or its tensors alone (default: the graph "
+        "how a checkpoint is read: the graph of a known architecture, or its tensors alone (default: the "
+        "graph "
         "where it is known)",
         NULL},
     {"source", 0, "DIR", "where the weights of an IR file lie, if not where it says", NULL},
@@ -44,7 +45,8 @@ static const qc_cli_option options[] = {
     {"target", 0, "vllm", "who will load the checkpoint", NULL},
     {"format", 0, "NAME", "storage format of quantized linears (default: what their scheme implies)", NULL},
     {"arith", 0, "cpu|cuda",
-        "whose rounding of scales and codes to reproduce: llm-compressor's on a processor (default) or on a GPU",
+        "whose rounding of scales and codes to reproduce: llm-compressor's on a processor (default) or on a "
+        "GPU",
         NULL},
     {"max-shard-size", 0, "SIZE", "of one file of the checkpoint (default 20GB)", NULL},
     {"max-memory", 0, "SIZE", "hidden states beyond this wait on disk", NULL},

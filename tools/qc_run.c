@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "frontends/text/chat.h"
 #include "ir/ctx.h"
 #include "runtime/bench.h"
 #include "runtime/eval.h"
@@ -21,6 +22,11 @@
 static const qc_cli_option options[] = {
     {"prompt", 0, "TEXT", "the text to continue, encoded with the special tokens that the tokenizer adds",
         "generate"},
+    {"chat", 0, NULL,
+        "generate: the prompt is a message of the user, for the model's chat template; tokenize: a line is "
+        "an object "
+        "{\"messages\": [...], \"add_generation_prompt\": bool}, rendered by the template",
+        "generate tokenize"},
     {"max-tokens", 0, "N",
         "generate at most N tokens (256, or as many as the model has positions left); bench: tokens "
         "decoded one by one (64)",
@@ -39,7 +45,9 @@ static const qc_cli_option options[] = {
         "1",
         RUNNING},
     {"data", 0, "FILE",
-        "NAME.jsonl: a sequence a line, from `text` (special tokens added) or `input_ids`; else plain "
+        "NAME.jsonl: a sequence a line, from `input_ids`, `text` (special tokens added) or `messages` "
+        "(rendered by the "
+        "chat template); else plain "
         "text, encoded whole and cut into windows, each behind the tokens (BOS) that the tokenizer puts "
         "in front of a text",
         "perplexity"},
@@ -70,14 +78,15 @@ static const qc_cli_option options[] = {
 };
 
 static const qc_cli_command commands[] = {
-    {"generate", "MODEL --prompt=TEXT [--max-tokens=N] [--temperature=T --top-p=P --top-k=K --seed=N]",
+    {"generate",
+        "MODEL --prompt=TEXT [--chat] [--max-tokens=N] [--temperature=T --top-p=P --top-k=K --seed=N]",
         "continue a text; what is generated goes to standard output as it comes, up to an end token of the "
         "model"},
     {"perplexity", "MODEL --data=FILE [--context=N] [--baseline=MODEL0] [--dtype=f32] [--json]",
         "the perplexity of a text, with its standard error, and how far a model is from another"},
     {"logits", "MODEL --input=FILE.safetensors -o FILE.safetensors [--dtype=f32]",
         "the logits of token sequences, each row by itself from position 0"},
-    {"tokenize", "MODEL [--jsonl] [--decode]",
+    {"tokenize", "MODEL [--jsonl] [--chat] [--decode]",
         "each line of standard input, without its newline, is a text and becomes a JSON array of token ids "
         "on a line"},
     {"bench", "MODEL [--json] [--context=N] [--max-tokens=N]",
@@ -227,7 +236,8 @@ static int run_generate(job *j)
         return QC_EXIT_USAGE;
     if (qc_model_open(j->ctx, j->path, &j->options, &j->model) ||
         qc_model_load_tokenizer(&j->model, &j->options) || qc_model_load_weights(&j->model, &j->options) ||
-        qc_generate_prepare(&j->model, &j->cli.arena, prompt, (size_t)max_tokens, &plan))
+        qc_generate_prepare(
+            &j->model, &j->cli.arena, prompt, qc_cli_has(&j->cli, "chat"), (size_t)max_tokens, &plan))
         return QC_EXIT_FAILED;
     qc_cli_say(&j->cli, "KV cache: %s of %s for %zu tokens", size_text(j, plan.cache_bytes),
         qc_kv_cache_type(j->model.module), plan.prompt_count + plan.max_tokens);
@@ -284,12 +294,20 @@ static int run_logits(job *j)
 
 static int run_tokenize(job *j)
 {
-    j->options.truncate = true;
+    const qc_chat_template *template = NULL;
+    bool chat = qc_cli_has(&j->cli, "chat");
+    if (chat && (qc_cli_has(&j->cli, "decode") || qc_cli_has(&j->cli, "jsonl")))
+        return qc_cli_usage_error(
+            &j->cli, "--chat goes with neither --decode nor --jsonl; its lines are objects with messages");
+    j->options.truncate =
+        !chat; /* Transformers, which a chat follows, knows no truncation of tokenizer.json */
     j->options.tokenizer_only = true;
     if (qc_model_open(j->ctx, j->path, &j->options, &j->model) ||
-        qc_model_load_tokenizer(&j->model, &j->options))
+        qc_model_load_tokenizer(&j->model, &j->options) ||
+        (chat && qc_chat_require(qc_ctx_diag(j->ctx), qc_ctx_arena(j->ctx), j->model.directory, &template)))
         return QC_EXIT_FAILED;
     qc_token_lines lines = {.tokenizer = j->model.tokenizer,
+        .chat = template,
         .json = qc_cli_has(&j->cli, "jsonl"),
         .decode = qc_cli_has(&j->cli, "decode"),
         .where = "standard input",

@@ -4,6 +4,7 @@
  */
 #include "frontends/text/dataset.h"
 
+#include "frontends/text/chat.h"
 #include "ir/support/io.h"
 #include "ir/support/json.h"
 #include "ir/support/random.h"
@@ -23,6 +24,7 @@ typedef struct reader {
     qc_tokenizer *tokenizer;
     qc_tokenizer_scratch *scratch;
     const qc_dataset_options *options;
+    const qc_chat_template *chat; /* read with the first line that needs it */
 } reader;
 
 typedef struct text_line {
@@ -74,16 +76,46 @@ static qc_status ids_from_text(
     return QC_ERROR;
 }
 
-/* The member that holds the data: the named field, else input_ids, else text. */
-static const qc_json *data_member(const reader *r, const qc_json *line)
+static qc_status ids_from_messages(reader *r, const char *where, const qc_json *messages, qc_token_ids *ids)
 {
-    if (r->options->field)
-        return qc_json_get(line, r->options->field);
-    const qc_json *ids = qc_json_get(line, "input_ids");
-    return ids ? ids : qc_json_get(line, "text");
+    static const qc_chat_options options; /* no generation prompt, no tools */
+    if (!r->tokenizer || !r->options->model_directory)
+        return qc_error(r->diag, where,
+            "messages need a tokenizer.json and a chat template beside the model; input_ids need none");
+    if (!r->chat && qc_chat_require(r->diag, r->arena, r->options->model_directory, &r->chat))
+        return QC_ERROR;
+    return qc_chat_encode(
+        r->chat, r->tokenizer, r->scratch, r->diag, where, messages, &options, r->arena, ids);
 }
 
-static qc_status read_line(const reader *r, const text_line *line, qc_token_ids *ids)
+/* The member that holds the data: the named field, else input_ids, else text, else messages. */
+static const qc_json *data_member(const reader *r, const qc_json *line)
+{
+    static const char *const names[] = {"input_ids", "text", "messages"};
+    const qc_json *found = r->options->field ? qc_json_get(line, r->options->field) : NULL;
+    for (size_t i = 0; !r->options->field && !found && i < sizeof names / sizeof *names; i++)
+        found = qc_json_get(line, names[i]);
+    return found;
+}
+
+static qc_status no_data(const reader *r, const char *where, const qc_json *line)
+{
+    const char *names = qc_chat_member_names(r->diag->arena, line);
+    if (r->options->field)
+        return qc_error(r->diag, where, "the line has no %s; it has %s", r->options->field, names);
+    qc_error(r->diag, where, "the line has no input_ids, no text and no messages; it has %s", names);
+    qc_note(r->diag, "--calib-field=NAME reads another field");
+    return QC_ERROR;
+}
+
+/* A list is one of messages when its first item is an object, or it is called so. */
+static bool holds_messages(const qc_json *data)
+{
+    return (data->kind == QC_JSON_ARRAY && data->first && data->first->kind == QC_JSON_OBJECT) ||
+           (data->key && strcmp(data->key, "messages") == 0 && data->kind != QC_JSON_STRING);
+}
+
+static qc_status read_line(reader *r, const text_line *line, qc_token_ids *ids)
 {
     qc_arena scratch; /* the parsed line */
     qc_arena_init(&scratch, r->arena->oom);
@@ -97,15 +129,15 @@ static qc_status read_line(const reader *r, const text_line *line, qc_token_ids 
     else if (json->kind != QC_JSON_OBJECT)
         qc_error(r->diag, where, "each line must be a JSON object");
     else if (!data)
-        qc_error(r->diag, where,
-            r->options->field ? "the line has no %s" : "the line has no input_ids and no text%s",
-            r->options->field ? r->options->field : "");
+        no_data(r, where, json);
+    else if (holds_messages(data))
+        status = ids_from_messages(r, where, data, ids);
     else if (data->kind == QC_JSON_ARRAY)
         status = ids_from_array(r, where, data, ids);
     else if (data->kind == QC_JSON_STRING)
         status = ids_from_text(r, where, data->text, data->length, true, ids);
     else
-        qc_error(r->diag, where, "%s must be a string or a list of token ids", data->key);
+        qc_error(r->diag, where, "%s must be a string, a list of token ids or a list of messages", data->key);
     qc_arena_fini(&scratch);
     return status == QC_OK ? check_ids(r, where, ids) : QC_ERROR;
 }
@@ -153,7 +185,7 @@ static void dataset_add(const reader *r, qc_dataset *dataset, const qc_token_ids
     dataset->token_count += count;
 }
 
-static qc_status read_jsonl(const reader *r, const char *text, size_t length, qc_dataset *dataset)
+static qc_status read_jsonl(reader *r, const char *text, size_t length, qc_dataset *dataset)
 {
     text_lines lines = split_lines(r->arena, text, length);
     if (r->options->shuffle)

@@ -107,6 +107,52 @@ ok "tokenize --decode refuses what is no id" $?
 [ $? -eq 0 ] && [ ! -s "$work/out" ]
 ok "tokenize of nothing is nothing" $?
 
+# ---- conversations: a copy of the model with a chat template; expected ids are Transformers'
+
+mkdir "$work/chat" && cp "$model"/*.json "$model"/model.safetensors "$work/chat/" && chmod -R u+w "$work/chat"
+printf '%s\n%s' '{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content | trim }}' \
+    '{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}' >"$work/chat/chat_template.jinja"
+said='[{"role": "system", "content": " Be kind. "}, {"role": "user", "content": "na\u00efve \u65e5\u672c\n"}]'
+ids='1, 262, 422, 356, 411, 423, 467, 368, 411, 409, 417, 264, 426, 13, 425, 419, 285, 467, 297, 412, 198, 178, 360, 410, 233, 154, 168, 233, 159, 175, 13'
+printf '{"messages": %s}\n{"messages": %s, "add_generation_prompt": true}\n' "$said" "$said" |
+    "$run" tokenize "$work/chat" --chat >"$work/out" 2>"$work/err"
+status=$?
+printf '[%s]\n[%s, 412, 419, 419, 293, 413, 303, 413, 467]\n' "$ids" "$ids" >"$work/want"
+[ $status -eq 0 ] && cmp -s "$work/out" "$work/want"
+ok "tokenize --chat gives the ids of apply_chat_template" $?
+refuses_chat()
+{
+    printf '%s\n' "$3" | "$run" tokenize "$2" --chat >"$work/out" 2>"$work/err"
+    [ $? -eq 1 ] && [ ! -s "$work/out" ] && [ "$(grep -c . "$work/err")" -eq 1 ] && grep -qF -- "$4" "$work/err"
+    ok "tokenize --chat: $1" $?
+}
+refuses_chat "a line without messages" "$work/chat" '{"text": "x"}' 'standard input:1: a line must be an object with messages'
+refuses_chat "an unknown member" "$work/chat" '{"messages": [], "tool": []}' 'standard input:1: there is no member "tool"'
+refuses_chat "no message" "$work/chat" '{"messages": []}' 'standard input:1: messages has no message'
+refuses_chat "a message without role" "$work/chat" '{"messages": [{"from": "human", "value": "x"}]}' \
+    'message 1 of messages has "from", "value", but no role'
+refuses_chat "no template" "$model" '{"messages": []}' 'there is no chat template'
+printf '{%%- for m in messages -%%}\n{%% if m.role == "tool" %%}{{ raise_exception("no tools here") }}{%% endif %%}\n{%%- endfor -%%}' >"$work/chat/chat_template.jinja"
+refuses_chat "what the template refuses" "$work/chat" '{"messages": [{"role": "tool", "content": ""}]}' \
+    'chat_template.jinja:2: the template refuses the conversation: no tools here'
+printf 'a\n{%% include "x" %%}' >"$work/chat/chat_template.jinja"
+refuses_chat "a construct beyond the language" "$work/chat" '{"messages": []}' "chat_template.jinja:2: the block 'include' is not supported"
+fails "tokenize --chat goes without --decode" 2 "--chat goes with neither" tokenize "$work/chat" --chat --decode
+printf '%s\n%s' '{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content | trim }}' \
+    '{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}' >"$work/chat/chat_template.jinja"
+printf '{"messages": %s}\n' "$said" >"$work/chat.jsonl"
+printf '{"input_ids": [%s]}\n' "$ids" >"$work/chat-ids.jsonl"
+qc perplexity "$work/chat" --data="$work/chat-ids.jsonl" --json
+perplexity=$(number perplexity)
+qc perplexity "$work/chat" --data="$work/chat.jsonl" --json
+[ $status -eq 0 ] && [ -n "$perplexity" ] && [ "$(number perplexity)" = "$perplexity" ]
+ok "perplexity of messages is that of their ids" $?
+fails "perplexity of messages without a template" 1 "there is no chat template" perplexity "$model" --data="$work/chat.jsonl"
+qc generate "$work/chat" --chat --prompt=Once --max-tokens=8
+[ $status -eq 0 ] && [ -s "$work/out" ] && grep -q 'prompt: 15 tokens' "$work/err"
+ok "generate --chat puts the prompt into the template" $?
+fails "generate --chat without a template" 1 "there is no chat template" generate "$model" --chat --prompt=x
+
 # ---- generate
 
 story=', there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball.'
@@ -341,7 +387,7 @@ ok "bench: lines for people" $?
 # ---- the command line and the model
 
 qc --help
-[ $status -eq 0 ] && grep -q -- '--kv-cache-dtype' "$work/out" && grep -q 'examples:' "$work/out" && ! grep -q -- '--chat' "$work/out"
+[ $status -eq 0 ] && grep -q -- '--kv-cache-dtype' "$work/out" && grep -q 'examples:' "$work/out" && grep -q -- '--chat' "$work/out"
 ok "--help" $?
 fails "no command" 2 "a command is missing"
 fails "an unknown command" 2 "did you mean generate" generat "$model"
