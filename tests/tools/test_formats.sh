@@ -1,0 +1,69 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Every storage format, weights that need no data: model.safetensors and config.json are llm-compressor's, byte for byte.
+# The goldens of the tree hold SHA-256 sums in place of weights; QC_DATA has more of them, on a larger model.
+. "$(dirname "$0")/tap.sh"
+opt=$QC_BIN/qc-opt
+
+# same_bytes OUT GOLDEN: the weights equal those that the golden has, or has the sum of.
+same_bytes() {
+    if [ -f "$2/model.safetensors" ]; then
+        cmp -s "$1/model.safetensors" "$2/model.safetensors"
+        return
+    fi
+    sum=$(sha256sum "$1/model.safetensors" | cut -d' ' -f1)
+    tr -d ' \n' <"$2/golden.json" | grep -qE "\"files\":\{\"model.safetensors\":\{[^}]*\"sha256\":\"$sum\""
+}
+
+# golden NAME MODEL GOLDEN OPTION...
+golden() {
+    name=$1 source=$2 expected=$3 wrong=
+    shift 3
+    out=$work/out-$number
+    if ! run 0 "$opt" "$@" "$source" -o "$out"; then
+        not_ok "$name" "exit $got" "$(head -n 3 "$work/err")"
+        return
+    fi
+    same_bytes "$out" "$expected" || wrong="model.safetensors"
+    cmp -s "$out/config.json" "$expected/config.json" || wrong="$wrong config.json"
+    if [ -f "$expected/model.safetensors.index.json" ]; then
+        cmp -s "$out/model.safetensors.index.json" "$expected/model.safetensors.index.json" || wrong="$wrong index"
+    fi
+    if [ -z "$wrong" ]; then
+        ok "$name"
+    else
+        "$QC_BIN/qc-check" --diff "$out" "$expected" --only=tensors,config >"$work/differences" 2>&1
+        not_ok "$name" "differ: $wrong" "$(head -n 6 "$work/differences")"
+    fi
+    rm -rf "$out"
+}
+
+# data_free NAME MODEL GOLDEN: as its recipe, or its name, says.
+data_free() {
+    case $(basename "$3") in
+    *mf_*)
+        scheme=$(basename "$3" | sed 's/.*mf_//' | tr '[:lower:]' '[:upper:]')
+        golden "$1" "$2" "$3" --import=tensors "--scheme=$scheme" '--ignore=re:.*embed_tokens$' --ignore=lm_head
+        ;;
+    *w4afp8_packed) golden "$1" "$2" "$3" "--recipe=$3/recipe.in.yaml" --format=pack-quantized ;;
+    *) golden "$1" "$2" "$3" "--recipe=$3/recipe.in.yaml" ;;
+    esac
+}
+
+for g in "$QC_SOURCE_ROOT"/tests/data/format_goldens/*/; do
+    g=${g%/}
+    name=$(basename "$g")
+    data_free "$name" "$QC_SOURCE_ROOT/tests/data/small_models/${name%%.*}" "$g"
+done
+
+if [ -d "$data/goldens" ] && [ -d "$data/models/grid_llama" ]; then
+    for g in "$data"/goldens/*/; do
+        g=${g%/}
+        # Calibrated ones are for test_goldens.sh; rotations are a pass of their own.
+        grep -q '"calibration"\|"ok": false\|SpinQuant' "$g/meta.json" && continue
+        data_free "grid_llama $(basename "$g")" "$data/models/grid_llama" "$g"
+    done
+else
+    skip "goldens of grid_llama" "QC_DATA has none"
+fi
+finish
