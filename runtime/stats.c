@@ -152,10 +152,10 @@ qc_status qc_stats_load(qc_diag *diag, qc_stats *stats, const char *path)
 /* The two tensors of a record. */
 static void add_tensors(qc_arena *arena, qc_stats_record *r, qc_st_out *two)
 {
-    static int64_t one[] = {1};
     int64_t *shape = QC_NEW_ARRAY(arena, int64_t, 2);
     if (r->kind == QC_STATS_SQUARES) {
         shape[0] = (int64_t)r->columns;
+        shape[1] = 1;
         two[0] = (qc_st_out){.name = qc_arena_printf(arena, "%s.squares", r->tap),
             .dtype = "F64",
             .rank = 1,
@@ -164,7 +164,7 @@ static void add_tensors(qc_arena *arena, qc_stats_record *r, qc_st_out *two)
         two[1] = (qc_st_out){.name = qc_arena_printf(arena, "%s.tokens", r->tap),
             .dtype = "I64",
             .rank = 1,
-            .shape = one,
+            .shape = shape + 1,
             .user = &r->tokens};
         return;
     }
