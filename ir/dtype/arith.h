@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * arith.h - the arithmetic of quantization: scales, codes, and folds of observed ranges.
+ * arith.h - the arithmetic of quantization: dialects and grids, ranges and their folds. Scales and codes, which
+ * are made of these, are in ir/dtype/quantizer.h.
  *
  * Which steps are rounded, by what an absolute maximum is divided and what replaces a zero scale decide the
  * codes, and producers of checkpoints disagree about them. Each dialect is therefore one row of a table; a
@@ -55,29 +56,9 @@ const qc_arith *qc_arith_find(const char *name, size_t length);
 /* Rows of the table in order; NULL behind the last. */
 const qc_arith *qc_arith_at(size_t index);
 
-/* Scale and zero point of a range [min, max], two numbers in D. The range is first widened to hold 0.
- * Symmetric: scale = max(|min|, |max|) / divisor, zero point 0. Asymmetric: scale = (max - min) / (grid.max -
- * grid.min), zero point = grid.min - min / scale, clamped to the grid and rounded to it. A scale of 0 becomes
- * the dialect's smallest one, but only after the zero point has been computed: for an empty asymmetric range
- * that is 0/0, which an integer grid records as 0. The scale is a number in D, the zero point a number of the
- * grid. */
-void qc_arith_scale(const qc_arith *arith, qc_dtype model_dtype, qc_grid grid, bool symmetric, float min,
-    float max, float *scale, float *zero_point);
-
 /* Smallest and largest of `count` > 0 elements in D; both NaN when any is. Zeros come back with either sign.
  */
 void qc_arith_minmax(qc_dtype model_dtype, const void *x, size_t count, float *min, float *max);
-
-/* codes[i] = x[i] / scale (+ zero_point), clamped to the grid, rounded to its nearest number, ties to even.
- * `x`: `count` elements in D; `codes`: `count` bytes, not overlapping x. scale and zero_point as
- * qc_arith_scale gives them. */
-void qc_arith_quantize(const qc_arith *arith, qc_dtype model_dtype, qc_grid grid, const void *x, size_t count,
-    float scale, float zero_point, void *codes);
-
-/* x[i] = (codes[i] - zero_point) * scale, difference and product rounded to D; no dialect does this
- * differently. `x` and `codes` do not overlap. */
-void qc_arith_dequantize(qc_dtype model_dtype, qc_grid grid, const void *codes, size_t count, float scale,
-    float zero_point, void *x);
 
 /* How ranges observed one after another become one. */
 typedef enum qc_fold {

@@ -377,6 +377,8 @@ bool qc_mse_search(const qc_quantizer *q, const qc_mse *mse, const void *x, int6
     search s = {
         .q = *q, .mse = mse, .model = step_of(q->model_dtype), .improved = improved, .stop_step = stop_step};
     const size_t wide = (size_t)columns, width = (size_t)group < wide ? (size_t)group : wide;
+    if (width == 0)
+        return true;
     const size_t most = width < PIECE_ELEMS ? PIECE_ELEMS / width : 1; /* groups of a piece */
     const size_t elem_bytes = s.model == STEP_F32 ? 4 : 2;
     const bool tabled = s.model != STEP_F32 && !mse->imatrix;

@@ -157,6 +157,8 @@ void qc_quantizer_rows_codes(const qc_quantizer *q, const void *x, int64_t rows,
 {
     const coder c = {q, step_of(q->model_dtype), step_of_quotient(q, global), global};
     group = smaller_of(group, columns);
+    if (group <= 0)
+        return;
     for (int64_t r = 0; r < rows; r++) {
         const int64_t first = r * groups_of(columns, group);
         for (int64_t start = 0; start < columns;) {
@@ -205,6 +207,8 @@ void qc_quantizer_rows_dequantize(const qc_quantizer *q, qc_dtype to, const uint
     const coder c = {q, step_of(q->model_dtype), step_of_value(q, global), global};
     const int64_t elem_bytes = qc_dtype_bits(to) / 8;
     group = smaller_of(group, columns);
+    if (group <= 0)
+        return;
     for (int64_t r = 0; r < rows; r++) {
         const int64_t first = r * groups_of(columns, group);
         for (int64_t start = 0; start < columns;) {

@@ -7,8 +7,8 @@
  */
 #include "check.h"
 
-#include "ir/dtype/arith.h"
 #include "ir/dtype/codec.h"
+#include "ir/dtype/quantizer.h"
 #include "ir/support/io.h"
 #include "ir/support/safetensors.h"
 
@@ -24,6 +24,32 @@ static const qc_arith *dialect(const char *name)
 static qc_grid grid_named(const char *name)
 {
     return name[0] == 'f' ? qc_grid_of(QC_F8E4M3) : qc_grid_int(atoi(name + 1));
+}
+
+static qc_quantizer quantizer_of(const qc_arith *arith, qc_dtype model, qc_grid grid, bool symmetric)
+{
+    return (qc_quantizer){.arith = arith, .model_dtype = model, .grid = grid, .symmetric = symmetric};
+}
+
+static void scale_of(const qc_arith *arith, qc_dtype model, qc_grid grid, bool symmetric, float min,
+    float max, float *scale, float *zero_point)
+{
+    const qc_quantizer q = quantizer_of(arith, model, grid, symmetric);
+    qc_quantizer_scale(&q, min, max, 0, scale, zero_point);
+}
+
+static void quantize(const qc_arith *arith, qc_dtype model, qc_grid grid, const void *x, size_t count,
+    float scale, float zero_point, void *codes)
+{
+    const qc_quantizer q = quantizer_of(arith, model, grid, zero_point == 0);
+    qc_quantizer_quantize(&q, x, count, scale, 0, zero_point, codes);
+}
+
+static void dequantize(
+    qc_dtype model, qc_grid grid, const void *codes, size_t count, float scale, float zero_point, void *x)
+{
+    const qc_quantizer q = quantizer_of(qc_arith_at(0), model, grid, zero_point == 0);
+    qc_quantizer_dequantize(&q, model, codes, count, scale, 0, zero_point, x);
 }
 
 static void hash_is(qc_sha256 *h, const char *what, qc_dtype model, const char *grid, const char *expected)
@@ -97,7 +123,7 @@ static void test_scales_against_compressed_tensors(void)
                 hi = (hi & 0x8fffffffu) | 0x38000000u;
             }
             float scale, zero_point;
-            qc_arith_scale(dialect("ct_cpu"), golden->model, grid_named(golden->grid), golden->symmetric,
+            scale_of(dialect("ct_cpu"), golden->model, grid_named(golden->grid), golden->symmetric,
                 number(golden->model, lo), number(golden->model, hi), &scale, &zero_point);
             out[i][0] = comparable(scale);
             out[i][1] = comparable(zero_point);
@@ -114,7 +140,7 @@ static void scale_is(const qc_arith *arith, qc_dtype model, qc_grid grid, bool s
     float max, float expected_scale, float expected_zero_point)
 {
     float scale, zero_point;
-    qc_arith_scale(arith, model, grid, symmetric, min, max, &scale, &zero_point);
+    scale_of(arith, model, grid, symmetric, min, max, &scale, &zero_point);
     if (comparable(scale) != comparable(expected_scale) ||
         comparable(zero_point) != comparable(expected_zero_point))
         CHECK_FAIL("[%g, %g] in %s: scale %a, zero point %g, expected %a, %g", min, max, qc_dtype_name(model),
@@ -158,8 +184,8 @@ static void test_dialect_switches(void)
     b.round_scale = false;
     for (int i = 1; i < 2000 && !differs; i++) {
         float lo = qc_round_bf16(-0.013f * (float)i), hi = qc_round_bf16(0.029f * (float)(i % 37));
-        qc_arith_scale(&a, QC_BF16, i8, false, lo, hi, &rounded[0], &rounded[1]);
-        qc_arith_scale(&b, QC_BF16, i8, false, lo, hi, &exact[0], &exact[1]);
+        scale_of(&a, QC_BF16, i8, false, lo, hi, &rounded[0], &rounded[1]);
+        scale_of(&b, QC_BF16, i8, false, lo, hi, &exact[0], &exact[1]);
         CHECK(qc_round_bf16(exact[0]) == exact[0] && exact[0] == qc_round_bf16((hi - lo) / 255));
         differs = rounded[1] != exact[1];
     }
@@ -215,9 +241,9 @@ static void test_codes_against_compressed_tensors(void)
             const float zero_points[] = {0, 0, -1, grid.max}; /* the first: none to add */
             for (int z = 0; z < (grid.storage == QC_I8 ? 4 : 2); z++) {
                 const qc_arith *a = dialect(z == 0 ? "ct_cpu_bare" : "ct_cpu");
-                qc_arith_quantize(a, golden->model, grid, x, PATTERNS, scale, zero_points[z], codes);
+                quantize(a, golden->model, grid, x, PATTERNS, scale, zero_points[z], codes);
                 qc_sha256_add(&code_hash, codes, sizeof codes);
-                qc_arith_dequantize(golden->model, grid, codes, PATTERNS, scale, zero_points[z], back);
+                dequantize(golden->model, grid, codes, PATTERNS, scale, zero_points[z], back);
                 forget_nan(golden->model, back);
                 qc_sha256_add(&value_hash, back, PATTERNS * width_of(golden->model));
             }
@@ -260,7 +286,7 @@ static void test_codes_against_plain(void)
                 for (int s = 0; s < 3; s++) {
                     float scale = qc_round_to(models[m], (float)code_scales[s]);
                     float zero_point = s == 2 && grids[g].storage == QC_I8 ? -3.0f : 0.0f;
-                    qc_arith_quantize(&a, models[m], grids[g], x, PATTERNS, scale, zero_point, codes);
+                    quantize(&a, models[m], grids[g], x, PATTERNS, scale, zero_point, codes);
                     for (size_t i = 0; i < PATTERNS; i++) {
                         float v =
                             models[m] == QC_F32 ? ((float *)x)[i] : number(models[m], (uint32_t)i << 16);
@@ -292,16 +318,16 @@ static void test_any_length(void)
         qc_encode_f32(models[m], f32, x, MAX);
         for (int g = 0; g < 3; g++) {
             float scale = qc_round_to(models[m], 0.0113f);
-            qc_arith_quantize(dialect("ct_cpu"), models[m], grids[g], x, MAX, scale, 0, whole);
-            qc_arith_dequantize(models[m], grids[g], whole, MAX, scale, 0, whole_back);
+            quantize(dialect("ct_cpu"), models[m], grids[g], x, MAX, scale, 0, whole);
+            dequantize(models[m], grids[g], whole, MAX, scale, 0, whole_back);
             for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++) {
                 size_t n = lengths[l], at = l % 3;
                 memset(codes, GUARD, sizeof codes);
-                qc_arith_quantize(
+                quantize(
                     dialect("ct_cpu"), models[m], grids[g], (char *)x + at * width, n, scale, 0, codes + at);
                 CHECK(memcmp(codes + at, whole + at, n) == 0 && codes[at + n] == GUARD);
                 memset(back, GUARD, sizeof back);
-                qc_arith_dequantize(models[m], grids[g], whole + at, n, scale, 0, back);
+                dequantize(models[m], grids[g], whole + at, n, scale, 0, back);
                 CHECK(memcmp(back, (char *)whole_back + at * width, n * width) == 0);
                 CHECK(((uint8_t *)back)[n * width] == GUARD);
             }
@@ -336,22 +362,22 @@ static void test_one_row(void)
     CHECK(min == -0.5f && max == qc_bf16_to_f32(0x3eff));
     for (int c = 0; c < 4; c++) {
         uint8_t codes[16];
-        qc_arith_scale(
+        scale_of(
             dialect("ct_cpu"), QC_BF16, cases[c].grid, cases[c].symmetric, min, max, &scale, &zero_point);
         CHECK_INT(qc_bf16_from_f32(scale), cases[c].scale);
         CHECK(zero_point == cases[c].zero_point);
-        qc_arith_quantize(dialect("ct_cpu"), QC_BF16, cases[c].grid, w, 16, scale, zero_point, codes);
+        quantize(dialect("ct_cpu"), QC_BF16, cases[c].grid, w, 16, scale, zero_point, codes);
         CHECK(memcmp(codes, cases[c].codes, 16) == 0);
     }
-    qc_arith_scale(dialect("ct_cpu"), QC_BF16, cases[0].grid, true, min, max, &scale, &zero_point);
+    scale_of(dialect("ct_cpu"), QC_BF16, cases[0].grid, true, min, max, &scale, &zero_point);
     uint8_t bare[16];
-    qc_arith_quantize(dialect("ct_cpu_bare"), QC_BF16, cases[0].grid, w, 16, scale, zero_point, bare);
+    quantize(dialect("ct_cpu_bare"), QC_BF16, cases[0].grid, w, 16, scale, zero_point, bare);
     CHECK_INT(bare[5], 0x80); /* -0.0 keeps its sign without a zero point */
-    qc_arith_quantize(dialect("ct_cpu"), QC_BF16, cases[0].grid, w, 16, scale, -0.0f, bare);
+    quantize(dialect("ct_cpu"), QC_BF16, cases[0].grid, w, 16, scale, -0.0f, bare);
     CHECK_INT(bare[5], 0x00); /* and loses it to one, whatever that one's own sign */
     const uint8_t top = 0x7e;
     uint16_t value;
-    qc_arith_dequantize(QC_BF16, cases[0].grid, &top, 1, 1.0078125f, -3.0f, &value);
+    dequantize(QC_BF16, cases[0].grid, &top, 1, 1.0078125f, -3.0f, &value);
     CHECK(qc_bf16_to_f32(value) == 456); /* 451 is 452 in bf16, times the scale 455.5; at once it were 454 */
 }
 
@@ -423,7 +449,7 @@ static void scale_of_seen(const struct golden_activation *c, int head, uint16_t 
     qc_fold fold = QC_FOLD_LAST;
     CHECK(qc_fold_from_observer(c->observer, strlen(c->observer), &fold));
     qc_arith_fold_minmax(fold, QC_BF16, mins, maxs, SEQUENCES, 1, 0.01, &min, &max);
-    qc_arith_scale(dialect("ct_cpu"), QC_BF16, qc_grid_of(c->code), c->symmetric, min, max, &scale, &zp);
+    scale_of(dialect("ct_cpu"), QC_BF16, qc_grid_of(c->code), c->symmetric, min, max, &scale, &zp);
     *scale_bits = qc_bf16_from_f32(scale);
     *zero_point = (int)zp;
 }
@@ -485,9 +511,9 @@ static void quantize_weight(const qc_arith *a, qc_grid grid, const uint16_t *w, 
     for (size_t r = 0; r < scale_count; r++) {
         float min, max, scale, zero_point;
         qc_arith_minmax(QC_BF16, w + r * part, part, &min, &max);
-        qc_arith_scale(a, QC_BF16, grid, true, min, max, &scale, &zero_point);
+        scale_of(a, QC_BF16, grid, true, min, max, &scale, &zero_point);
         scales[r] = qc_bf16_from_f32(scale);
-        qc_arith_quantize(a, QC_BF16, grid, w + r * part, part, scale, zero_point, codes + r * part);
+        quantize(a, QC_BF16, grid, w + r * part, part, scale, zero_point, codes + r * part);
     }
 }
 
