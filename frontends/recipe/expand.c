@@ -164,8 +164,15 @@ static bool is_attention(const recipe_group *g)
     return !g->preset && !g->weights.present && g->input.present;
 }
 
+/* Has it another name than `key`? Some checkpoints show it. */
+static bool is_named(const recipe_group *g, const char *key)
+{
+    return !g->preset && strcmp(g->name, key) != 0;
+}
+
 /* ", scheme=X" or ", weights={}, input={}" */
-static qc_status add_what(recipe_reader *r, const recipe_modifier *m, const recipe_group *g, qc_str *out)
+static qc_status add_what(
+    recipe_reader *r, const recipe_modifier *m, const recipe_group *g, const char *key, qc_str *out)
 {
     const char *weights = "", *input = "";
     if (g->preset) {
@@ -193,6 +200,10 @@ static qc_status add_what(recipe_reader *r, const recipe_modifier *m, const reci
         qc_str_addf(out, ", input=%s", input);
     if (g->format && strcmp(g->format, "dense") != 0)
         qc_str_addf(out, ", format=%s", g->format);
+    if (is_named(g, key)) {
+        qc_str_add(out, ", name=");
+        qc_str_add_quoted(out, g->name, strlen(g->name));
+    }
     return QC_OK;
 }
 
@@ -208,9 +219,9 @@ static qc_status expand_linears(recipe_reader *r, const recipe_modifier *m, qc_s
         return QC_OK;
     const recipe_group *only = &m->groups.items[first];
     qc_str_add(out, ",quant-linear{");
-    if (count == 1 && !only->format) {
+    if (count == 1 && !only->format && !is_named(only, "group_0")) {
         size_t start = out->length;
-        if (add_what(r, m, only, out) != QC_OK)
+        if (add_what(r, m, only, "group_0", out) != QC_OK)
             return QC_ERROR;
         memmove(out->data + start, out->data + start + 2, out->length - start - 1); /* the first ", " */
         out->length -= 2;
@@ -221,13 +232,13 @@ static qc_status expand_linears(recipe_reader *r, const recipe_modifier *m, qc_s
             recipe_group *g = &m->groups.items[i];
             if (is_attention(g))
                 continue;
-            qc_str_addf(out, "%sgroup_%zu={", number ? ", " : "", number);
-            number++;
+            const char *key = qc_arena_printf(r->arena, "group_%zu", number);
+            qc_str_addf(out, "%s%s={", number++ ? ", " : "", key);
             size_t start = out->length;
             add_names(out, "targets", &g->targets);
             memmove(out->data + start, out->data + start + 2, out->length - start - 1);
             out->length -= 2;
-            if (add_what(r, m, g, out) != QC_OK)
+            if (add_what(r, m, g, key, out) != QC_OK)
                 return QC_ERROR;
             qc_str_add_char(out, '}');
         }

@@ -317,23 +317,25 @@ static void test_expansion(void)
          "{averaging_constant: 0.5}}, ignore: [lm_head, 're:.*layers.0.*', model.layers.1.self_attn]}",
             "quant-kv{granularity=head, observer=minmax, observer_args={averaging_constant=0.5}, "
             "ignore=[\"re:.*layers.0.*\", \"model.layers.1.self_attn\"]}"},
-        {"      config_groups:\n        a:\n          targets: [LlamaAttention]\n          "
+        {"      config_groups:\n        group_0:\n          targets: [LlamaAttention]\n          "
          "input_activations: "
          "{num_bits: 8.0, type: float, strategy: attn_head}\n      kv_cache_scheme: {type: float, strategy: "
          "attn_head}",
             "quant-fp8-attn{granularity=head, observer=minmax, targets=[\"LlamaAttention\"]}"},
-        {"      config_groups:\n        a:\n          targets: ['re:.*3.self_attn$']\n          "
+        {"      config_groups:\n        group_0:\n          targets: ['re:.*3.self_attn$']\n          "
          "input_activations: "
          "{num_bits: '8', observer: static_minmax}\n      kv_cache_scheme: {type: float}",
             "quant-int8-attn{granularity=tensor, observer=static_minmax, targets=[\"re:.*3.self_attn$\"]},"
             "quant-kv{granularity=tensor, observer=unset}"},
-        {"      config_groups:\n        a:\n          targets: [Linear]\n          weights: {num_bits: 8, "
+        {"      config_groups:\n        group_0:\n          targets: [Linear]\n          weights: {num_bits: "
+         "8, "
          "type: float, "
          "block_structure: 128x64, strategy: block}\n          format: float-quantized\n",
             "quant-linear{groups={group_0={format=float-quantized, targets=[\"Linear\"], "
             "weights={block=[128, 64], "
             "granularity=block, type=f8e4m3}}}}"},
-        {"      config_groups:\n        a:\n          targets: [Linear]\n          weights: {num_bits: 4, "
+        {"      config_groups:\n        group_0:\n          targets: [Linear]\n          weights: {num_bits: "
+         "4, "
          "group_size: 64, "
          "symmetric: no, zp_dtype: int8, scale_dtype: bfloat16, actorder: static, observer: mse, "
          "observer_kwargs: {grid: "
@@ -343,10 +345,13 @@ static void test_expansion(void)
             "maxshrink=0.5}, scale=bf16, symmetric=false, type=i4}, input={dynamic=true, granularity=token, "
             "type=i8}, "
             "targets=[\"Linear\"]}"},
-        {"      config_groups:\n        a:\n          targets: [Linear]\n          weights: {num_bits: 8, "
+        {"      config_groups:\n        all:\n          targets: [Linear]\n          weights: {num_bits: "
+         "8, "
          "group_size: -1}\n",
-            "quant-linear{weights={granularity=channel, type=i8}, targets=[\"Linear\"]}"},
-        {"      config_groups:\n        a:\n          targets: [Linear]\n          weights: &n {num_bits: 4, "
+            "quant-linear{groups={group_0={name=\"all\", targets=[\"Linear\"], weights={granularity=channel, "
+            "type=i8}}}}"},
+        {"      config_groups:\n        group_0:\n          targets: [Linear]\n          weights: &n "
+         "{num_bits: 4, "
          "type: float, "
          "strategy: tensor_group, group_size: 16, scale_dtype: float8_e4m3fn}\n          input_activations: "
          "{<<: *n, "
@@ -831,11 +836,14 @@ static void test_files(void)
         {"nvfp4.yaml", "quant-linear{scheme=NVFP4, targets=[\"Linear\"], ignore=[\"lm_head\"]}"},
         {"mixed.yaml",
             "quant-linear{groups={group_0={input={dynamic=true, granularity=token, type=f8e4m3}, "
-            "targets=[\"re:.*self_attn\\\\.[qkvo]_proj$\"], weights={granularity=channel, type=f8e4m3}}, "
-            "group_1={targets=[\"re:.*mlp\\\\.(gate|up)_proj$\", \"model.layers.0.mlp.down_proj\"], "
+            "name=\"attention\", targets=[\"re:.*self_attn\\\\.[qkvo]_proj$\"], "
+            "weights={granularity=channel, type=f8e4m3}}, "
+            "group_1={name=\"mlp\", targets=[\"re:.*mlp\\\\.(gate|up)_proj$\", "
+            "\"model.layers.0.mlp.down_proj\"], "
             "weights={granularity=group, group=32, observer=memoryless_mse, observer_args={grid=50.0, "
             "maxshrink=0.5}, "
-            "symmetric=false, type=i4}}, group_2={targets=[\"Embedding\"], weights={granularity=channel, "
+            "symmetric=false, type=i4}}, group_2={name=\"table\", targets=[\"Embedding\"], "
+            "weights={granularity=channel, "
             "type=f8e4m3}}}, "
             "ignore=[\"lm_head\"]}"},
         {"attention.json",

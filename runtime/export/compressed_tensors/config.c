@@ -21,8 +21,7 @@ static void set_text(qc_arena *arena, qc_json *object, const char *key, const ch
     qc_json_set(arena, object, key, text ? qc_json_new_string(arena, text) : null_value(arena));
 }
 
-/* "torch.bfloat16": how PyTorch calls the element types of scales and zero points; NULL for none. */
-static const char *torch_dtype(qc_dtype dtype)
+const char *ct_torch_dtype(qc_dtype dtype)
 {
     static const struct {
         qc_dtype dtype;
@@ -81,11 +80,11 @@ static qc_json *args_json(qc_arena *arena, const ct_args *args)
     qc_json_set(arena, o, "num_bits", qc_json_new_int(arena, qc_dtype_bits(p->type)));
     set_text(arena, o, "observer", args->observer);
     qc_json_set(arena, o, "observer_kwargs", observer_kwargs(arena, p->observer_args));
-    set_text(arena, o, "scale_dtype", torch_dtype(p->scale_type));
+    set_text(arena, o, "scale_dtype", ct_torch_dtype(p->scale_type));
     set_text(arena, o, "strategy", args->strategy);
     qc_json_set(arena, o, "symmetric", qc_json_new_bool(arena, p->symmetric));
     set_text(arena, o, "type", args->is_float ? "float" : "int");
-    set_text(arena, o, "zp_dtype", p->symmetric ? NULL : torch_dtype(p->zero_point_type));
+    set_text(arena, o, "zp_dtype", p->symmetric ? NULL : ct_torch_dtype(p->zero_point_type));
     return o;
 }
 

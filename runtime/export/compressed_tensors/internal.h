@@ -186,6 +186,8 @@ qc_status ct_check_source(
     qc_diag *diag, qc_arena *arena, const qc_module *module, const char *source_directory);
 /* The text of config.json from the source's. */
 qc_status ct_config_text(ct_plan *plan, const char *source_directory, qc_str *text);
+/* "torch.bfloat16": how PyTorch calls the element types of scales and zero points; NULL for none. */
+const char *ct_torch_dtype(qc_dtype dtype);
 /* The JSON of quantization_config alone. */
 qc_json *ct_quantization_config(ct_plan *plan, qc_arena *arena);
 
@@ -195,7 +197,7 @@ qc_status ct_check_same_model(qc_ctx *ctx, const qc_module *module, const char *
 qc_dtype ct_computed_dtype(const qc_module *module);
 
 /* recipe.c */
-void ct_recipe_text(const ct_plan *plan, qc_str *text);
+void ct_recipe_text(ct_plan *plan, qc_str *text);
 
 /* shards.c: which file each tensor goes to (in state-dict order, greedily, as huggingface_hub splits). */
 uint32_t ct_split(ct_plan *plan, uint64_t max_bytes);

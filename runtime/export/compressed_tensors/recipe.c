@@ -1,224 +1,229 @@
 /* SPDX-License-Identifier: MIT
  *
- * recipe.c - recipe.yaml: the recipe that would have asked llm-compressor for the same, as it saves it.
+ * recipe.c - recipe.yaml: the recipe that the module was quantized by, or the one that would have asked llm-compressor
+ * for the same, as it saves it.
  *
- * One QuantizationModifier; a linear scheme that equals a preset goes by the preset's name, everything else
- * as a config group with all fields. The text is what PyYAML's emitter makes: block style, lists of plain
- * strings in flow style, broken behind column 88, quotes only where a plain scalar would read back as
- * something else.
+ * What a recipe asked for is recorded in the module (record-recipe) and written under its own names. Whatever else is
+ * quantized gets a QuantizationModifier, in a stage of its own where there is a record: a linear scheme that equals a
+ * preset goes by the preset's name, everything else is a config group with all fields.
  */
 #include <string.h>
 
+#include "frontends/recipe/text.h"
+#include "passes/schemes.h"
 #include "runtime/export/compressed_tensors/internal.h"
 
-enum { INDENT_FIELDS = 6, BEST_WIDTH = 88 };
+enum { INDENT_FIELDS = 6 };
 
-/* ---- scalars ------------------------------------------------------------------------------------------- */
+/* ---- fields -------------------------------------------------------------------------------------------- */
 
-/* Would YAML 1.1 read the text as null, a boolean, a number, a date or a merge key? Says yes too often rather
- * than too seldom for numbers: quotes are never wrong. */
-static bool reads_as_other(const char *text)
+static void add_list(qc_str *out, int indent, const char *key, const qc_attr *items, qc_arena *arena)
 {
-    static const char *const words[] = {"~", "null", "Null", "NULL", "yes", "Yes", "YES", "no", "No", "NO",
-        "true", "True", "TRUE", "false", "False", "FALSE", "on", "On", "ON", "off", "Off", "OFF", "<<", "=",
-        ".inf", ".Inf", ".INF", ".nan", ".NaN", ".NAN"};
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (strcmp(words[i], text) == 0)
-            return true;
-    const char *digits = text + (*text == '+' || *text == '-');
-    if (digits > text && *digits == '.' && strchr("iI", digits[1]))
-        return reads_as_other(digits);
-    return *digits && strspn(digits, "0123456789._eExXaAbBcCdDfF:+-oO") == strlen(digits) &&
-           ((*digits >= '0' && *digits <= '9') || *digits == '.');
+    size_t count = items ? qc_attr_count(items) : 0;
+    const char **texts = QC_NEW_ARRAY(arena, const char *, count + 1);
+    for (size_t i = 0; i < count; i++)
+        texts[i] = qc_attr_as_text(qc_attr_item(items, i));
+    qc_recipe_add_list(out, indent, key, texts, count);
 }
 
-/* Can the text stand plain inside a flow list? */
-static bool is_plain(const char *text)
+/* "{maxshrink: 0.1}"; NULL where there are none. */
+static const char *kwargs_text(qc_arena *arena, const qc_attr *args)
 {
-    if (!*text || strchr("?:,[]{}#&*!|>'\"%@` ", text[0]) || reads_as_other(text))
-        return false;
-    if (text[0] == '-' && (!text[1] || text[1] == ' ' || strncmp(text, "---", 3) == 0))
-        return false;
-    size_t length = strlen(text);
-    if (text[length - 1] == ' ' || strncmp(text, "...", 3) == 0)
-        return false;
-    for (const char *p = text; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f || strchr(",?[]{}:", *p) || (*p == '#' && p[-1] == ' '))
+    qc_str out;
+    if (!args || qc_attr_count(args) == 0)
+        return NULL;
+    qc_str_init(&out, arena);
+    for (size_t i = 0; i < qc_attr_count(args); i++) {
+        const qc_attr *value = qc_attr_item(args, i);
+        qc_str_addf(&out, "%s%s: ", i ? ", " : "{", qc_attr_key(args, i));
+        if (qc_attr_get_kind(value) == QC_ATTR_FLOAT)
+            qc_recipe_add_float(&out, qc_attr_as_float(value));
+        else if (qc_attr_get_kind(value) == QC_ATTR_INT)
+            qc_str_add_int(&out, qc_attr_as_int(value));
+        else if (qc_attr_get_kind(value) == QC_ATTR_BOOL)
+            qc_str_add(&out, qc_attr_as_bool(value) ? "true" : "false");
+        else
+            qc_recipe_add_scalar(&out, INDENT_FIELDS, qc_attr_as_text(value));
+    }
+    qc_str_add_char(&out, '}');
+    const char *text = qc_arena_strdup(arena, out.data);
+    qc_str_fini(&out);
+    return text;
+}
+
+static void add_args(qc_str *out, int indent, const char *key, const ct_args *args, qc_arena *arena)
+{
+    const qc_scheme_part *p = &args->part;
+    qc_recipe_args fields = {.present = args->present};
+    if (args->present)
+        fields = (qc_recipe_args){
+            .present = true,
+            .num_bits = (int)qc_dtype_bits(p->type),
+            .is_float = args->is_float,
+            .symmetric = p->symmetric,
+            .group_size = p->group_elems,
+            .strategy = args->strategy,
+            .block_rows = p->block_rows,
+            .block_columns = p->block_columns,
+            .dynamic = args->local     ? "local"
+                       : args->dynamic ? "true"
+                                       : "false",
+            .actorder = *p->actorder ? p->actorder : NULL,
+            .scale_dtype = ct_torch_dtype(p->scale_type),
+            .zp_dtype = ct_torch_dtype(p->zero_point_type),
+            .observer = args->observer,
+            .observer_kwargs = kwargs_text(arena, p->observer_args),
+        };
+    qc_recipe_add_args(out, indent, key, &fields);
+}
+
+static void add_line(qc_str *out, int indent, const char *text)
+{
+    qc_recipe_add_indent(out, indent);
+    qc_str_add(out, text);
+    qc_str_add_char(out, '\n');
+}
+
+/* ---- what is recorded ---------------------------------------------------------------------------------- */
+
+static bool is_record(const qc_symbol *symbol)
+{
+    return strcmp(qc_symbol_kind(symbol), "recipe") == 0;
+}
+
+/* Does some record speak of this target, or of kv_cache_scheme? */
+static bool is_covered(const ct_plan *plan, const char *target)
+{
+    for (const qc_symbol *s = qc_module_first_symbol(plan->module); s; s = qc_symbol_next(s)) {
+        const qc_attr *covers = is_record(s) ? qc_attr_find(qc_symbol_fields(s), "covers") : NULL;
+        for (size_t i = 0; covers && i < qc_attr_count(covers); i++)
+            if (strcmp(qc_attr_as_text(qc_attr_item(covers, i)), target) == 0)
+                return true;
+    }
+    return false;
+}
+
+static bool is_recorded(const ct_plan *plan, const ct_group *g)
+{
+    for (size_t i = 0; i < qc_attr_count(g->targets); i++)
+        if (!is_covered(plan, qc_attr_as_text(qc_attr_item(g->targets, i))))
             return false;
     return true;
 }
 
-static void add_indent(qc_str *out, int columns)
+/* "NAME_stage:"; the second of a name is NAME_2_stage, since a map has each key once. */
+static void add_stage(qc_str *out, const char *name, qc_map *seen, qc_arena *arena)
 {
-    for (int i = 0; i < columns; i++)
-        qc_str_add_char(out, ' ');
+    const char *key = qc_arena_printf(arena, "%s_stage", name);
+    for (int i = 2; !qc_map_set(seen, key, seen); i++)
+        key = qc_arena_printf(arena, "%s_%d_stage", name, i);
+    qc_recipe_add_scalar(out, 2, key);
+    qc_str_add(out, ":\n");
 }
 
-/* In characters, of which UTF-8 has one for every byte but those that continue another. */
-static size_t column(const qc_str *out)
+static void add_records(const ct_plan *plan, qc_str *out, qc_map *seen, qc_arena *arena)
 {
-    size_t count = 0;
-    for (size_t at = out->length; at > 0 && out->data[at - 1] != '\n'; at--)
-        count += ((unsigned char)out->data[at - 1] & 0xc0) != 0x80;
-    return count;
-}
-
-/* A scalar inside a flow list whose further lines stand at `indent`. A single space behind the width is where the
- * emitter folds the text: the line break reads back as that space. */
-static void add_scalar(qc_str *out, int indent, const char *text)
-{
-    bool printable = true;
-    for (const char *p = text; *p; p++)
-        printable = printable && (unsigned char)*p >= 0x20 && *p != 0x7f;
-    if (!printable) {
-        qc_str_add_quoted(out, text, strlen(text));
-        return;
-    }
-    const bool plain = is_plain(text);
-    if (!plain)
-        qc_str_add_char(out, '\'');
-    for (const char *p = text; *p; p++) {
-        if (*p == ' ' && p > text && p[-1] != ' ' && p[1] && p[1] != ' ' && column(out) > BEST_WIDTH) {
-            qc_str_add_char(out, '\n');
-            add_indent(out, indent);
+    for (const qc_symbol *s = qc_module_first_symbol(plan->module); s; s = qc_symbol_next(s)) {
+        if (!is_record(s))
             continue;
-        }
-        if (!plain && *p == '\'')
-            qc_str_add_char(out, '\'');
-        qc_str_add_char(out, *p);
-    }
-    if (!plain)
-        qc_str_add_char(out, '\'');
-}
-
-/* "key: [a, 'b']" at `indent`. */
-static void add_list(qc_str *out, int indent, const char *key, const qc_attr *items)
-{
-    add_indent(out, indent);
-    qc_str_addf(out, "%s: [", key);
-    for (size_t i = 0; items && i < qc_attr_count(items); i++) {
-        if (i > 0)
-            qc_str_add_char(out, ',');
-        if (column(out) > BEST_WIDTH) {
+        const char *text = qc_attr_as_text(qc_attr_find(qc_symbol_fields(s), "text"));
+        add_stage(out, qc_attr_as_text(qc_attr_find(qc_symbol_fields(s), "stage")), seen, arena);
+        qc_str_add(out, text);
+        if (!qc_ends_with(text, "\n"))
             qc_str_add_char(out, '\n');
-            add_indent(out, indent + 2);
-        } else if (i > 0) {
-            qc_str_add_char(out, ' ');
-        }
-        add_scalar(out, indent + 4, qc_attr_as_text(qc_attr_item(items, i)));
-    }
-    qc_str_add(out, "]\n");
-}
-
-/* ---- fields -------------------------------------------------------------------------------------------- */
-
-static void add_args(qc_str *out, int indent, const char *key, const ct_args *args)
-{
-    add_indent(out, indent);
-    if (!args->present) {
-        qc_str_addf(out, "%s: null\n", key);
-        return;
-    }
-    qc_str_addf(out, "%s:\n", key);
-    const struct {
-        const char *name, *value;
-    } fields[] = {
-        {"num_bits", "8"},
-        {"type", args->is_float ? "float" : "int"},
-        {"symmetric", "true"},
-        {"group_size", "null"},
-        {"strategy", args->strategy},
-        {"block_structure", "null"},
-        {"dynamic", args->dynamic ? "true" : "false"},
-        {"actorder", "null"},
-        {"scale_dtype", "null"},
-        {"zp_dtype", "null"},
-        {"observer", args->observer ? args->observer : "null"},
-        {"observer_kwargs", "{}"},
-    };
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        add_indent(out, indent + 2);
-        qc_str_addf(out, "%s: %s\n", fields[i].name, fields[i].value);
     }
 }
 
-static bool args_are(
-    const ct_args *a, bool is_float, const char *strategy, bool dynamic, const char *observer)
+/* ---- what is not --------------------------------------------------------------------------------------- */
+
+static bool part_is(const qc_symbol *symbol, const char *arg, const qc_attr *part)
 {
-    if (!a->present || a->is_float != is_float || strcmp(a->strategy, strategy) != 0 || a->dynamic != dynamic)
-        return false;
-    return observer && a->observer ? strcmp(observer, a->observer) == 0 : observer == a->observer;
+    const qc_attr *own = qc_attr_find(qc_symbol_fields(symbol), arg);
+    return own && part ? qc_attr_equal(own, part) : !own && !part;
 }
 
 /* llm-compressor's name for the scheme, or NULL. */
-static const char *preset_name(const ct_group *g)
+static const char *preset_name(const ct_plan *plan, const ct_group *g)
 {
-    static const char memoryless[] = "memoryless_minmax";
-    if (g->attention)
-        return NULL;
-    if (args_are(&g->weights, true, "channel", false, memoryless) &&
-        args_are(&g->input, true, "token", true, NULL))
-        return "FP8_DYNAMIC";
-    if (args_are(&g->weights, true, "tensor", false, memoryless) &&
-        args_are(&g->input, true, "tensor", false, "static_minmax"))
-        return "FP8";
-    if (args_are(&g->weights, false, "channel", false, memoryless) &&
-        args_are(&g->input, false, "token", true, NULL))
-        return "W8A8";
+    const qc_scheme_preset *preset;
+    for (size_t i = 0; !g->attention && (preset = qc_scheme_preset_at(i)); i++)
+        if (preset->weights[0] &&
+            part_is(g->symbol, "weights", qc_scheme_preset_part(plan->ctx, preset, "weights")) &&
+            part_is(g->symbol, "input", qc_scheme_preset_part(plan->ctx, preset, "input")))
+            return preset->name;
     return NULL;
 }
 
-static void add_groups(const ct_plan *plan, qc_str *out)
+static bool asks_for_data(const ct_args *weights, const ct_args *input)
 {
-    add_indent(out, INDENT_FIELDS);
-    qc_str_add(out, "config_groups:\n");
+    return (input->present && !input->dynamic) ||
+           (weights->observer && strstr(weights->observer, "imatrix") != NULL);
+}
+
+static void add_groups(const ct_plan *plan, const bool *wanted, qc_str *out, qc_arena *arena)
+{
+    add_line(out, INDENT_FIELDS, "config_groups:");
     for (size_t i = 0; i < plan->groups.count; i++) {
         const ct_group *g = &plan->groups.items[i];
-        add_indent(out, INDENT_FIELDS + 2);
-        qc_str_addf(out, "group_%zu:\n", i);
-        add_list(out, INDENT_FIELDS + 4, "targets", g->targets);
-        add_args(out, INDENT_FIELDS + 4, "weights", &g->weights);
-        add_args(out, INDENT_FIELDS + 4, "input_activations", &g->input);
-        add_indent(out, INDENT_FIELDS + 4);
-        qc_str_add(out, "output_activations: null\n");
-        add_indent(out, INDENT_FIELDS + 4);
-        qc_str_add(out, "format: null\n");
+        if (!wanted[i])
+            continue;
+        add_line(out, INDENT_FIELDS + 2, qc_arena_printf(arena, "group_%zu:", i));
+        add_list(out, INDENT_FIELDS + 4, "targets", g->targets, arena);
+        add_args(out, INDENT_FIELDS + 4, "weights", &g->weights, arena);
+        add_args(out, INDENT_FIELDS + 4, "input_activations", &g->input, arena);
+        add_line(out, INDENT_FIELDS + 4, "output_activations: null");
+        add_line(out, INDENT_FIELDS + 4, "format: null");
     }
 }
 
-static bool needs_data(const ct_plan *plan)
+/* The modifier that asks for the wanted groups and, if `kv`, for the KV cache. */
+static void add_modifier(const ct_plan *plan, const bool *wanted, bool kv, qc_str *out, qc_arena *arena)
 {
-    bool needs = plan->kv.present;
-    for (size_t i = 0; i < plan->groups.count; i++)
-        needs = needs || (plan->groups.items[i].input.present && !plan->groups.items[i].input.dynamic);
-    return needs;
+    const ct_group *first = NULL, *linear = NULL;
+    size_t count = 0;
+    bool data = kv;
+    for (size_t i = 0; i < plan->groups.count; i++) {
+        const ct_group *g = &plan->groups.items[i];
+        if (!wanted[i])
+            continue;
+        count++;
+        first = first ? first : g;
+        linear = linear || g->attention ? linear : g;
+        data = data || asks_for_data(&g->weights, &g->input);
+    }
+    const char *preset = count == 1 ? preset_name(plan, first) : NULL;
+    if (count > 0 && !preset)
+        add_groups(plan, wanted, out, arena);
+    if (preset)
+        add_list(out, INDENT_FIELDS, "targets", first->targets, arena);
+    else
+        add_line(out, INDENT_FIELDS, "targets: [Linear]");
+    add_list(out, INDENT_FIELDS, "ignore", linear ? linear->ignore : first ? first->ignore : NULL, arena);
+    if (preset)
+        add_line(out, INDENT_FIELDS, qc_arena_printf(arena, "scheme: %s", preset));
+    if (kv)
+        add_args(out, INDENT_FIELDS, "kv_cache_scheme", &plan->kv, arena);
+    add_line(out, INDENT_FIELDS, "bypass_divisibility_checks: false");
+    add_line(
+        out, INDENT_FIELDS, qc_arena_printf(arena, "requires_calibration_data: %s", data ? "true" : "false"));
 }
 
-void ct_recipe_text(const ct_plan *plan, qc_str *text)
+void ct_recipe_text(ct_plan *plan, qc_str *text)
 {
-    const ct_group *first = plan->groups.count ? &plan->groups.items[0] : NULL, *linear = NULL;
-    for (size_t i = 0; i < plan->groups.count && !linear; i++)
-        if (!plan->groups.items[i].attention)
-            linear = &plan->groups.items[i];
-    const char *preset = plan->groups.count == 1 ? preset_name(first) : NULL;
-    qc_str_add(text, "quant_stage:\n  quant_modifiers:\n    QuantizationModifier:\n");
-    if (first && !preset)
-        add_groups(plan, text);
-    if (preset) {
-        add_list(text, INDENT_FIELDS, "targets", first->targets);
-    } else {
-        add_indent(text, INDENT_FIELDS);
-        qc_str_add(text, "targets: [Linear]\n");
+    qc_arena *arena = &plan->arena;
+    bool *wanted = QC_NEW_ARRAY(arena, bool, plan->groups.count + 1);
+    bool kv = plan->kv_only && !is_covered(plan, "kv_cache_scheme"), any = kv;
+    qc_map seen;
+    qc_map_init(&seen, arena);
+    for (size_t i = 0; i < plan->groups.count; i++) {
+        wanted[i] = !is_recorded(plan, &plan->groups.items[i]);
+        any = any || wanted[i];
     }
-    add_list(text, INDENT_FIELDS, "ignore", linear ? linear->ignore : first ? first->ignore : NULL);
-    if (preset) {
-        add_indent(text, INDENT_FIELDS);
-        qc_str_addf(text, "scheme: %s\n", preset);
-    }
-    if (plan->kv_only)
-        add_args(text, INDENT_FIELDS, "kv_cache_scheme", &plan->kv);
-    add_indent(text, INDENT_FIELDS);
-    qc_str_add(text, "bypass_divisibility_checks: false\n");
-    add_indent(text, INDENT_FIELDS);
-    qc_str_addf(text, "requires_calibration_data: %s\n", needs_data(plan) ? "true" : "false");
+    add_records(plan, text, &seen, arena);
+    if (!any && seen.count > 0)
+        return;
+    add_stage(text, "quant", &seen, arena);
+    add_line(text, 2, "quant_modifiers:");
+    add_line(text, 4, "QuantizationModifier:");
+    add_modifier(plan, wanted, kv, text, arena);
 }
