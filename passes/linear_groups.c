@@ -16,10 +16,6 @@
 #include "ir/support/str.h"
 #include "passes/schemes.h"
 
-#define FORMATS                                                                                              \
-    "naive-quantized|float-quantized|int-quantized|pack-quantized|nvfp4-pack-quantized|"                     \
-    "mxfp4-pack-quantized|mxfp8-quantized"
-
 /* ---- one group ----------------------------------------------------------------------------------------- */
 
 /* Asked for by its arithmetic, or the module is one of weights alone. */
@@ -185,8 +181,8 @@ static qc_status read_group(qc_pass_ctx *pc, const char *key, const qc_attr *ent
         wrong = "targets are missing: classes, paths or re:PATTERN";
     else if (scheme && (group->weights || group->input))
         wrong = "scheme and weights or input exclude each other";
-    else if (group->format && !qc_quant_one_of(qc_attr_as_text(group->format), FORMATS))
-        wrong = "format is one of " FORMATS;
+    else if (group->format && !qc_quant_one_of(qc_attr_as_text(group->format), QC_LINEAR_FORMATS))
+        wrong = "format is one of " QC_LINEAR_FORMATS;
     else if (!scheme && !group->weights)
         wrong = "nothing says how to quantize the weights: give scheme or weights";
     if (wrong) {

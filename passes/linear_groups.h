@@ -10,6 +10,10 @@
 
 /* The ops whose weights quant-linear takes. */
 #define QC_LINEAR_OPS "linear|embedding|keep"
+/* Storage formats that a group can ask for. */
+#define QC_LINEAR_FORMATS                                                                                    \
+    "naive-quantized|float-quantized|int-quantized|pack-quantized|nvfp4-pack-quantized|"                     \
+    "mxfp4-pack-quantized|mxfp8-quantized"
 
 typedef struct qc_linear_group {
     const char *key;                /* in `groups`; "" when there is one group alone */

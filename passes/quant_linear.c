@@ -346,12 +346,13 @@ static void warn_of_importance(job *j, const qc_attr *weights)
 static const char *make_symbol(job *j, const qc_linear_group *group)
 {
     qc_ctx *ctx = qc_pass_ctx_get(j->pc);
+    const char *format = qc_pass_option_text(j->pc, "format");
     warn_of_importance(j, group->weights);
     static const char *const keys[] = {
         "arith", "format", "ignore", "input", "name", "targets", "weights", NULL};
     const qc_attr *values[] = {
         qc_attr_word(ctx, arith_of(j)),
-        group->format,
+        strcmp(format, "auto") != 0 ? qc_attr_string(ctx, format) : group->format,
         qc_quant_list_option(j->pc, "ignore"),
         group->input,
         group->name,
@@ -457,5 +458,7 @@ void qc_pass_quant_linear(qc_registry *registry)
     qc_pass_add_option(pass, "input", QC_OPTION_MAP, "{}", NULL, "the inputs' part in place of the preset's");
     qc_pass_add_option(pass, "groups", QC_OPTION_MAP, "{}", NULL,
         "several groups, in place of scheme, weights, input and targets");
+    qc_pass_add_option(pass, "format", QC_OPTION_WORD, "auto", "auto|" QC_LINEAR_FORMATS,
+        "the files' storage format, whatever a group says; auto: the group's, else inferred");
     qc_quant_add_options(pass, "[Linear]", "modules by class, path or re:PATTERN");
 }
