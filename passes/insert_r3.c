@@ -101,7 +101,8 @@ static qc_pass_result run(qc_pass_ctx *pc, qc_module *module)
     static const char *const patterns[] = {"targets", "ignore", NULL};
     qc_pass_result result = QC_PASS_UNCHANGED;
     int64_t size;
-    if (qc_quant_check_patterns(pc, module, "attention", patterns) != QC_OK)
+    if (qc_quant_need_graph(pc, module, "attention to rotate") != QC_OK ||
+        qc_quant_check_patterns(pc, module, "attention", patterns) != QC_OK)
         return QC_PASS_FAILED;
     for (qc_func *func = qc_module_first_func(module); func; func = qc_func_next(func))
         for (qc_op *op = qc_func_first_op(func); op; op = qc_op_next(op)) {

@@ -161,6 +161,18 @@ const char *qc_quant_symbol(
     return NULL;
 }
 
+qc_status qc_quant_need_graph(qc_pass_ctx *pc, const qc_module *module, const char *what)
+{
+    const qc_symbol *import = qc_module_find_symbol(module, "import");
+    const qc_attr *mode = import ? qc_attr_find(qc_symbol_fields(import), "mode") : NULL;
+    if (strcmp(qc_attr_as_text(mode), "tensors") != 0)
+        return QC_OK;
+    qc_pass_fail(pc, NULL, "this model was imported as tensors: without a graph there is no %s", what);
+    qc_ctx_note(qc_pass_ctx_get(pc),
+        "--list-archs lists the architectures that have one; schemes for weights alone need none");
+    return QC_ERROR;
+}
+
 bool qc_quant_is_plain(const qc_value *value)
 {
     qc_dtype dtype = qc_type_dtype(qc_value_type(value));

@@ -30,6 +30,8 @@ const qc_attr *qc_quant_list_option(qc_pass_ctx *pc, const char *name);
  * `number` >= 0: names are BASE_<number> from that number on. */
 const char *qc_quant_symbol(qc_pass_ctx *pc, qc_module *module, const char *kind, const char *base,
     int number, const qc_attr *fields);
+/* Fails for a module that was imported as tensors, which has no `what` ("attention"), and says why. */
+qc_status qc_quant_need_graph(qc_pass_ctx *pc, const qc_module *module, const char *what);
 /* bf16, f16, f32: what has no codes yet. */
 bool qc_quant_is_plain(const qc_value *value);
 bool qc_quant_is_returned(const qc_value *value);

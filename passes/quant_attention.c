@@ -310,7 +310,9 @@ qc_pass_result qc_quant_attention(
         return QC_PASS_FAILED;
     select_ops(pc, module, request, &s);
     if (s.count == 0)
-        return qc_pass_fail(pc, NULL, "the model has no attention op to quantize");
+        return qc_quant_need_graph(pc, module, "attention to quantize") != QC_OK
+                   ? QC_PASS_FAILED
+                   : qc_pass_fail(pc, NULL, "the model has no attention op to quantize");
     if (s.matched == 0)
         return qc_pass_fail(pc, NULL, "targets and layers select none of the %zu attention ops", s.count);
     if (s.taken_count == 0)

@@ -97,7 +97,8 @@ qc_executor *qc_executor_create(qc_ctx *ctx, qc_module *module, const qc_executo
     options = options ? options : &defaults;
     const qc_func *func = qc_module_func(module, "main");
     if (!func || qc_func_result_count(func) != 1) {
-        qc_ctx_error(ctx, "", "the module has no function @main with one result to run");
+        qc_ctx_error(ctx, "", "the module has no function @main with one result to run%s",
+            qc_module_find_symbol(module, "import") ? ": it was imported as tensors, without a graph" : "");
         return NULL;
     }
     if (check_signature(ctx, func) != QC_OK)

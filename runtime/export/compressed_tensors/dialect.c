@@ -189,37 +189,57 @@ void ct_source_index_text(const ct_plan *plan, uint32_t shard_count, qc_str *tex
 
 /* ---- files --------------------------------------------------------------------------------------------- */
 
-static bool is_link(const char *path)
+/* Where files come from and go to. */
+typedef struct copying {
+    ct_plan *plan;
+    struct stat outputs[2]; /* OUT.partial, and OUT where it is to be replaced: they may lie in the source */
+    const char *left_out;
+} copying;
+
+static bool is_output(const copying *c, const struct stat *info)
 {
-    struct stat info;
-    return lstat(path, &info) == 0 && S_ISLNK(info.st_mode);
+    for (size_t i = 0; i < 2; i++)
+        if (c->outputs[i].st_ino == info->st_ino && c->outputs[i].st_dev == info->st_dev)
+            return true;
+    return false;
 }
 
-static qc_status copy_folder(
-    ct_plan *plan, const char *from, const char *to, const char *inside, const char **left_out)
+/* Takes no part: hidden files, links to folders (which may go anywhere), weights in other containers. */
+static bool is_left_out(const char *name, const char *path, const struct stat *info)
 {
-    qc_diag *diag = qc_ctx_diag(plan->ctx);
-    qc_arena *arena = &plan->arena;
+    struct stat link;
+    if (name[0] == '.' || lstat(path, &link) != 0)
+        return true;
+    if (S_ISDIR(info->st_mode))
+        return S_ISLNK(link.st_mode);
+    return !S_ISREG(info->st_mode) || ct_is_weights_file(name);
+}
+
+static qc_status copy_folder(copying *c, const char *from, const char *to, const char *inside)
+{
+    qc_diag *diag = qc_ctx_diag(c->plan->ctx);
+    qc_arena *arena = &c->plan->arena;
     char **names;
     size_t count;
     if (qc_list_directory(diag, arena, from, &names, &count) != QC_OK)
         return QC_ERROR;
     for (size_t i = 0; i < count; i++) {
-        const char *name = names[i], *path = qc_path_join(arena, from, name),
-                   *target = qc_path_join(arena, to, name);
-        const char *shown = qc_arena_printf(arena, "%s%s", inside, name);
-        const bool folder = qc_is_directory(path);
-        qc_status status = QC_OK;
-        if (!*inside && (ct_is_replaced(name) || ct_is_shard(plan, name)))
+        const char *path = qc_path_join(arena, from, names[i]), *target = qc_path_join(arena, to, names[i]);
+        const char *shown = qc_arena_printf(arena, "%s%s", inside, names[i]);
+        struct stat info;
+        if (!*inside && (ct_is_replaced(names[i]) || ct_is_shard(c->plan, names[i])))
             continue;
-        if (name[0] == '.' || (folder && is_link(path)) ||
-            (!folder && (!qc_is_file(path) || ct_is_weights_file(name))))
-            *left_out = qc_arena_printf(
-                arena, "%s%s%s%s", *left_out, **left_out ? ", " : "", shown, folder ? "/" : "");
-        else if (folder && (status = ct_make_directory(diag, target)) == QC_OK)
-            status = copy_folder(plan, path, target, qc_arena_printf(arena, "%s/", shown), left_out);
+        const bool there = stat(path, &info) == 0, folder = there && S_ISDIR(info.st_mode);
+        qc_status status = QC_OK;
+        if (folder && is_output(c, &info))
+            continue;
+        if (!there || is_left_out(names[i], path, &info))
+            c->left_out = qc_arena_printf(
+                arena, "%s%s%s%s", c->left_out, *c->left_out ? ", " : "", shown, folder ? "/" : "");
         else if (!folder)
             status = qc_copy_file(diag, path, target);
+        else if ((status = ct_make_directory(diag, target)) == QC_OK)
+            status = copy_folder(c, path, target, qc_arena_printf(arena, "%s/", shown));
         if (status != QC_OK)
             return QC_ERROR;
     }
@@ -228,10 +248,16 @@ static qc_status copy_folder(
 
 qc_status ct_copy_all_files(ct_plan *plan, const char *from, const char *to)
 {
-    const char *left_out = "";
-    if (copy_folder(plan, from, to, "", &left_out) != QC_OK)
+    static const char ending[] = ".partial";
+    copying c = {.plan = plan, .left_out = ""};
+    size_t length = strlen(to);
+    if (qc_ends_with(to, ending))
+        length -= sizeof ending - 1;
+    if (stat(to, &c.outputs[0]) != 0 || stat(qc_arena_strndup(&plan->arena, to, length), &c.outputs[1]) != 0)
+        c.outputs[1] = c.outputs[0]; /* nothing is replaced */
+    if (copy_folder(&c, from, to, "") != QC_OK)
         return QC_ERROR;
-    if (*left_out)
-        qc_ctx_note(plan->ctx, "not copied from %s: %s", from, left_out);
+    if (*c.left_out)
+        qc_ctx_note(plan->ctx, "not copied from %s: %s", from, c.left_out);
     return QC_OK;
 }
