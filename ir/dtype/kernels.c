@@ -2,13 +2,12 @@
  *
  * kernels.c - see kernels.h: codes and values of pieces of rows.
  *
- * Division by multiplication. For bf16 x and s, both with 8 significant bits, x / s either is a tie between
- * two bf16 numbers (9 significant bits, the last one set) or is away from every tie by more than 2^-17 of
- * itself: with X, S and the tie T as integers, X * 2^k - T * S is an integer, so zero or at least 1, and
- * T * S < 2^17. x times the f32 reciprocal of s is off by less than 2^-22. Rounding that product to multiples
- * of 16 of its last place before it is rounded to bf16 therefore puts ties where they are and moves nothing
- * else across one; both roundings are one addition. Below the smallest normal number the argument is the same
- * with fewer bits in T.
+ * Division by multiplication. For bf16 x and s, both with 8 significant bits, x / s is no tie between two bf16
+ * numbers and is away from every tie by more than 2^-17 of itself: with X, S and the tie T (9 bits, the last one
+ * set) as integers, X * 2^k - T * S is an integer, not 0 because the odd part of T * S has more than 8 bits, and
+ * T * S < 2^17. x times the f32 reciprocal of s is off by less than 2^-22, so it rounds to the same bf16 number.
+ * Below the smallest normal number there are ties, but there the product is a multiple of 2^-149 and its error
+ * smaller than half of that: a tie comes out as it is.
  */
 #include "ir/dtype/kernels.h"
 
@@ -50,10 +49,8 @@ typedef enum shift_kind { SHIFT_NONE, SHIFT_SIGN, SHIFT_NUMBER } shift_kind;
 /* x / scale rounded to the type of the step. */
 QC_INLINE float clean_quotient(step_type model, step_type step, float x, float factor)
 {
-    if (model == STEP_BF16 && step == STEP_BF16) {
-        uint32_t u = qc_f32_bits(x * factor);
-        return qc_f32_from_bits((u + 0x7ff8u + (u >> 12 & 16u)) & 0xffff0000u);
-    }
+    if (model == STEP_BF16 && step == STEP_BF16)
+        return round_step(step, x * factor);
     return round_step(step, x / factor);
 }
 
