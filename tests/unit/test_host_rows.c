@@ -395,6 +395,38 @@ static void test_minmax_not_finite(void)
         }
 }
 
+static void test_sum_squares(void)
+{
+    enum { T = 130, COLUMNS = 600 };
+    static const qc_dtype types[] = {QC_BF16, QC_F16, QC_F32};
+
+    for (size_t t = 0; t < 3; t++) {
+        char *x = random_values(41, T * COLUMNS, types[t], 3.0);
+        float *f = as_f32(types[t], x, T * COLUMNS), sums[COLUMNS];
+        FOR_EACH_ENGINE(e)
+        {
+            CHECK(qc_host_sum_squares(e, types[t], x, T, COLUMNS, sums));
+            for (size_t c = 0; c < COLUMNS; c++) {
+                double sum = 0;
+                for (size_t r = 0; r < T; r++)
+                    sum += (double)f[r * COLUMNS + c] * (double)f[r * COLUMNS + c];
+                float rounded = (float)sum;
+                CHECK(sums[c] == rounded);
+            }
+            f[5 * COLUMNS + 7] = NAN;
+            CHECK(qc_host_sum_squares(e, types[t], x, T, COLUMNS, sums));
+            qc_encode_f32(
+                types[t], f + 5 * COLUMNS, x + 5 * COLUMNS * (size_t)qc_dtype_bits(types[t]) / 8, 8);
+            CHECK(!qc_host_sum_squares(e, types[t], x, T, COLUMNS, sums));
+            f[5 * COLUMNS + 7] = 1.0f;
+            qc_encode_f32(
+                types[t], f + 5 * COLUMNS, x + 5 * COLUMNS * (size_t)qc_dtype_bits(types[t]) / 8, 8);
+        }
+        free(x);
+        free(f);
+    }
+}
+
 static void test_evaluation(void)
 {
     enum { N = 5000 };
@@ -440,6 +472,7 @@ int main(void)
     RUN(test_convert);
     RUN(test_minmax);
     RUN(test_minmax_not_finite);
+    RUN(test_sum_squares);
     RUN(test_evaluation);
     qc_arena_fini(&arena);
     return check_done();
