@@ -141,7 +141,9 @@ static int64_t undivided(const item *it, const qc_attr *part)
     return columns;
 }
 
-/* Every module of the group must have columns that its groups divide; the error lists those that have not. */
+/* Groups should divide the columns of every module; what is said lists those where they do not. Of weights that is an
+ * error: no format stores a short group. Inputs are quantized by the engine that runs the model: the checkpoint can be
+ * written (llm-compressor does), but vLLM will not run those modules. */
 static qc_status check_divisible(job *j, const qc_linear_group *group, const char *arg, const qc_attr *part)
 {
     enum { LISTED = 5 };
@@ -163,14 +165,21 @@ static qc_status check_divisible(job *j, const qc_linear_group *group, const cha
     }
     if (wrong > LISTED)
         qc_str_addf(&list, " and %zu more", wrong - LISTED);
-    if (wrong > 0)
+    const long long size = (long long)qc_attr_as_int(qc_attr_find(part, "group"));
+    const bool refused = wrong > 0 && part != group->input;
+    if (refused)
         qc_pass_fail(j->pc, NULL,
             "%s: a group of %lld does not divide the columns of %zu of %zu modules: %s; choose one that "
             "does, or "
             "ignore them",
-            arg, (long long)qc_attr_as_int(qc_attr_find(part, "group")), wrong, total, list.data);
+            arg, size, wrong, total, list.data);
+    else if (wrong > 0)
+        qc_ctx_warning(qc_pass_ctx_get(j->pc), qc_pass_ctx_name(j->pc),
+            "%s: a group of %lld does not divide the columns of %zu of %zu modules, which vLLM does not run: "
+            "%s",
+            arg, size, wrong, total, list.data);
     qc_str_fini(&list);
-    return wrong ? QC_ERROR : QC_OK;
+    return refused ? QC_ERROR : QC_OK;
 }
 
 static qc_status check_input(job *j, const item *it)
@@ -434,8 +443,8 @@ static const char description[] =
     "| `observer_args` | averaging_constant, maxshrink, patience, grid, norm, expand, chunk_size, strict |\n"
     "| `actorder` | static, weight: recorded |\n"
     "\n"
-    "A group must divide the columns of every module that gets it; blocks at the edges may be cut off. The weights of linears that\n"
-    "loaders fuse (q, k and v; gate and up; q_a and kv_a_proj_with_mqa; w1 and w3) share their global scale.\n"
+    "A group of weights must divide the columns of every module that gets it; of inputs it should (a warning lists the modules that\n"
+    "vLLM does not run); blocks at the edges may be cut off. The weights of linears that loaders fuse (q, k and v; gate and up; q_a and kv_a_proj_with_mqa; w1 and w3) share their global scale.\n"
     "\n"
     "`groups` holds several: `groups={group_0={targets=[Linear], scheme=W4A16}, group_1={targets=\"re:.*down\", weights={...}}}`,\n"
     "each with `targets`, `scheme` or `weights` and `input`, and as it needs `format` (of the files, else inferred) and `name`. A\n"
