@@ -229,10 +229,10 @@ static void add_head(qc_hf_state *s)
         return;
     }
     qc_node *node = add_node(s, NULL, "lm_head", "Linear");
-    s->model.head = (qc_hf_linear){node, c->vocabulary, c->hidden, false, qc_hf_group_of(s, node)};
-    if (s->model.head.group)
-        qc_hf_tensor_error(s, NULL,
-            "quantization_config targets lm_head, but lm_head.weight is not stored: it is the embedding");
+    s->model.head = (qc_hf_linear){node, c->vocabulary, c->hidden, false, NULL};
+    if (qc_hf_group_of(s, node))
+        qc_remark(s->diag, s->config.path,
+            "quantization_config targets lm_head, which is the embedding: it is read as not quantized");
 }
 
 static void add_embedding(qc_hf_state *s, const qc_node *model)

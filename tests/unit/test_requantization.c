@@ -266,6 +266,50 @@ static void test_refusal(void)
     end(c);
 }
 
+/* Tensors that nobody quantizes arrive as they are, whatever their type, shape and name. */
+static void test_strange_tensors(void)
+{
+    static const struct {
+        const char *name, *dtype;
+        int rank;
+        int64_t d0, d1;
+    } strange[] = {{"exponents.weight", "F8_E8M0", 2, 4, 4}, {"nibbles.weight", "F4", 2, 4, 4},
+        {"sixes.weight", "F6_E2M3", 2, 4, 4}, {"words.weight", "U16", 2, 4, 4},
+        {"flags.weight", "BOOL", 2, 4, 4}, {"doubles.weight", "F64", 2, 4, 4},
+        {"empty.weight", "BF16", 2, 0, 4}, {"scalar", "F32", 0, 1, 1}, {"a..b.\"c\"\n.d", "I64", 1, 3, 1},
+        {"\xc3\xa9 \xe2\x82\xac.weight", "C64", 1, 2, 1}, {".weight", "BF16", 1, 2, 1}};
+    enum { COUNT = sizeof strange / sizeof *strange };
+    BEGIN(c, "{'architectures': ['Zebra7ForCausalLM'], 'model_type': 'zebra7'}");
+    for (size_t i = 0; i < COUNT; i++)
+        put(c, strange[i].name, strange[i].dtype, strange[i].rank, strange[i].d0, strange[i].d1, 1);
+    write_config(c);
+    write_tensors(c, "model.safetensors", 0, c->tensor_count);
+    qc_ctx *ctx = qc_ctx_create(NULL, keep, &c->j);
+    qc_module *module =
+        make(c, ctx, QC_HF_AUTO, "quant-linear{scheme=FP8_DYNAMIC, ignore=[lm_head, \"re:.*embed\"]}");
+    const char *out = qc_path_join(&c->arena, c->directory, "out"), *serve;
+    CHECK_INT(module ? qc_export_compressed_tensors(ctx, module, NULL, out, NULL, &serve) : QC_ERROR, QC_OK);
+    qc_st_set set;
+    CHECK_INT(qc_st_open_directory(&c->diag, &c->arena, out, &set), QC_OK);
+    CHECK_INT(set.tensor_count, c->tensor_count + PART_COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        const qc_st_tensor *t = qc_st_find(&set, strange[i].name);
+        unsigned char bytes[256] = {0};
+        CHECK(t != NULL && t->size_bytes <= sizeof bytes);
+        if (!t)
+            continue;
+        CHECK_STR(t->dtype, strange[i].dtype);
+        CHECK_INT(t->rank, strange[i].rank);
+        CHECK_INT(qc_st_read(&c->diag, &set, t, bytes), QC_OK);
+        for (size_t k = 0; k < t->size_bytes; k++)
+            CHECK_INT(bytes[k], 0x3c);
+    }
+    qc_st_close(&set);
+    qc_module_destroy(module);
+    qc_ctx_destroy(ctx);
+    end(c);
+}
+
 int main(void)
 {
     RUN(test_values);
@@ -273,5 +317,6 @@ int main(void)
     RUN(test_what_is_wrong);
     RUN(test_export);
     RUN(test_refusal);
+    RUN(test_strange_tensors);
     return check_done();
 }
