@@ -245,7 +245,8 @@ struct qc_chat_node {
     size_t name_length;
     qc_chat_value value; /* constant, data; namespace item: the attribute's name */
     const qc_chat_builtin *builtin;
-    bool uses_loop; /* for: the body reads `loop` */
+    bool uses_loop;  /* for: the body reads `loop` */
+    bool has_macros; /* for: the body defines some, which keep the scope of their turn */
     qc_chat_node *first, *second, *third;
     qc_chat_nodes items, others;
 };
@@ -280,6 +281,7 @@ typedef struct qc_chat_parser {
     unsigned depth;
     unsigned loops; /* around the current statement, in the same macro */
     bool in_macro;
+    bool macro_seen;
     bool loop_read; /* `loop`, since this was last cleared */
 } qc_chat_parser;
 

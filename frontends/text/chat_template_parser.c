@@ -165,13 +165,15 @@ static qc_chat_node *parse_for(qc_chat_parser *p, uint32_t line)
     }
     if (qc_chat_at_name(p, "recursive"))
         return qc_chat_parse_error(p, line, "a recursive 'for' is not supported"), NULL;
-    bool loop_read = p->loop_read;
-    p->loop_read = false;
+    bool loop_read = p->loop_read, macro_seen = p->macro_seen;
+    p->loop_read = p->macro_seen = false;
     p->loops++;
     qc_status status = parse_block(p, "endfor else", "for", line, &node->items);
     p->loops--;
     node->uses_loop = p->loop_read;
     p->loop_read |= loop_read;
+    node->has_macros = p->macro_seen;
+    p->macro_seen |= macro_seen;
     if (status)
         return NULL;
     if (qc_chat_skip_name(p, "endfor"))
@@ -230,7 +232,7 @@ static qc_chat_node *parse_macro(qc_chat_parser *p, uint32_t line)
     node->name = name->name;
     node->name_length = name->name_length;
     bool in_macro = p->in_macro;
-    p->in_macro = true;
+    p->in_macro = p->macro_seen = true;
     qc_status status =
         parse_parameters(p, node) ? QC_ERROR : parse_function_body(p, "endmacro", "macro", line, node);
     p->in_macro = in_macro;

@@ -143,15 +143,25 @@ static qc_status takes(qc_chat_run *run, const qc_chat_node *node, qc_chat_value
     return status;
 }
 
-/* One turn. *ended: the body ran to its end. */
+/* The scope of a turn: the one of the turn before, emptied, unless a macro may still see that. */
+static void open_turn(qc_chat_run *run, const qc_chat_node *node, qc_chat_scope *outer, qc_chat_scope **turn)
+{
+    if (*turn && !node->has_macros) {
+        (*turn)->count = 0;
+        run->scope = *turn;
+        return;
+    }
+    qc_chat_open_scope(run, outer);
+    *turn = run->scope;
+}
+
+/* One turn, in an open scope. *ended: the body ran to its end. */
 static qc_status run_turn(
     qc_chat_run *run, const qc_chat_node *node, qc_chat_value item, qc_chat_loop *loop, bool *ended)
 {
-    qc_chat_scope *before = qc_chat_open_scope(run, run->scope);
     if (loop)
         qc_chat_set_variable(run, run->template->loop, (qc_chat_value){.kind = QC_CHAT_LOOP, .loop = loop});
     qc_status status = assign(run, node->first, item) ? QC_ERROR : qc_chat_run_body(run, &node->items);
-    run->scope = before;
     *ended |= run->flow == QC_CHAT_GO_ON;
     return status;
 }
@@ -177,27 +187,30 @@ static qc_status run_turns(
     qc_chat_run *run, const qc_chat_node *node, const qc_chat_value *items, size_t count, bool *ended)
 {
     bool choose = node->third && !node->uses_loop;
+    qc_chat_scope *outer = run->scope, *turn = NULL;
+    qc_status status = QC_OK;
     qc_chat_loop *loop = NULL;
     if (node->uses_loop) {
         loop = QC_NEW(&run->arena, qc_chat_loop);
         *loop = (qc_chat_loop){.items = items, .count = count, .depth = 0};
     }
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; status == QC_OK && i < count; i++) {
         bool taken = true;
-        if (choose && takes(run, node, items[i], &taken))
-            return QC_ERROR;
-        if (!taken)
+        if (choose)
+            status = takes(run, node, items[i], &taken);
+        if (status || !taken)
             continue;
         if (loop)
             loop->index = i;
-        if (run_turn(run, node, items[i], loop, ended))
-            return QC_ERROR;
+        open_turn(run, node, outer, &turn);
+        status = run_turn(run, node, items[i], loop, ended);
+        run->scope = outer;
         bool out = run->flow == QC_CHAT_GO_OUT;
         run->flow = QC_CHAT_GO_ON;
         if (out)
             break;
     }
-    return QC_OK;
+    return status;
 }
 
 static qc_status run_for(qc_chat_run *run, const qc_chat_node *node)
