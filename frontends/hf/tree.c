@@ -288,7 +288,9 @@ static qc_node *stranger_node(qc_hf_state *s, const qc_st_tensor *tensor, const 
 static void keep_strangers(qc_hf_state *s)
 {
     size_t count = 0, tables = 0;
-    const char *names = "", *all = "";
+    const char *names = "";
+    qc_str all;
+    qc_str_init(&all, s->arena);
     for (size_t i = 0; i < s->set.tensor_count; i++) {
         const char *name = s->set.tensors[i].name, *rest;
         if (qc_map_find_n(&s->owned, name, strlen(name)))
@@ -307,8 +309,9 @@ static void keep_strangers(qc_hf_state *s)
         if (qc_ends_with(name, "rotary_emb.inv_freq"))
             tables++;
         else {
-            all = qc_arena_printf(s->arena, "%s%s%s", all, count ? ", " : "", name);
-            names = count++ < 3 ? all : names;
+            qc_str_addf(&all, "%s%s", count ? ", " : "", name);
+            if (count++ < 3)
+                names = qc_arena_strdup(s->arena, all.data);
         }
     }
     if (tables)
@@ -317,7 +320,8 @@ static void keep_strangers(qc_hf_state *s)
         qc_warning(s->diag, s->directory, "%zu tensors are no part of %s; they are kept and not used: %s%s",
             count, s->config.arch->info.architecture, names, count > 3 ? ", ..." : "");
     if (count > 3)
-        qc_remark(s->diag, s->directory, "kept and not used: %s", all);
+        qc_remark(s->diag, s->directory, "kept and not used: %s", all.data);
+    qc_str_fini(&all);
 }
 
 qc_status qc_hf_tree_build(qc_hf_state *s)

@@ -310,6 +310,44 @@ static void test_strange_tensors(void)
     end(c);
 }
 
+/* A graph knows nothing of a tower of its own or a head for more tokens: their matrices are copied and ignored. */
+static void test_strangers(void)
+{
+    BEGIN(c, NULL);
+    put(c, "vision_tower.blocks.0.proj.weight", "BF16", 2, 4, 4, 1);
+    put(c, "vision_tower.patch.weight", "BF16", 3, 4, 4, 4);
+    put(c, "mtp.norm.weight", "BF16", 1, 8, 1, 1);
+    put(c, "mtp.proj.weight", "BF16", 2, 8, 8, 1);
+    write_config(c);
+    write_tensors(c, "model.safetensors", 0, c->tensor_count);
+    qc_ctx *ctx = qc_ctx_create(NULL, keep, &c->j);
+    qc_module *module = make(c, ctx, QC_HF_AUTO, "quant-linear{scheme=FP8_DYNAMIC, ignore=lm_head}");
+    CHECK(said(&c->j, "warning: "));
+    CHECK(said(&c->j, "4 tensors are no part of LlamaForCausalLM; they are kept and not used: "));
+    CHECK(said(&c->j, "remark: "));
+    CHECK(
+        said(&c->j, "kept and not used: mtp.norm.weight, mtp.proj.weight, vision_tower.blocks.0.proj.weight, "
+                    "vision_tower.patch.weight"));
+    const char *out = qc_path_join(&c->arena, c->directory, "out"), *serve;
+    CHECK_INT(module ? qc_export_compressed_tensors(ctx, module, NULL, out, NULL, &serve) : QC_ERROR, QC_OK);
+    char *config = NULL;
+    size_t length;
+    CHECK_INT(qc_read_file(&c->diag, &c->arena, qc_path_join(&c->arena, out, "config.json"), 1 << 20, &config,
+                  &length),
+        QC_OK);
+    CHECK(holds(config, "\"ignore\": [\n      \"lm_head\",\n      \"mtp.proj\",\n      "
+                        "\"vision_tower.blocks.0.proj\"\n    ]"));
+    qc_st_set set;
+    CHECK_INT(qc_st_open_directory(&c->diag, &c->arena, out, &set), QC_OK);
+    const qc_st_tensor *tower = qc_st_find(&set, "vision_tower.blocks.0.proj.weight");
+    CHECK_STR(tower ? tower->dtype : "", "BF16");
+    CHECK(qc_st_find(&set, "vision_tower.patch.weight") != NULL);
+    qc_st_close(&set);
+    qc_module_destroy(module);
+    qc_ctx_destroy(ctx);
+    end(c);
+}
+
 int main(void)
 {
     RUN(test_values);
@@ -318,5 +356,6 @@ int main(void)
     RUN(test_export);
     RUN(test_refusal);
     RUN(test_strange_tensors);
+    RUN(test_strangers);
     return check_done();
 }
