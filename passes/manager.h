@@ -62,8 +62,8 @@ qc_pipeline *qc_pipeline_create(qc_registry *registry);
 /* Appends what `text` says: `name{key=value, flag, list=[a, "b"]}, name, ...`. Empty text appends nothing.
  * Errors are reported at `where` ("--pass") and name the nearest known name; nothing is appended then. */
 qc_status qc_pipeline_parse(qc_pipeline *pipeline, const char *where, const char *text);
-/* Gives the option this value in every pass that has it and was not given it; the others stay as they are. Errors
- * are reported at `where` ("--arith"). */
+/* Gives the option this value in every pass that has it and was not given it; the others stay as they are. Errors,
+ * which are bad values and a pipeline where no pass has the option, are reported at `where` ("--arith"). */
 qc_status qc_pipeline_set_default(
     qc_pipeline *pipeline, const char *where, const char *option, const char *text);
 size_t qc_pipeline_count(const qc_pipeline *pipeline);

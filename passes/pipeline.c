@@ -108,9 +108,11 @@ qc_status qc_pipeline_set_default(
     qc_pipeline *pipeline, const char *where, const char *option, const char *text)
 {
     qc_registry *registry = pipeline->registry;
+    bool any = false;
     for (size_t i = 0; i < pipeline->items.count; i++) {
         qc_pass_instance *item = &pipeline->items.items[i];
         int index = qc_pass_option_index(item->pass, option);
+        any = any || index >= 0;
         if (index < 0 || item->values[index])
             continue;
         item->values[index] = qc_option_value_parse(
@@ -118,7 +120,7 @@ qc_status qc_pipeline_set_default(
         if (!item->values[index])
             return QC_ERROR;
     }
-    return QC_OK;
+    return any ? QC_OK : qc_ctx_error(registry->ctx, where, "no pass that runs has an option '%s'", option);
 }
 
 size_t qc_pipeline_count(const qc_pipeline *pipeline)

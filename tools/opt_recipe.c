@@ -9,8 +9,10 @@
 qc_status opt_append_recipe(opt_job *job, const char *path)
 {
     qc_recipe recipe;
+    job->bad_recipe = true; /* until it is read */
     if (qc_recipe_read(job->ctx, &job->cli->arena, path, &recipe) != QC_OK)
         return QC_ERROR;
+    job->bad_recipe = false;
     if (!job->needs_data)
         job->needs_data = recipe.needs_data;
     return qc_pipeline_parse(job->pipeline, path, recipe.pipeline);

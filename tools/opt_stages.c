@@ -221,9 +221,8 @@ static qc_pass_result run_calibrate(qc_pass_ctx *pc, qc_module *module)
     if (!stats && calib && !strcmp(calib, "none"))
         return QC_PASS_UNCHANGED; /* resolve-observers{missing=one} follows */
     if (!stats && !calib) {
-        qc_pass_fail(pc, NULL, "static scales need statistics of the activations");
-        if (job->needs_data)
-            qc_ctx_note(job->ctx, "%s", job->needs_data);
+        qc_pass_fail(pc, NULL, "static scales need statistics of the activations%s%s%s",
+            job->needs_data ? " (" : "", job->needs_data ? job->needs_data : "", job->needs_data ? ")" : "");
         qc_ctx_note(job->ctx,
             "give calibration data with --calib=FILE.jsonl (or random, or none for scales of 1.0), or "
             "kept statistics with --stats=FILE");

@@ -263,7 +263,7 @@ static int run_tool(opt_job *job)
             cli, cli->positionals.count ? "one MODEL, not %zu" : "which MODEL?", cli->positionals.count);
     if (!opt_choose_output(job) || !opt_read_numbers(job) || !opt_check_combinations(job) ||
         opt_build_pipeline(job) != QC_OK || !opt_check_prints(job))
-        return QC_EXIT_USAGE;
+        return job->bad_recipe ? QC_EXIT_FAILED : QC_EXIT_USAGE;
     return run_job(job, cli->positionals.items[0]) == QC_OK ? QC_EXIT_OK : QC_EXIT_FAILED;
 }
 

@@ -503,9 +503,33 @@ static qc_status read_fp8(const place *p, qc_hf_quantization *q)
     return QC_OK;
 }
 
+/* Rotations that the stored weights hold already need nothing; those of the model at work are not executed. */
+static qc_status read_transforms(const place *p)
+{
+    if (qc_hf_json_is_off(p->object))
+        return QC_OK;
+    place groups = inside(p, "config_groups");
+    if (!groups.object || groups.object->kind != QC_JSON_OBJECT)
+        return qc_error(p->state->diag, groups.where, "must be an object");
+    for (const qc_json *group = groups.object->first; group; group = group->next) {
+        place at = inside(&groups, group->key);
+        const qc_json *apply = qc_json_get(group, "apply");
+        if (!apply || apply->kind != QC_JSON_ARRAY)
+            return qc_error(p->state->diag, at.where, "apply must be a list");
+        for (const qc_json *one = apply->first; one; one = one->next) {
+            const char *location = NULL;
+            if (qc_json_string(p->state->diag, at.where, one, "location", true, &location))
+                return QC_ERROR;
+            if (strcmp(location, "weight_input") != 0 && strcmp(location, "weight_output") != 0)
+                return refuse(&at, "location", qc_json_get(one, "location"));
+        }
+    }
+    return QC_OK;
+}
+
 qc_status qc_hf_quantization_read(qc_hf_state *s)
 {
-    static const char *const unused[] = {"sparsity_config", "transform_config"};
+    static const char *const unused[] = {"sparsity_config"};
     qc_hf_quantization *q = &s->quantization;
     const char *method = NULL, *status = NULL;
     place root = {
@@ -524,20 +548,19 @@ qc_status qc_hf_quantization_read(qc_hf_state *s)
     if (status && strcmp(status, "compressed") != 0 && strcmp(status, "frozen") != 0)
         return refuse(&root, "quantization_status", qc_json_get(root.object, "quantization_status"));
     place kv = inside(&root, "kv_cache_scheme"), groups = inside(&root, "config_groups"),
-          ignore = inside(&root, "ignore");
-    if (read_format(&root, &q->format) || refuse_if_set(&root, unused, sizeof unused / sizeof *unused) ||
-        read_kv(&kv, q) || read_groups(&groups, q))
+          ignore = inside(&root, "ignore"), transforms = inside(&root, "transform_config");
+    if (read_transforms(&transforms) || read_format(&root, &q->format) ||
+        refuse_if_set(&root, unused, sizeof unused / sizeof *unused) || read_kv(&kv, q) ||
+        read_groups(&groups, q))
         return QC_ERROR;
     q->words = qc_arena_printf(s->arena, "compressed-tensors %s", q->format ? q->format : "");
     return read_strings(&ignore, &q->ignore, &q->ignore_count);
 }
 
-static bool matches_any(const qc_node *node, const char *const *targets, size_t count, bool by_class)
+/* 0: the path itself, 1: a pattern, 2: a class. Within a kind targets come in alphabetical order. */
+static int target_order(const qc_node *node, const char *target)
 {
-    for (size_t i = 0; i < count; i++)
-        if ((strcmp(targets[i], qc_node_class(node)) == 0) == by_class && qc_node_matches(node, targets[i]))
-            return true;
-    return false;
+    return strcmp(target, qc_node_path(node)) == 0 ? 0 : qc_starts_with(target, "re:") ? 1 : 2;
 }
 
 const qc_hf_group *qc_hf_group_of(const qc_hf_state *state, const qc_node *node)
@@ -548,14 +571,24 @@ const qc_hf_group *qc_hf_group_of(const qc_hf_state *state, const qc_node *node)
                    qc_arena_printf(state->arena, "%s.%s", qc_node_path(node), q->groups[0].scale_name))
                    ? &q->groups[0]
                    : NULL;
-    for (int by_class = 0; by_class < 2; by_class++)
-        if (matches_any(node, q->ignore, q->ignore_count, by_class))
+    for (size_t i = 0; i < q->ignore_count; i++)
+        if (qc_node_matches(node, q->ignore[i]))
             return NULL;
-    for (int by_class = 0; by_class < 2; by_class++)
-        for (size_t i = 0; i < q->group_count; i++)
-            if (matches_any(node, q->groups[i].targets, q->groups[i].target_count, by_class))
-                return &q->groups[i];
-    return NULL;
+    const qc_hf_group *found = NULL;
+    const char *best = NULL;
+    int best_order = 3;
+    for (size_t i = 0; i < q->group_count; i++)
+        for (size_t k = 0; k < q->groups[i].target_count; k++) {
+            const char *target = q->groups[i].targets[k];
+            int order = target_order(node, target);
+            if (order > best_order || (order == best_order && strcmp(target, best) > 0) ||
+                !qc_node_matches(node, target))
+                continue;
+            found = &q->groups[i];
+            best = target;
+            best_order = order;
+        }
+    return found;
 }
 
 static const qc_attr *args_attr(qc_ctx *ctx, const qc_hf_args *args)

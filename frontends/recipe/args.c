@@ -16,8 +16,8 @@ typedef struct args_state {
 /* ---- observers ----------------------------------------------------------------------------------------- */
 
 static const char *const observers[] = {"static_minmax", "memoryless_minmax", "minmax", "mse",
-    "memoryless_mse", "nvfp4_expanded_mse", "imatrix_mse"};
-static const char *const foreign_observers[] = {"fouroversix", "nvfp4_expanded_imatrix"};
+    "memoryless_mse", "nvfp4_expanded_mse", "imatrix_mse", "nvfp4_expanded_imatrix"};
+static const char *const foreign_observers[] = {"fouroversix"};
 
 /* llm-compressor finds them whatever their case, and takes '-' and ' ' for '_'. */
 qc_status recipe_observer(recipe_reader *r, const qc_yaml_entry *entry, const char **observer)
@@ -43,8 +43,8 @@ qc_status recipe_observer(recipe_reader *r, const qc_yaml_entry *entry, const ch
 
 static qc_status add_kwarg(recipe_reader *r, const qc_yaml_entry *entry, qc_str *flow, qc_str *options)
 {
-    static const char *const names[] = {"averaging_constant", "maxshrink", "patience", "grid", "norm",
-        "expand", "chunk_size", "strict", "triton_error_buffer"};
+    static const char *const names[] = {
+        "averaging_constant", "maxshrink", "patience", "grid", "norm", "expand", "chunk_size", "strict"};
     const qc_yaml *value = entry->value;
     bool known = false;
     for (size_t i = 0; i < COUNT(names); i++)

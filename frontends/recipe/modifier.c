@@ -296,7 +296,7 @@ static void fill_observer(
 /* The observer of the weights: does it look at activations? */
 static bool watches_inputs(const char *observer)
 {
-    return observer && strcmp(observer, "imatrix_mse") == 0;
+    return observer && strstr(observer, "imatrix") != NULL;
 }
 
 static void fill_group(recipe_reader *r, recipe_modifier *m, recipe_group *g)
@@ -312,7 +312,8 @@ static void fill_group(recipe_reader *r, recipe_modifier *m, recipe_group *g)
             need_data(r, m, g->line, g->preset,
                 global ? "has static global scales of its inputs" : "has static inputs");
         if (watches_inputs(m->weight_observer) && preset->weights[0])
-            need_data(r, m, g->line, g->preset, "with imatrix_mse asks what the inputs are");
+            need_data(r, m, g->line, g->preset,
+                qc_arena_printf(r->arena, "with %s asks what the inputs are", m->weight_observer));
         return;
     }
     fill_observer(r, weights, &g->weights, m->weight_observer, "memoryless_minmax");
@@ -321,7 +322,8 @@ static void fill_group(recipe_reader *r, recipe_modifier *m, recipe_group *g)
         need_data(r, m, g->input.line, input,
             strcmp(g->input.dynamic, "local") == 0 ? "have a static global scale" : "are static");
     if (g->weights.present && watches_inputs(g->weights.observer))
-        need_data(r, m, g->weights.line, weights, "with imatrix_mse ask what the inputs are");
+        need_data(r, m, g->weights.line, weights,
+            qc_arena_printf(r->arena, "with %s ask what the inputs are", g->weights.observer));
 }
 
 static qc_status finish(recipe_reader *r, const qc_yaml_entry *entry, recipe_modifier *m)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Every storage format, weights that need no data: model.safetensors and config.json are llm-compressor's, byte for byte.
+# Every storage format, weights that need no data: model.safetensors, config.json and recipe.yaml are llm-compressor's,
+# byte for byte.
 # The goldens of the tree hold SHA-256 sums in place of weights; QC_DATA has more of them, on a larger model.
 . "$(dirname "$0")/tap.sh"
 opt=$QC_BIN/qc-opt
@@ -28,6 +29,9 @@ golden() {
     cmp -s "$out/config.json" "$expected/config.json" || wrong="$wrong config.json"
     if [ -f "$expected/model.safetensors.index.json" ]; then
         cmp -s "$out/model.safetensors.index.json" "$expected/model.safetensors.index.json" || wrong="$wrong index"
+    fi
+    if [ -f "$expected/recipe.yaml" ]; then
+        cmp -s "$out/recipe.yaml" "$expected/recipe.yaml" || wrong="$wrong recipe.yaml"
     fi
     if [ -z "$wrong" ]; then
         ok "$name"

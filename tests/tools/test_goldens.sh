@@ -55,24 +55,6 @@ golden() {
     fi
 }
 
-# calibrated NAME MODEL GOLDEN OPTION...: without recipe.yaml.
-calibrated() {
-    name=$1 source=$2 expected=$3
-    shift 3
-    out=$work/out-$number
-    if ! run 0 "$opt" "$@" "$source" -o "$out"; then
-        not_ok "$name" "exit $got" "$(head -n 3 "$work/err")"
-    elif run 0 $diff "$out" "$expected" --only=tensors,config; then
-        ok "$name"
-    elif cp "$work/out" "$work/differences" && cmp -s "$out/config.json" "$expected/config.json" &&
-        within_noise "$out" "$work/differences"; then
-        ok "$name (scales within the noise of the forward pass)"
-        sed 's/^/# /' "$work/differences"
-    else
-        not_ok "$name" "$(head -n 8 "$work/differences")"
-    fi
-}
-
 calib=--calib=$model/calib.jsonl
 for g in "$QC_SOURCE_ROOT"/tests/data/goldens/*/; do
     g=${g%/}
@@ -84,6 +66,7 @@ for g in "$QC_SOURCE_ROOT"/tests/data/goldens/*/; do
     *fp8_static*) golden "$(basename "$g")" "$model" "$g" --scheme=FP8 --ignore=lm_head "$calib" ;;
     *) skip "$(basename "$g")" "no recipe for it here" ;;
     esac
+    golden "$(basename "$g") by its recipe" "$model" "$g" "--recipe=$g/recipe.in.yaml" "$calib"
 done
 
 # Windows, biases, norms of q and k, tied and sharded f16, RoPE scaling: what the model above does not have.
@@ -92,6 +75,7 @@ small() { # NAME OPTION...
     name=$1 source=$models/${1%%.*}
     shift
     golden "$name" "$source" "$goldens/$name" "$@"
+    golden "$name by its recipe" "$source" "$goldens/$name" "--recipe=$goldens/$name/recipe.in.yaml" "--calib=$source/calib.jsonl"
 }
 small mistral.attn_fp8_head_static "--pass=quant-fp8-attn{granularity=head}" "--calib=$models/mistral/calib.jsonl"
 small qwen2.fp8_static --scheme=FP8 --ignore=lm_head "--calib=$models/qwen2/calib.jsonl"
@@ -115,7 +99,7 @@ if [ -d "$grid" ] && [ -d "$goldens" ]; then
         g=${g%/}
         name=$(basename "$g")
         grep -q '"calibration"' "$g/meta.json" && ! grep -q '"ok": false\|SpinQuant\|GPTQ\|AWQ\|SmoothQuant' "$g/meta.json" || continue
-        calibrated "grid_llama $name" "$grid" "$g" "--recipe=$g/recipe.in.yaml" "$calib"
+        golden "grid_llama $name" "$grid" "$g" "--recipe=$g/recipe.in.yaml" "$calib"
     done
 else
     skip "goldens of grid_llama" "QC_DATA has no models/grid_llama"

@@ -441,6 +441,8 @@ static void test_needs_data(void)
         {"      config_groups:\n        g:\n          targets: [Linear]\n          weights: {}\n          "
          "input_activations: {}",
             "r.yaml:8: input_activations of g are static"},
+        {"      scheme: NVFP4A16\n      weight_observer: nvfp4_expanded_imatrix",
+            "r.yaml:4: NVFP4A16 with nvfp4_expanded_imatrix asks what the inputs are"},
         {"      config_groups:\n        g:\n          targets: [Linear]\n          weights: {observer: "
          "imatrix_mse}",
             "r.yaml:7: weights of g with imatrix_mse ask what the inputs are"},
@@ -839,7 +841,7 @@ static void test_files(void)
             "name=\"attention\", targets=[\"re:.*self_attn\\\\.[qkvo]_proj$\"], "
             "weights={granularity=channel, type=f8e4m3}}, "
             "group_1={name=\"mlp\", targets=[\"re:.*mlp\\\\.(gate|up)_proj$\", "
-            "\"model.layers.0.mlp.down_proj\"], "
+            "\"model.layers.0.self_attn.o_proj\"], "
             "weights={granularity=group, group=32, observer=memoryless_mse, observer_args={grid=50.0, "
             "maxshrink=0.5}, "
             "symmetric=false, type=i4}}, group_2={name=\"table\", targets=[\"Embedding\"], "
