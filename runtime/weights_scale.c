@@ -21,25 +21,7 @@ enum { SEARCH_BYTES = 96 << 20 };
 qc_status qc_weights_mse(
     qc_ctx *ctx, const char *where, const qc_scheme_part *part, qc_mse *mse, bool *searches)
 {
-    *searches = qc_mse_from_observer(part->observer, strlen(part->observer), mse);
-    if (!*searches || !part->observer_args)
-        return QC_OK;
-    struct {
-        const char *name;
-        double *value;
-    } numbers[] = {
-        {"maxshrink", &mse->maxshrink}, {"grid", &mse->grid}, {"norm", &mse->norm}, {"expand", &mse->expand}};
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        const qc_attr *value = qc_attr_find(part->observer_args, numbers[i].name);
-        if (value)
-            *numbers[i].value = qc_attr_get_kind(value) == QC_ATTR_INT ? (double)qc_attr_as_int(value)
-                                                                       : qc_attr_as_float(value);
-    }
-    const qc_attr *patience = qc_attr_find(part->observer_args, "patience");
-    if (patience)
-        mse->patience = (int)qc_attr_as_int(patience);
-    const char *fault = qc_mse_fault(mse);
-    return fault ? qc_ctx_error(ctx, where, "observer %s: %s", part->observer, fault) : QC_OK;
+    return qc_scheme_mse(qc_ctx_diag(ctx), where, part, NULL, mse, searches);
 }
 
 bool qc_weights_layout(const qc_scheme_part *part, const value_info *x, layout *l)

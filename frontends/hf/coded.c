@@ -33,7 +33,7 @@ static const char *tensor_name(const qc_hf_state *s, const qc_hf_linear *linear,
 
 static int64_t pieces(int64_t count, int64_t size)
 {
-    return (count + size - 1) / size;
+    return count / size + (count % size != 0);
 }
 
 static bool is_granularity(const qc_hf_args *args, const char *name)

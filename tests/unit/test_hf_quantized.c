@@ -310,6 +310,31 @@ static void test_quantized_embedding(void)
     end(c);
 }
 
+static void test_rotations(void)
+{
+    BEGIN(c, CT("{}", "null"));
+    change(c,
+        "{'quantization_config': {'quant_method': 'compressed-tensors', 'format': 'dense', "
+        "'transform_config': "
+        "{'config_groups': {'R1': {'type': 'hadamard', 'apply': [{'location': 'weight_output'}, {'location': "
+        "'weight_input', 'inverse': true}]}}}}}");
+    CHECK(import(c) != NULL);
+    change(c, "{'quantization_config': {'quant_method': 'compressed-tensors', 'format': 'dense', "
+              "'transform_config': "
+              "{'config_groups': {'R3': {'type': 'hadamard', 'apply': [{'location': 'q_attn'}]}}}}}");
+    CHECK(import(c) == NULL);
+    CHECK(said(&c->j, "transform_config.config_groups.R3: location 'q_attn' is not supported"));
+    change(c, "{'quantization_config': {'quant_method': 'compressed-tensors', 'transform_config': [1]}}");
+    CHECK(import(c) == NULL);
+    CHECK(said(&c->j, "transform_config.config_groups: must be an object"));
+    change(c, "{'quantization_config': {'quant_method': 'compressed-tensors', 'transform_config': "
+              "{'config_groups': "
+              "{'R1': {'apply': {}}}}}}");
+    CHECK(import(c) == NULL);
+    CHECK(said(&c->j, "R1: apply must be a list"));
+    end(c);
+}
+
 static void test_refused_schemes(void)
 {
     static const struct {
@@ -364,6 +389,7 @@ int main(void)
     RUN(test_four_bit_floats);
     RUN(test_integers);
     RUN(test_quantized_embedding);
+    RUN(test_rotations);
     RUN(test_refused_schemes);
     RUN(test_quantized_attention);
     RUN(test_quantized_cache);
