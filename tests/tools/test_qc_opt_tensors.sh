@@ -75,6 +75,8 @@ fails "but to write" 1 "has no config.json; a checkpoint needs one" "$opt" --sch
 passes "embeddings are linears" "$opt" --scheme=FP8_DYNAMIC "$wombat" -o "$work/table"
 check "one warning of it" test "$(grep -c 'warning: model.embed_tokens: is quantized as a linear layer' "$work/err")" -eq 1
 check "names what to say" grep -qF -- "--ignore='re:.*embed_tokens\$'" "$work/err"
+passes "shards stay" "$opt" --max-shard-size=100KB --scheme=FP8_DYNAMIC "$embed" "$wombat" -o "$work/shards"
+check "which is said" grep -q "keeps its shards" "$work/err"
 
 # ---- sources that are quantized already ------------------------------------------------------------------------
 

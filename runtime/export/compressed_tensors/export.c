@@ -328,6 +328,9 @@ static qc_status export_planned(
         ct_check_same_model(plan->ctx, plan->module, p.source) != QC_OK || ct_plan_make(plan) != QC_OK ||
         ct_config_text(plan, p.source, config) != QC_OK || measure(plan, &w.total_bytes) != QC_OK)
         return QC_ERROR;
+    if (plan->as_tensors && options->max_shard_size_bytes)
+        qc_warning(
+            diag, p.source, "a model imported as tensors keeps its shards: the size asked for has no effect");
     w.shard_count = ct_split(
         plan, options->max_shard_size_bytes ? options->max_shard_size_bytes : CT_DEFAULT_SHARD_BYTES);
     if (w.shard_count == 0)
