@@ -47,6 +47,22 @@ QC_WIDE static void first_32(
     }
 }
 
+QC_WIDE static void first_magnitude_16(const uint16_t *restrict x, int16_t *restrict max, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        int16_t a = (int16_t)(x[2 * i] & 0x7fffu), b = (int16_t)(x[2 * i + 1] & 0x7fffu);
+        max[i] = a > b ? a : b;
+    }
+}
+
+QC_WIDE static void first_magnitude_32(const uint32_t *restrict x, int32_t *restrict max, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        int32_t a = (int32_t)(x[2 * i] & 0x7fffffffu), b = (int32_t)(x[2 * i + 1] & 0x7fffffffu);
+        max[i] = a > b ? a : b;
+    }
+}
+
 /* Numbers of keys; both NaN where either is. */
 QC_INLINE void ends(step_type model, int32_t low, int32_t high, float *min, float *max)
 {
@@ -103,6 +119,33 @@ void qc_kernel_ranges(step_type model, const void *x, size_t count, size_t group
             keys.narrow[from][0], keys.narrow[from][1], mins, maxs, n);
 }
 
+void qc_kernel_magnitudes(step_type model, const void *x, size_t count, size_t group, float *maxs)
+{
+    enum { HALF = KERNEL_RANGE_ELEMS / 2 };
+    union {
+        int16_t narrow[2][HALF];
+        int32_t wide[2][HALF];
+    } keys;
+    int from = 0;
+    size_t n = count / 2;
+    if (model == STEP_F32)
+        first_magnitude_32(x, keys.wide[0], n);
+    else
+        first_magnitude_16(x, keys.narrow[0], n);
+    for (size_t left = group / 2; left > 1; left /= 2, from = !from) {
+        n /= 2;
+        if (model == STEP_F32)
+            halve_max_32(keys.wide[from], keys.wide[!from], n);
+        else
+            halve_max_16(keys.narrow[from], keys.narrow[!from], n);
+    }
+    float same[KERNEL_RANGE_ELEMS / KERNEL_STEP]; /* a magnitude is its own smaller end */
+    if (model == STEP_F32)
+        ends_f32(keys.wide[from], keys.wide[from], same, maxs, n);
+    else
+        (model == STEP_BF16 ? ends_bf16 : ends_f16)(keys.narrow[from], keys.narrow[from], same, maxs, n);
+}
+
 /* ---- scales -------------------------------------------------------------------------------------------- */
 
 typedef enum scale_kind {
@@ -157,8 +200,8 @@ QC_INLINE float clean_scale(
     }
     if (kind == SCALE_GLOBAL) {
         s = p->global * s;
-        uint32_t u = qc_f32_bits(s), code = qc_bits_f8e4m3_encode(u, true);
-        s = qc_f32_from_bits(qc_bits_f8e4m3_decode(code));
+        float near = step_nearest_e4m3(s);
+        s = s == s ? near : s;
     }
     return s == 0.0f ? p->least : s;
 }

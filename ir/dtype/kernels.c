@@ -81,8 +81,10 @@ QUOTIENTS_OF(f16, uint16_t, STEP_F16, STEP_F16)
 QUOTIENTS_OF(f16_wide, uint16_t, STEP_F16, STEP_F32)
 QUOTIENTS_OF(f32, float, STEP_F32, STEP_F32)
 
-/* The low byte is the code. f4e2m1: of the three lines 2a, a + 2 and a/2 + 4 the lowest one is the code before
- * rounding; the sum with 2^23 * 1.5 rounds each. */
+/* The low byte is the code. Signs go in where the number is still a wide one: compilers narrow what they can,
+ * and would narrow code and sign apart. f4e2m1: of the three lines 2a, a + 2 and a/2 + 4 the lowest one is the
+ * code before rounding; the sum with 2^23 * 1.5 rounds each. e4m3: as in qc_bits_encode, with 2^-6 added to
+ * what is below it, which makes a subnormal code of the fraction. */
 QC_INLINE uint32_t clean_code(qc_dtype storage, float t, float lo, float hi)
 {
     const float round = 12582912.0f;
@@ -90,7 +92,10 @@ QC_INLINE uint32_t clean_code(qc_dtype storage, float t, float lo, float hi)
         uint32_t u = qc_f32_bits(t);
         int32_t a = (int32_t)(u & 0x7fffffffu);
         a = a < 0x43e00000 ? a : 0x43e00000;
-        return (u >> 24 & 0x80u) | qc_bits_encode((uint32_t)a, -6, 3);
+        int32_t tiny = (int32_t)qc_f32_bits(qc_f32_from_bits((uint32_t)a) + 0x1p-6f) - (121 << 23);
+        uint32_t code = (uint32_t)(a < 0x3c800000 ? tiny : a - (120 << 23));
+        code = code + 0x7ffffu + (code >> 20 & 1u);
+        return (code | (u >> 4 & 0x08000000u)) >> 20;
     }
     if (storage == QC_F4E2M1) {
         float a = qc_f32_from_bits(qc_f32_bits(t) & 0x7fffffffu);
@@ -98,7 +103,7 @@ QC_INLINE uint32_t clean_code(qc_dtype storage, float t, float lo, float hi)
         float least = one < two ? one : two;
         least = least < three ? least : three;
         least = least < round + 7 ? least : round + 7;
-        return qc_f32_bits(least) | (t < 0.0f ? 8u : 0u);
+        return qc_f32_bits(least + (t < 0.0f ? 8.0f : 0.0f));
     }
     t = t > lo ? t : lo;
     t = t < hi ? t : hi;

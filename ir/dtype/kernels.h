@@ -36,6 +36,9 @@ void qc_kernel_products(
 enum { KERNEL_RANGE_ELEMS = 2048 };
 void qc_kernel_ranges(step_type model, const void *x, size_t count, size_t group, float *mins, float *maxs);
 
+/* The larger end of the ranges of the same groups mirrored at 0. */
+void qc_kernel_magnitudes(step_type model, const void *x, size_t count, size_t group, float *maxs);
+
 /* qc_quantizer_scale of many ranges. False: not one of the kinds that have a loop. */
 bool qc_kernel_scales(const qc_quantizer *q, const float *mins, const float *maxs, size_t count, float global,
     float *scales, float *zero_points);

@@ -156,17 +156,11 @@ QC_INLINE float nearest(qc_dtype storage, float t, float lo, float hi)
         return (t + round) - round;
     }
     uint32_t u = qc_f32_bits(t), sign = u & 0x80000000u;
-    int32_t a = (int32_t)(u & 0x7fffffffu);
-    float m, x;
+    float m, x = qc_f32_from_bits(u & 0x7fffffffu);
     if (storage == QC_F8E4M3) {
-        a = a < 0x43e00000 ? a : 0x43e00000;
-        x = qc_f32_from_bits((uint32_t)a);
-        float tiny = (x + 24576.0f) - 24576.0f; /* multiples of 2^-9 */
-        float usual = qc_f32_from_bits(((uint32_t)a + 0x7ffffu + ((uint32_t)a >> 20 & 1u)) & 0xfff00000u);
-        m = x < 0x1p-6f ? tiny : usual;
+        m = step_nearest_e4m3(x);
     } else {
-        a = a < 0x40c00000 ? a : 0x40c00000;
-        x = qc_f32_from_bits((uint32_t)a);
+        x = x < 6.0f ? x : 6.0f;
         float halves = ((x + x) + round) - round, ones = (x + round) - round,
               twos = (x * 0.5f + round) - round;
         m = x < 2.0f ? halves * 0.5f : x < 4.0f ? ones : twos + twos;

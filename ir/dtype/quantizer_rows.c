@@ -26,9 +26,10 @@ static int64_t smaller_of(int64_t a, int64_t b)
 
 /* ---- scales -------------------------------------------------------------------------------------------- */
 
-/* Ranges of the groups of one row, or of a part of it that starts with a group. */
-static void row_ranges(
-    const qc_quantizer *q, const void *x, int64_t columns, int64_t group, float *mins, float *maxs)
+/* Ranges of the groups of one row, or of a part of it that starts with a group. `mirrored`: only the larger
+ * magnitude of both ends is wanted, as `maxs`; `mins` are its negatives where that is as cheap. */
+static void row_ranges(const qc_quantizer *q, const void *x, int64_t columns, int64_t group, bool mirrored,
+    float *mins, float *maxs)
 {
     const step_type model = step_of(q->model_dtype);
     const bool halves = group >= KERNEL_STEP && group <= 128 && (group & (group - 1)) == 0;
@@ -36,7 +37,13 @@ static void row_ranges(
     for (int64_t c = 0; c < columns; c += piece) {
         int64_t n = smaller_of(piece, columns - c), whole = halves ? n / group * group : 0;
         if (whole > 0) {
-            qc_kernel_ranges(model, at(model, x, c), (size_t)whole, (size_t)group, mins, maxs);
+            if (mirrored) {
+                qc_kernel_magnitudes(model, at(model, x, c), (size_t)whole, (size_t)group, maxs);
+                for (int64_t i = 0; i < whole / group; i++)
+                    mins[i] = -maxs[i];
+            } else {
+                qc_kernel_ranges(model, at(model, x, c), (size_t)whole, (size_t)group, mins, maxs);
+            }
             mins += whole / group;
             maxs += whole / group;
         }
@@ -50,7 +57,7 @@ void qc_quantizer_rows_ranges(const qc_quantizer *q, const void *x, int64_t rows
 {
     const int64_t groups = groups_of(columns, group);
     for (int64_t r = 0; r < rows; r++)
-        row_ranges(q, at(step_of(q->model_dtype), x, r * columns), columns, group, mins + r * groups,
+        row_ranges(q, at(step_of(q->model_dtype), x, r * columns), columns, group, false, mins + r * groups,
             maxs + r * groups);
 }
 
@@ -63,7 +70,7 @@ void qc_quantizer_rows_scales(const qc_quantizer *q, const void *x, int64_t rows
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < columns; c += PIECE * group) {
             int64_t n = smaller_of(PIECE * group, columns - c), count = groups_of(n, group);
-            row_ranges(q, at(model, x, r * columns + c), n, group, mins, maxs);
+            row_ranges(q, at(model, x, r * columns + c), n, group, q->symmetric, mins, maxs);
             qc_quantizer_scales(q, mins, maxs, count, global, scales, zero_points);
             scales += count;
             zero_points = zero_points ? zero_points + count : NULL;

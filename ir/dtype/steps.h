@@ -70,6 +70,17 @@ QC_INLINE float step_value(qc_dtype storage, uint8_t code)
     }
 }
 
+/* The number of the e4m3 grid that is nearest to x, which is not negative and no NaN: saturates at 448. */
+QC_INLINE float step_nearest_e4m3(float x)
+{
+    int32_t a = (int32_t)qc_f32_bits(x);
+    a = a < 0x43e00000 ? a : 0x43e00000;
+    float bounded = qc_f32_from_bits((uint32_t)a);
+    float tiny = (bounded + 24576.0f) - 24576.0f; /* multiples of 2^-9 */
+    float usual = qc_f32_from_bits(((uint32_t)a + 0x7ffffu + ((uint32_t)a >> 20 & 1u)) & 0xfff00000u);
+    return a < 0x3c800000 ? tiny : usual;
+}
+
 /* Element `i` of an array of bf16, f16 or f32. */
 QC_INLINE float step_load(step_type type, const void *x, size_t i)
 {
