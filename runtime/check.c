@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "ir/support/io.h"
-#include "runtime/check_internal.h"
+#include "runtime/check_quant.h"
 
 enum { MAX_CONFIG_BYTES = 64 << 20 };
 
@@ -39,6 +39,7 @@ typedef struct listing {
     const qc_st_tensor **tensors; /* by name */
     const qc_json *quantization;  /* quantization_config, or NULL */
     check_problems problems;
+    check_verdict verdict;
 } listing;
 
 static int by_name(const void *a, const void *b)
@@ -75,19 +76,47 @@ qc_status check_open(qc_diag *diag, qc_arena *arena, const char *path, qc_st_set
     return QC_ERROR;
 }
 
-static qc_status read_listing(qc_diag *diag, qc_arena *arena, const char *path, listing *l)
+/* What is wrong with the config is one of the problems. */
+static void keep_problem(void *user, qc_severity severity, const char *where, const char *what)
+{
+    listing *l = user;
+    if (severity == QC_SEVERITY_ERROR)
+        QC_PUSH(l->arena, &l->problems, qc_arena_printf(l->arena, "%s%s%s", where, *where ? ": " : "", what));
+}
+
+static qc_status judge(qc_diag *diag, listing *l, const qc_json *config, const char *target)
+{
+    check_model model;
+    qc_diag problems;
+    qc_diag_init(&problems, l->arena, keep_problem, l);
+    qc_status status = check_model_open(&problems, l->arena, l->path, &l->set, config, &model);
+    model.diag = diag; /* what goes wrong from here on is no property of the checkpoint */
+    if (status == QC_OK)
+        status = check_rules(&model, &l->problems);
+    else
+        status = model.tree ? QC_OK : QC_ERROR;
+    if (status == QC_OK && target)
+        status = check_vllm(&model, &l->verdict);
+    check_model_close(&model);
+    return status;
+}
+
+static qc_status read_listing(
+    qc_diag *diag, qc_arena *arena, const char *path, const char *target, listing *l)
 {
     *l = (listing){.arena = arena, .path = path};
     const qc_json *config;
+    if (target && strcmp(target, "vllm") != 0)
+        return qc_error(diag, "", "target '%s' has no rules here; known is vllm", target);
     if (check_open(diag, arena, path, &l->set, &config) != QC_OK)
         return QC_ERROR;
     l->tensors = QC_NEW_ARRAY(arena, const qc_st_tensor *, l->set.tensor_count + 1);
     for (size_t i = 0; i < l->set.tensor_count; i++)
         l->tensors[i] = &l->set.tensors[i];
     qsort(l->tensors, l->set.tensor_count, sizeof *l->tensors, by_name);
-    const qc_json *q = qc_json_get(config, "quantization_config");
+    const qc_json *q = check_quantization_of(config);
     l->quantization = q && q->kind == QC_JSON_OBJECT ? q : NULL;
-    qc_status status = check_rules(diag, arena, &l->set, l->quantization, &l->problems);
+    qc_status status = judge(diag, l, config, target);
     if (status != QC_OK)
         qc_st_close(&l->set);
     return status;
@@ -221,6 +250,27 @@ static void add_totals(qc_str *out, const listing *l)
     qc_str_add_char(out, '\n');
 }
 
+static const char *const effects[] = {[CHECK_REFUSED] = "refused", [CHECK_WRONG] = "wrong"};
+
+static void add_verdict(qc_str *out, const listing *l)
+{
+    const check_verdict *v = &l->verdict;
+    if (!v->target)
+        return;
+    for (size_t i = 0; i < v->kernels.count; i++) {
+        qc_str_addf(out, "%s: ", v->target);
+        check_add_safe(out, v->kernels.items[i].group);
+        qc_str_addf(out, " is %s\n", v->kernels.items[i].what);
+    }
+    for (size_t i = 0; i < v->findings.count; i++) {
+        qc_str_addf(out, "%s: %s: ", v->target, effects[v->findings.items[i].effect]);
+        check_add_safe(out, v->findings.items[i].what);
+        qc_str_add_char(out, '\n');
+    }
+    if (v->findings.count == 0 && l->problems.count == 0)
+        qc_str_addf(out, "%s: nothing against it\n", v->target);
+}
+
 static void add_text(qc_str *out, const listing *l)
 {
     size_t width = 0;
@@ -243,9 +293,31 @@ static void add_text(qc_str *out, const listing *l)
         check_add_safe(out, l->problems.items[i]);
         qc_str_add_char(out, '\n');
     }
+    add_verdict(out, l);
 }
 
 /* ---- JSON ---------------------------------------------------------------------------------------------- */
+
+static qc_json *verdict_json(const listing *l)
+{
+    qc_arena *arena = l->arena;
+    qc_json *v = qc_json_new(arena, QC_JSON_OBJECT), *groups = qc_json_new(arena, QC_JSON_OBJECT);
+    qc_json *findings = qc_json_new(arena, QC_JSON_ARRAY);
+    for (size_t i = 0; i < l->verdict.kernels.count; i++)
+        qc_json_set(arena, groups, l->verdict.kernels.items[i].group,
+            qc_json_new_string(arena, l->verdict.kernels.items[i].what));
+    for (size_t i = 0; i < l->verdict.findings.count; i++) {
+        const check_finding *f = &l->verdict.findings.items[i];
+        qc_json *o = qc_json_new(arena, QC_JSON_OBJECT);
+        qc_json_set(arena, o, "effect", qc_json_new_string(arena, effects[f->effect]));
+        qc_json_set(arena, o, "what", qc_json_new_string(arena, f->what));
+        qc_json_push(arena, findings, o);
+    }
+    qc_json_set(arena, v, "name", qc_json_new_string(arena, l->verdict.target));
+    qc_json_set(arena, v, "groups", groups);
+    qc_json_set(arena, v, "findings", findings);
+    return v;
+}
 
 static void add_json(qc_str *out, listing *l)
 {
@@ -284,21 +356,23 @@ static void add_json(qc_str *out, listing *l)
     q->next = NULL;
     qc_json_set(arena, root, "quantization_config", q);
     qc_json_set(arena, root, "problems", problems);
+    if (l->verdict.target)
+        qc_json_set(arena, root, "target", verdict_json(l));
     qc_json_write(out, root, 2, false);
     qc_str_add_char(out, '\n');
 }
 
-qc_status qc_check_list(
-    qc_diag *diag, qc_arena *arena, const char *directory, bool json, qc_str *out, size_t *problem_count)
+qc_status qc_check_list(qc_diag *diag, qc_arena *arena, const char *directory,
+    const qc_check_list_options *options, qc_str *out, size_t *problem_count)
 {
     listing l;
-    if (read_listing(diag, arena, directory, &l) != QC_OK)
+    if (read_listing(diag, arena, directory, options->target, &l) != QC_OK)
         return QC_ERROR;
-    if (json)
+    if (options->json)
         add_json(out, &l);
     else
         add_text(out, &l);
-    *problem_count = l.problems.count;
+    *problem_count = l.problems.count + l.verdict.findings.count;
     qc_st_close(&l.set);
     return QC_OK;
 }

@@ -10,12 +10,18 @@
 #include "ir/support/str.h"
 #include "runtime/progress.h"
 
+typedef struct qc_check_list_options {
+    bool json;
+    const char *target; /* "vllm": what that loader would say too; NULL: none */
+} qc_check_list_options;
+
 /* Lists the tensors of the checkpoint in `directory` (or of one .safetensors file), how it is quantized, and what
- * contradicts that: codes without scales, scales without codes, scales that are not positive and finite, attention
- * modules that a kv_cache_scheme speaks of but that have no scales. Text or one JSON object goes to `out`;
- * *problem_count says how many contradictions it names. */
-qc_status qc_check_list(
-    qc_diag *diag, qc_arena *arena, const char *directory, bool json, qc_str *out, size_t *problem_count);
+ * contradicts that: codes without scales, scales without codes, tensors that are not of the type and shape that
+ * their config group asks for, scales that are not positive and finite, attention modules that a kv_cache_scheme
+ * speaks of but that have no scales. With a target also what its loader refuses, or reads as something else. Text or
+ * one JSON object goes to `out`; *problem_count says how many contradictions and findings it names. */
+qc_status qc_check_list(qc_diag *diag, qc_arena *arena, const char *directory,
+    const qc_check_list_options *options, qc_str *out, size_t *problem_count);
 
 typedef struct qc_check_diff_options {
     bool tensors; /* names, types, shapes, elements */

@@ -34,7 +34,8 @@ typedef struct job {
     qc_st_set set, base_set;
     check_model model, base;
     QC_VEC(check_pair) pairs;
-    QC_VEC(block) blocks;
+    block *blocks;
+    size_t block_count;
     uint64_t done_bytes, total_bytes;
     size_t complaints;
     bool failed;
@@ -69,37 +70,40 @@ static const qc_st_tensor *tied_embedding(const check_model *m, const char *name
     return NULL;
 }
 
-/* A matrix of a rotation that is applied while the model runs: the module is named GROUP_LOCATION. */
-static bool is_transform(const check_model *m, const char *name)
-{
-    const qc_json *groups = qc_json_get(qc_json_get(m->quantization, "transform_config"), "config_groups");
-    for (const qc_json *g = groups && groups->kind == QC_JSON_OBJECT ? groups->first : NULL; g; g = g->next) {
-        const char *at = strstr(name, qc_arena_printf(m->arena, ".%s_", g->key));
-        if (at && qc_ends_with(at, ".weight"))
-            return true;
-    }
-    return false;
-}
-
 static bool same_shape(const qc_st_tensor *t, const check_weight *w)
 {
     return t->rank == 2 && t->shape[0] == w->rows && t->shape[1] == w->columns;
 }
 
-/* The pairs' blocks, in order. */
 static void add_pair(job *j, const check_pair *p)
 {
-    const int64_t columns = p->coded.columns, total = p->coded.rows;
-    if (columns < 1 || total < 1)
+    if (p->coded.rows < 1 || p->coded.columns < 1)
         return;
-    const int64_t step = columns < BLOCK_ELEMS ? BLOCK_ELEMS / columns : 1;
-    for (int64_t first = 0; first < total; first += step) {
-        block b = {
-            .pair = j->pairs.count, .first = first, .rows = total - first < step ? total - first : step};
-        QC_PUSH(j->arena, &j->blocks, b);
-    }
     QC_PUSH(j->arena, &j->pairs, *p);
     j->total_bytes += p->coded.codes->size_bytes + p->base.codes->size_bytes;
+}
+
+static int64_t rows_of_block(const check_pair *p)
+{
+    return p->coded.columns < BLOCK_ELEMS ? BLOCK_ELEMS / p->coded.columns : 1;
+}
+
+/* The pairs' blocks, in order. */
+static void make_blocks(job *j)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < j->pairs.count; i++) {
+        const check_pair *p = &j->pairs.items[i];
+        count += (size_t)((p->coded.rows - 1) / rows_of_block(p) + 1);
+    }
+    j->blocks = QC_NEW_ARRAY(j->arena, block, count + 1);
+    for (size_t i = 0; i < j->pairs.count; i++) {
+        const check_pair *p = &j->pairs.items[i];
+        const int64_t step = rows_of_block(p), rows = p->coded.rows;
+        for (int64_t first = 0; first < rows; first += step)
+            j->blocks[j->block_count++] =
+                (block){.pair = i, .first = first, .rows = rows - first < step ? rows - first : step};
+    }
 }
 
 /* The group that says how the module's codes are to be read: the one that targets it, else the only one that fits. */
@@ -173,7 +177,7 @@ static void pair_codes(job *j, const check_module *module)
 static void pair_plain(job *j, const qc_st_tensor *t)
 {
     check_pair p = {.name = t->name, .path = t->name, .to = QC_F32};
-    if (!check_is_plain(t->dtype) || is_transform(&j->model, t->name))
+    if (!check_is_plain(t->dtype) || check_is_transform(&j->model, t->name))
         return;
     if (check_weight_plain(j->diag, &j->model, t, &p.coded) != QC_OK || !find_base(j, t->name, &p.base))
         return;
@@ -386,17 +390,17 @@ static void work(job *j, worker *k)
     qc_arena_init(&k->arena, j->arena->oom);
     qc_diag_init(&k->diag, &k->arena, keep, k);
 #pragma omp for schedule(dynamic)
-    for (size_t i = 0; i < j->blocks.count; i++) {
+    for (size_t i = 0; i < j->block_count; i++) {
         bool failed;
 #pragma omp atomic read
         failed = j->failed;
         if (failed)
             continue;
-        qc_status status = sum_block(j, k, &j->blocks.items[i]);
+        qc_status status = sum_block(j, k, &j->blocks[i]);
 #pragma omp critical(check_baseline)
         {
             if (status == QC_OK)
-                tell_progress(j, &j->blocks.items[i]);
+                tell_progress(j, &j->blocks[i]);
             else {
                 if (!j->failed)
                     qc_error(j->diag, k->where, "%s", k->what);
@@ -423,8 +427,8 @@ static qc_status sum_all(job *j)
         j->options->progress(j->options->progress_user, "compare", "B", j->total_bytes, j->total_bytes);
     for (size_t i = 0; i < j->pairs.count; i++)
         j->pairs.items[i].sums = (check_sums){.first_not_finite = -1};
-    for (size_t i = 0; i < j->blocks.count; i++)
-        add_sums(&j->pairs.items[j->blocks.items[i].pair].sums, &j->blocks.items[i].sums);
+    for (size_t i = 0; i < j->block_count; i++)
+        add_sums(&j->pairs.items[j->blocks[i].pair].sums, &j->blocks[i].sums);
     for (size_t i = 0; i < j->pairs.count; i++) {
         check_pair *p = &j->pairs.items[i];
         p->relative_error = p->sums.error_squares > 0 ? sqrt(p->sums.error_squares / p->sums.squares) : 0;
@@ -469,6 +473,7 @@ static qc_status compare(job *j)
     if (!any)
         return qc_error(j->diag, j->result.directory, "no weight is quantized");
     warn_of_rotations(j);
+    make_blocks(j);
     return sum_all(j);
 }
 

@@ -50,9 +50,6 @@ const char *check_shape_text(qc_arena *arena, const int64_t *shape, int rank);
 /* Text for a terminal: control characters as \xNN. */
 void check_add_safe(qc_str *out, const char *text);
 
-/* Messages of what contradicts the quantization that `config` (may be NULL) claims. */
 typedef QC_VEC(const char *) check_problems;
-qc_status check_rules(
-    qc_diag *diag, qc_arena *arena, const qc_st_set *set, const qc_json *config, check_problems *problems);
 
 #endif

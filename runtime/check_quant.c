@@ -151,7 +151,8 @@ static qc_status read_args(const place *p, check_args *args)
 {
     qc_diag *diag = p->model->diag;
     int64_t group = 0;
-    *args = (check_args){.bits = 8, .type = "int", .symmetric = true};
+    const char *strategy = NULL;
+    *args = (check_args){.bits = 8, .type = "int", .strategy = "tensor", .symmetric = true};
     if (is_absent(p->object))
         return QC_OK;
     if (p->object->kind != QC_JSON_OBJECT)
@@ -165,14 +166,16 @@ static qc_status read_args(const place *p, check_args *args)
         qc_json_string(diag, p->where, p->object, "type", false, &args->type) != QC_OK ||
         qc_json_bool(diag, p->where, p->object, "symmetric", false, &args->symmetric) != QC_OK ||
         qc_json_int(diag, p->where, p->object, "group_size", false, &group) != QC_OK ||
-        qc_json_string(diag, p->where, p->object, "strategy", false, &args->strategy) != QC_OK ||
+        qc_json_string(diag, p->where, p->object, "strategy", false, &strategy) != QC_OK ||
         read_block(p, args) != QC_OK || read_dynamic(p, args) != QC_OK)
         return QC_ERROR;
     if (group < -1 || group > INT32_MAX)
         return qc_error(
             diag, p->where, "group_size %s is no size", qc_json_get(p->object, "group_size")->text);
     args->group_elems = group > 0 ? group : 0;
-    if (!args->strategy)
+    if (strategy)
+        args->strategy = strategy;
+    else
         args->strategy = group > 0 ? "group" : group < 0 ? "channel" : "tensor";
     args->code = code_of(args->type, args->bits);
     args->scale = scale_of(p->object, args);
@@ -214,11 +217,20 @@ bool check_model_is_compressed_tensors(const check_model *model)
     return model->method && strcmp(model->method, "compressed-tensors") == 0;
 }
 
+const qc_json *check_quantization_of(const qc_json *config)
+{
+    const qc_json *places[] = {qc_json_get(config, "quantization_config"),
+        qc_json_get(qc_json_get(config, "text_config"), "quantization_config"),
+        qc_json_get(config, "compression_config")};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        if (!is_absent(places[i]))
+            return places[i];
+    return NULL;
+}
+
 static void read_config(check_model *m)
 {
-    m->quantization = qc_json_get(m->config, "quantization_config");
-    if (is_absent(m->quantization))
-        m->quantization = NULL;
+    m->quantization = check_quantization_of(m->config);
     if (!m->quantization)
         return;
     const char *where = qc_arena_printf(m->arena, "%s/config.json: quantization_config", m->directory);
@@ -247,13 +259,24 @@ static bool contains(const char *text, const char *word)
     return strstr(text, word) != NULL;
 }
 
-static check_kind kind_of(const check_module *module)
+bool check_is_transform(const check_model *m, const char *name)
+{
+    const qc_json *groups = qc_json_get(qc_json_get(m->quantization, "transform_config"), "config_groups");
+    for (const qc_json *g = groups && groups->kind == QC_JSON_OBJECT ? groups->first : NULL; g; g = g->next) {
+        const char *at = strstr(name, qc_arena_printf(m->arena, ".%s_", g->key));
+        if (at && (!strchr(at + 1, '.') || strcmp(strchr(at + 1, '.'), ".weight") == 0))
+            return true;
+    }
+    return false;
+}
+
+static check_kind kind_of(const check_model *m, const check_module *module)
 {
     const qc_st_tensor *w = module->parts[CHECK_WEIGHT];
     const char *last = strrchr(module->path, '.');
     last = last ? last + 1 : module->path;
     bool matrix = module->parts[CHECK_WEIGHT_PACKED] || (w && w->rank == 2);
-    if (!matrix)
+    if (!matrix || check_is_transform(m, module->path))
         return CHECK_OTHER;
     if (strcmp(last, "lm_head") == 0)
         return CHECK_LM_HEAD;
@@ -288,7 +311,7 @@ static void find_modules(check_model *m)
     }
     for (size_t i = 0; i < m->module_count; i++) {
         check_module *module = &m->modules[i];
-        module->kind = kind_of(module);
+        module->kind = kind_of(m, module);
         const char *class_name = module->kind == CHECK_OTHER       ? ""
                                  : module->kind == CHECK_EMBEDDING ? "Embedding"
                                                                    : "Linear";

@@ -5,6 +5,8 @@
  *
  *   check_quant.c    quantization_config, modules, targets
  *   check_weight.c   the tensors of one weight: which there must be, and rows of codes and values
+ *   check_rules.c    what contradicts the quantization
+ *   check_vllm.c, check_vllm_modules.c   what vLLM would say
  *
  * Tensors per format as compressed-tensors 0.19 writes them (compressors/, quantization/quant_args.py).
  */
@@ -113,6 +115,8 @@ qc_status check_model_open(qc_diag *diag, qc_arena *arena, const char *directory
 void check_model_close(check_model *model);
 const check_module *check_model_find(const check_model *model, const char *path);
 bool check_model_is_compressed_tensors(const check_model *model);
+/* A matrix that is applied while the model runs, or its module: transform_config names them GROUP_LOCATION. */
+bool check_is_transform(const check_model *model, const char *name);
 /* Does `target` name the module: "re:PATTERN", its path, or (by_class) its class: Linear or Embedding? */
 bool check_matches(const check_module *module, const char *target, bool *by_class);
 /* The entry of `ignore` that names the module, or NULL. */
@@ -120,6 +124,57 @@ const char *check_ignored_by(const check_model *model, const check_module *modul
 /* The group with weights that it belongs to, as compressed-tensors assigns it: exact names before patterns before
  * classes, within a kind by the text of the target; `ignore` aside. NULL: none. *target may be NULL. */
 const check_group *check_group_of(const check_model *model, const check_module *module, const char **target);
+
+/* quantization_config of a config.json, wherever loaders look for it; NULL: none. */
+const qc_json *check_quantization_of(const qc_json *config);
+
+/* ---- check_rules.c, check_vllm.c ------------------------------------------------------------------------ */
+
+/* What contradicts the quantization, whoever loads it. */
+qc_status check_rules(const check_model *model, check_problems *problems);
+
+typedef enum check_effect {
+    CHECK_REFUSED, /* the loader stops */
+    CHECK_WRONG,   /* it loads, and computes something else than was meant */
+} check_effect;
+
+typedef struct check_finding {
+    check_effect effect;
+    const char *what;
+} check_finding;
+
+/* What a loader makes of a config group. */
+typedef struct check_kernel {
+    const char *group, *what;
+} check_kernel;
+
+typedef struct check_verdict {
+    const char *target; /* "vllm" */
+    QC_VEC(check_finding) findings;
+    QC_VEC(check_kernel) kernels;
+} check_verdict;
+
+/* What vLLM makes of the checkpoint. Fails where its rules are not known: for another quant_method. */
+qc_status check_vllm(const check_model *model, check_verdict *verdict);
+void check_find(const check_model *model, check_verdict *verdict, check_effect effect, const char *format,
+    ...) QC_PRINTF(4, 5);
+/* Its part that goes through the modules (check_vllm_modules.c). */
+qc_status check_vllm_modules(const check_model *model, check_verdict *verdict);
+typedef enum check_vllm_family {
+    CHECK_VLLM_NONE,
+    CHECK_VLLM_NVFP4,
+    CHECK_VLLM_MXFP4,
+    CHECK_VLLM_MXFP8,
+    CHECK_VLLM_W4A8_FP8,
+    CHECK_VLLM_WNA8,
+    CHECK_VLLM_WNA16,
+    CHECK_VLLM_FP8,
+    CHECK_VLLM_FP8_WEIGHT,
+    CHECK_VLLM_INT8_STATIC,
+    CHECK_VLLM_INT8_DYNAMIC,
+    CHECK_VLLM_W4A8_INT,
+} check_vllm_family;
+check_vllm_family check_vllm_family_of(const check_group *group);
 
 /* ---- check_weight.c ------------------------------------------------------------------------------------- */
 

@@ -15,6 +15,7 @@ static const qc_cli_option options[] = {
     {"baseline", 0, "MODEL",
         "how far the weights are from those of MODEL, which DIR was made of: worst first", NULL},
     {"json", 0, NULL, "print one JSON object", NULL},
+    {"target", 0, "vllm", "what that loader would refuse in DIR, or read as something else", NULL},
     {"threads", 0, "N", "threads of --baseline (default: one a core)", NULL},
     {"progress", 0, "auto|never|always", "a progress line on stderr (auto: on a terminal)", NULL},
 };
@@ -22,9 +23,10 @@ static const qc_cli_option options[] = {
 static const qc_cli_tool tool = {
     .name = "qc-check",
     .usage = "[options] DIR | --baseline=MODEL DIR | --diff A B",
-    .summary = "Reads checkpoints. With one directory (or one .safetensors file): lists its tensors, says "
-               "how they are\n"
-               "quantized and what contradicts that. With --diff: compares two (of two files, the tensors).",
+    .summary =
+        "Reads checkpoints. With one directory (or one .safetensors file): lists its tensors, says how "
+        "they are\nquantized and what contradicts that, or what a loader would refuse. With --baseline: how "
+        "far its weights\nare from those of another. With --diff: compares two (of two files, the tensors).",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .footer = "tensors: names, element types, shapes, elements (how many differ, and by how much)\n"
@@ -71,10 +73,11 @@ static int check(qc_cli *cli, bool diff, const qc_check_diff_options *parts, int
         .threads = threads,
         .progress = parts->progress,
         .progress_user = parts->progress_user};
+    const qc_check_list_options list = {.json = parts->json, .target = qc_cli_text(cli, "target", NULL)};
     qc_status status = diff ? qc_check_diff(&diag, &cli->arena, names[0], names[1], parts, &out, &count)
                        : baseline
                            ? qc_check_baseline(&diag, &cli->arena, names[0], baseline, &errors, &out, &count)
-                           : qc_check_list(&diag, &cli->arena, names[0], parts->json, &out, &count);
+                           : qc_check_list(&diag, &cli->arena, names[0], &list, &out, &count);
     fwrite(out.data, 1, out.length, stdout);
     qc_str_fini(&out);
     return status == QC_OK && count == 0 ? QC_EXIT_OK : QC_EXIT_FAILED;
@@ -94,6 +97,8 @@ static int run(qc_cli *cli)
         return qc_cli_usage_error(cli, "--only goes with --diff");
     if (!baseline && qc_cli_has(cli, "threads"))
         return qc_cli_usage_error(cli, "--threads goes with --baseline");
+    if ((diff || baseline) && qc_cli_has(cli, "target"))
+        return qc_cli_usage_error(cli, "--target goes with a listing");
     if (diff && baseline)
         return qc_cli_usage_error(cli, "--diff and --baseline are two questions");
     if (cli->positionals.count != (diff ? 2 : 1))

@@ -62,6 +62,42 @@ fails "nothing quantized" 1 "has no quantization_config" "$check" "$work/n" --ba
 fails "two questions" 2 "--diff and --baseline" "$check" --diff a b --baseline=c
 fails "threads of nothing" 2 "--threads goes with --baseline" "$check" a --threads=2
 
+# ---- what vLLM would say ----
+passes "--target=vllm" "$check" "$work/q" --target=vllm
+check "names the scheme" grep -q '^vllm: group_0 is FP8 W8A8 ' "$work/out"
+check "and has nothing against it" grep -q '^vllm: nothing against it$' "$work/out"
+cp -r "$work/q" "$work/u"
+cp "$model/golden.safetensors" "$work/u/statistics.safetensors"
+check "a finding is exit status 1" run 1 "$check" "$work/u" --target=vllm
+check "with its effect" grep -q '^vllm: refused: statistics.safetensors lies beside model.safetensors' "$work/out"
+check "as JSON" run 1 "$check" "$work/u" --target=vllm --json
+check "too" grep -q '"effect": "refused"' "$work/out"
+fails "an unknown target" 1 "target 'tpu' has no rules here; known is vllm" "$check" "$work/q" --target=tpu
+fails "a target of a comparison" 2 "--target goes with a listing" "$check" --diff a b --target=vllm
+
+# ---- what llm-compressor wrote ----
+# Nothing in it contradicts itself; vLLM refuses what it is known to refuse, and loads the rest.
+for g in "$data"/goldens/*/; do
+    [ -f "$g/model.safetensors" ] || continue
+    golden=$(basename "$g")
+    passes "golden $golden" "$check" "$g"
+    case $golden in
+    fp8_dynamic_lm_head) line='refused: lm_head.weight holds codes, but only a class target' ;;
+    *attn_int8*) line='refused: kv_cache_scheme: int of 8 bits' ;;
+    spin_*r3*) line='wrong: transform_config.R3 rotates q and k' ;;
+    *) line= ;;
+    esac
+    if [ -n "$line" ]; then
+        check "vLLM on $golden" run 1 "$check" "$g" --target=vllm
+        check "says why" grep -q "^vllm: $line" "$work/out"
+    else
+        passes "vLLM on $golden" "$check" "$g" --target=vllm
+    fi
+    grep -q 'weight_scale' "$work/out" || continue
+    passes "errors of $golden" "$check" "$g" --baseline="$data/models/grid_llama"
+done
+[ -d "$data/goldens" ] || skip "goldens of llm-compressor" "QC_DATA has no goldens"
+
 # ---- bad input ----
 fails "no directory" 2 "one checkpoint is expected" "$check"
 fails "two directories without --diff" 2 "one checkpoint is expected" "$check" a b
@@ -79,7 +115,7 @@ fails "a file cut short" 1 "model.safetensors: " "$check" "$work/n"
 echo '{' >"$work/m/config.json"
 fails "a broken config.json" 1 "config.json:2:1: " "$check" "$work/m"
 passes "help" "$check" --help
-check "names each option" sh -c "for o in baseline diff only json threads progress help version; do grep -q -- \"--\$o\" '$work/out' || exit 1; done"
+check "names each option" sh -c "for o in baseline diff only json target threads progress help version; do grep -q -- \"--\$o\" '$work/out' || exit 1; done"
 passes "version" "$check" --version
 check "is one line" grep -Eq '^qc-check [0-9]+\.[0-9]+\.[0-9]+$' "$work/out"
 if [ -c /dev/full ]; then

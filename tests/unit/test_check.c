@@ -14,7 +14,8 @@ static const int8_t ints[3] = {-128, 0, 127}, other_ints[3] = {127, 0, 126};
 static qc_status list(pair *p, const char *path, bool json)
 {
     qc_str_clear(&p->out);
-    return qc_check_list(&p->diag, &p->arena, path, json, &p->out, &p->count);
+    return qc_check_list(
+        &p->diag, &p->arena, path, &(qc_check_list_options){.json = json}, &p->out, &p->count);
 }
 
 static qc_status diff_with(pair *p, const qc_check_diff_options *options)
