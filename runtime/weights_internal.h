@@ -151,6 +151,12 @@ bool qc_weights_rows(scratch *s, const qc_weights *w, const value_info *v, int64
 /* The same, or where they lie already; NULL after a failure. */
 const void *qc_weights_operand_rows(
     scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, failure *f);
+/* The same, not looked at for what is not finite; then a check of numbers made of all of the rows, which are not finite
+ * when a row is not. */
+const void *qc_weights_raw_rows(
+    scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, failure *f);
+bool qc_weights_check_numbers(const value_info *x, const void *rows, int64_t first, int64_t count,
+    const float *numbers, int64_t n, failure *f);
 /* The same for values to be quantized: a failure when one is not finite. */
 const void *qc_weights_finite_rows(
     scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, failure *f);

@@ -169,7 +169,17 @@ static bool read_bytes(
     return true;
 }
 
-static bool weight_rows(
+/* Fills the failure when one of `count` rows from `first` on is not finite. */
+static bool all_finite(const value_info *v, const void *rows, int64_t first, int64_t count, failure *f)
+{
+    int64_t bad = first_nonfinite(v->dtype, rows, count * v->row_elems);
+    if (bad >= 0)
+        *f = (failure){FAILURE_NONFINITE, .tensor = v->tensor, .element = first * v->row_elems + bad};
+    return bad < 0;
+}
+
+/* Rows of a tensor of the source, not looked at. */
+static bool read_rows(
     scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, void *out, failure *f)
 {
     const qc_st_tensor *tensor = v->tensor;
@@ -180,14 +190,15 @@ static bool weight_rows(
     void *raw = same ? out : qc_weights_scratch(s, bytes, f);
     if (!raw || !read_bytes(w, tensor, raw, bytes, offset, f))
         return false;
-    int64_t bad = first_nonfinite(v->tensor_dtype, raw, elems);
-    if (bad >= 0) {
-        *f = (failure){FAILURE_NONFINITE, .tensor = tensor, .element = first * v->row_elems + bad};
-        return false;
-    }
     if (!same)
         qc_convert(v->tensor_dtype, raw, v->dtype, out, (size_t)elems);
     return true;
+}
+
+static bool weight_rows(
+    scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, void *out, failure *f)
+{
+    return read_rows(s, w, v, first, count, out, f) && all_finite(v, out, first, count, f);
 }
 
 /* ---- scales -------------------------------------------------------------------------------------------- */
@@ -209,19 +220,33 @@ const void *qc_weights_operand_rows(
     return rows && qc_weights_rows(s, w, v, first, count, rows, f) ? rows : NULL;
 }
 
-/* Rows of what is to be quantized. Tensors of the source are checked as they are read; what was computed from them
- * may have overflowed. */
+/* The same, but tensors of the source are not looked at: whoever takes the range of the rows sees what is in them. */
+const void *qc_weights_raw_rows(
+    scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, failure *f)
+{
+    if (!v->tensor || v->ready)
+        return qc_weights_operand_rows(s, w, v, first, count, f);
+    void *rows = qc_weights_scratch(s, qc_weights_bytes(v->dtype, count * v->row_elems), f);
+    return rows && read_rows(s, w, v, first, count, rows, f) ? rows : NULL;
+}
+
+/* Rows of what is to be quantized. Tensors of the source are looked at as they are read; what was computed from them may
+ * have overflowed. */
 const void *qc_weights_finite_rows(
     scratch *s, const qc_weights *w, const value_info *x, int64_t first, int64_t count, failure *f)
 {
     const void *rows = qc_weights_operand_rows(s, w, x, first, count, f);
-    if (!rows || x->tensor)
-        return rows;
-    int64_t bad = first_nonfinite(x->dtype, rows, count * x->row_elems);
-    if (bad < 0)
-        return rows;
-    *f = (failure){FAILURE_NONFINITE, .element = first * x->row_elems + bad};
-    return NULL;
+    return rows && (x->tensor || all_finite(x, rows, first, count, f)) ? rows : NULL;
+}
+
+/* A range that holds what is not finite gives a scale that is not. */
+bool qc_weights_check_numbers(const value_info *x, const void *rows, int64_t first, int64_t count,
+    const float *numbers, int64_t n, failure *f)
+{
+    float sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += numbers[i] * 0; /* NaN from the first that is not finite on */
+    return sum == 0 || all_finite(x, rows, first, count, f);
 }
 
 /* The blocks that begin in `count` rows of x, each with its rows behind each other, padded with zeros. */
@@ -363,16 +388,20 @@ bool qc_weights_codes(scratch *s, const qc_weights *w, const value_info *v, int6
         to += l->block_rows - 1 - (to - 1) % l->block_rows;
         to = to < v->rows ? to : v->rows;
     }
-    const char *rows = qc_weights_finite_rows(s, w, x, from, to - from, f);
+    const bool seen = made && !scale->search && x->tensor;
+    const char *rows = seen ? qc_weights_raw_rows(s, w, x, from, to - from, f)
+                            : qc_weights_finite_rows(s, w, x, from, to - from, f);
     if (!rows)
         return false;
     *zero_points = NULL;
     if (made || zero_made) {
-        size_t bytes = (size_t)qc_weights_scale_count(l, to - from) * sizeof(float);
+        int64_t n = qc_weights_scale_count(l, to - from);
+        size_t bytes = (size_t)n * sizeof(float);
         float *new_scales = qc_weights_scratch(s, bytes, f), *new_zeros = qc_weights_scratch(s, bytes, f);
         if (!new_scales || !new_zeros ||
             !make_scales(
-                s, made ? scale : zero, rows, from, to - from, new_scales, zero_made ? new_zeros : NULL, f))
+                s, made ? scale : zero, rows, from, to - from, new_scales, zero_made ? new_zeros : NULL, f) ||
+            (seen && !qc_weights_check_numbers(x, rows, from, to - from, new_scales, n, f)))
             return false;
         *scales = made ? new_scales : NULL;
         *zero_points = zero_made ? new_zeros : NULL;

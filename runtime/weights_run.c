@@ -193,21 +193,19 @@ static bool range_chunk(void *user, scratch *s, int64_t first, int64_t count, fa
 {
     range_job *j = user;
     const value_info *v = j->info;
-    float min, max;
-    const void *rows = qc_weights_operand_rows(s, j->weights, v, first, count, f);
+    float range[2];
+    const void *rows = qc_weights_raw_rows(s, j->weights, v, first, count, f);
     if (!rows)
         return false;
-    qc_arith_minmax(v->dtype, rows, (size_t)(count * v->row_elems), &min, &max);
-    if (!(max - max == 0) || !(min - min == 0)) {
-        *f = (failure){FAILURE_NONFINITE, .element = first * v->row_elems};
+    qc_arith_minmax(v->dtype, rows, (size_t)(count * v->row_elems), &range[0], &range[1]);
+    if (!qc_weights_check_numbers(v, rows, first, count, range, 2, f))
         return false;
-    }
 #ifdef _OPENMP
 #pragma omp critical(qc_weights_range)
 #endif
     {
-        j->min = !j->any || min < j->min ? min : j->min;
-        j->max = !j->any || max > j->max ? max : j->max;
+        j->min = !j->any || range[0] < j->min ? range[0] : j->min;
+        j->max = !j->any || range[1] > j->max ? range[1] : j->max;
         j->any = true;
     }
     return true;

@@ -22,6 +22,7 @@ enum {
     COPY_BYTES = 4 << 20,
     BUFFER_BYTES = 1 << 20,
     BATCH_TENSORS = 64,
+    FLUSH_BYTES = 32 << 20,
     BATCH_BYTES = 256 << 20,
     BATCH_READY_BYTES = 64 << 20
 };
@@ -76,17 +77,21 @@ static bool fail(writer *w, const char *path, const char *what, int error)
     return false;
 }
 
-static void advance(writer *w, uint64_t bytes)
+static void advance(writer *w, const ct_tensor *t, uint64_t bytes)
 {
     const ct_write_options *o = w->options;
+    bool flush;
 #ifdef _OPENMP
 #pragma omp critical(qc_export_state)
 #endif
     {
+        flush = w->done_bytes / FLUSH_BYTES != (w->done_bytes + bytes) / FLUSH_BYTES;
         w->done_bytes += bytes;
         if (o->progress)
             o->progress(o->progress_user, "write", "B", w->done_bytes, o->total_bytes);
     }
+    if (flush)
+        sync_file_range(w->shards[t->shard].fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 }
 
 /* Bytes of a tensor from `offset` in it on. */
@@ -105,7 +110,7 @@ static bool put(writer *w, const ct_tensor *t, const void *data, size_t length, 
         offset += (uint64_t)n;
         left -= (size_t)n;
     }
-    advance(w, length);
+    advance(w, t, length);
     return true;
 }
 
@@ -253,7 +258,7 @@ static bool take_copy(void *user, const qc_weight_rows *rows)
         if (n == 0)
             return fail(w, file->path, "read", 0);
         at += (uint64_t)n;
-        advance(w, (uint64_t)n);
+        advance(w, t, (uint64_t)n);
     }
     return true;
 }
@@ -341,9 +346,16 @@ static qc_status end_shard(writer *w, uint32_t shard)
     shard_file *file = &w->shards[shard];
     int fd = file->fd;
     file->fd = -1;
-    if (fd >= 0 && close(fd) != 0)
-        return system_failure(w, file->path, "write");
-    return QC_OK;
+    if (fd < 0)
+        return QC_OK;
+    bool ok = fsync(fd) == 0;
+    int error = errno;
+    if (close(fd) != 0 && ok) {
+        ok = false;
+        error = errno;
+    }
+    errno = error;
+    return ok ? QC_OK : system_failure(w, file->path, "write");
 }
 
 /* A tensor is written; its shard may be. */
