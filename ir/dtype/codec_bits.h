@@ -80,21 +80,28 @@ QC_INLINE uint32_t qc_bits_f16_encode(uint32_t u)
     return sign | (a > QC_F32_INF ? 0x7e00u : code);
 }
 
+/* With the bias of the exponent moved, a normal number is itself. Below the smallest one a subtraction
+ * normalises; its result is the smaller of the two exactly there. What is then 65536 or more was infinity or
+ * NaN. Choices in floats: those in integers of 16 bits would be made there and widened. */
 QC_INLINE uint32_t qc_bits_f16_decode(uint32_t h)
 {
-    uint32_t c = h & 0x7fffu, sign = (h & 0x8000u) << 16;
-    uint32_t special = QC_F32_INF | ((c & 0x3ffu) << 13) | (c > 0x7c00u ? 0x400000u : 0u);
-    return sign | (c >= 0x7c00u ? special : qc_bits_decode(c, -14, 10));
+    const uint32_t moved = ((h & 0x7fffu) << 13) + 0x38000000u;
+    const float normal = qc_f32_from_bits(moved), tiny = qc_f32_from_bits(moved + 0x00800000u) - 0x1p-14f;
+    const float x = tiny < normal ? tiny : normal;
+    const uint32_t special = x >= 65536.0f ? QC_F32_INF : 0u, quiet = x > 65536.0f ? 0x00400000u : 0u;
+    return ((h & 0x8000u) << 16) | qc_f32_bits(x) | special | quiet;
 }
 
 /* As qc_bits_round_bf16, to f16: below its smallest normal the f32 adder rounds to multiples of 2^-24. */
 QC_INLINE uint32_t qc_bits_round_f16(uint32_t u)
 {
-    uint32_t a = u & 0x7fffffffu, sign = u & 0x80000000u;
-    uint32_t tiny = qc_f32_bits((qc_f32_from_bits(a) + 0.5f) - 0.5f);
-    uint32_t normal = (a + 0xfffu + ((a >> 13) & 1u)) & ~0x1fffu;
-    uint32_t over = normal > 0x477fffffu ? QC_F32_INF : normal; /* 65536 and up */
-    return sign | (a < 0x38800000u ? tiny : a > QC_F32_INF ? a : over);
+    uint32_t sign = u & 0x80000000u;
+    int32_t a = (int32_t)(u & 0x7fffffffu);
+    uint32_t tiny = qc_f32_bits((qc_f32_from_bits((uint32_t)a) + 0.5f) - 0.5f);
+    int32_t normal = (int32_t)(((uint32_t)a + 0xfffu + ((uint32_t)a >> 13 & 1u)) & ~0x1fffu);
+    int32_t most = a > (int32_t)QC_F32_INF ? a : (int32_t)QC_F32_INF; /* 65536 and up, but a NaN is itself */
+    normal = normal > 0x477fffff ? most : normal;
+    return sign | (a < 0x38800000 ? tiny : (uint32_t)normal);
 }
 
 /* The magnitude goes through a clamp to the overflow limit first; a NaN keeps its sign, as in torch. */
