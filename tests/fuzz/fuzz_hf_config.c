@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * fuzz_hf_config.c - any bytes as the config.json of a checkpoint. What is taken must be within the bounds
- * that the rest of the importer computes with; what is refused must be said.
+ * fuzz_hf_config.c - any bytes as the config.json of a checkpoint, its quantization_config included. What is
+ * taken must be within the bounds that the rest of the importer computes with; what is refused must be said.
  */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "frontends/hf/config.h"
+#include "frontends/hf/import.h"
+#include "ir/ctx.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -17,6 +18,37 @@ static void demand(bool condition, const char *what)
         return;
     fprintf(stderr, "fuzz_hf_config: %s\n", what);
     abort();
+}
+
+static void check_args(const qc_hf_args *a)
+{
+    if (!a->present)
+        return;
+    demand(a->code != QC_DTYPE_NONE && a->granularity != NULL, "codes under scales");
+    demand(a->group >= 0 && (a->group > 0) == (strcmp(a->granularity, "group") == 0), "groups of columns");
+    demand((a->block[0] > 0 && a->block[1] > 0) == (strcmp(a->granularity, "block") == 0), "blocks");
+    demand(a->symmetric || qc_dtype_is_int(a->code), "zero points of integers");
+}
+
+static void check_quantization(qc_arena *arena, const qc_hf_config *config)
+{
+    qc_ctx *ctx = qc_ctx_create(NULL, NULL, NULL);
+    qc_hf_state state = {.ctx = ctx,
+        .diag = qc_ctx_diag(ctx),
+        .arena = arena,
+        .directory = "input",
+        .config = *config,
+        .dtype = QC_BF16};
+    qc_status status = qc_hf_quantization_read(&state);
+    const qc_hf_quantization *q = &state.quantization;
+    demand((status == QC_OK) == (qc_ctx_diag(ctx)->error_count == 0), "an error for each refused scheme");
+    for (size_t i = 0; status == QC_OK && i < q->group_count; i++) {
+        check_args(&q->groups[i].weights);
+        check_args(&q->groups[i].input);
+        demand(
+            !q->groups[i].weights.present || q->groups[i].storage != QC_HF_STORAGE_NONE, "a place for codes");
+    }
+    qc_ctx_destroy(ctx);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -40,6 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             "an attention factor for yarn");
         for (int64_t i = 0; i < c.layers; i++)
             demand(c.windows[i] >= 0 && c.windows[i] <= INT32_MAX, "windows within 31 bits");
+        check_quantization(&arena, &c);
     }
     qc_arena_fini(&arena);
     return 0;
