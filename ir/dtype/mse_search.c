@@ -80,6 +80,17 @@ static void accumulate_few(const float *restrict x, size_t count, float *restric
         sum[k] = four[k] + four[8 + k] + four[16 + k] + four[24 + k];
 }
 
+/* Sums of groups of 16 numbers of 16 bits: halves are added first, then lane after lane. */
+QC_WIDE static void sums_of_16(const float *restrict x, size_t groups, float *restrict sums)
+{
+    for (size_t g = 0; g < groups; g++) {
+        float sum = 0;
+        for (size_t k = 0; k < 8; k++)
+            sum += x[16 * g + k] + x[16 * g + 8 + k];
+        sums[g] = sum;
+    }
+}
+
 /* The sum of `count` numbers of a type. Numbers of 16 bits come in vectors of 16, whose halves are added
  * first; `x` is overwritten. */
 static float torch_sum(step_type type, float *x, size_t count)
@@ -116,7 +127,7 @@ static float power(step_type type, float x, float norm)
         return round_step(type, round_step(type, x * x) * x);
     if (norm == 0.5f)
         return round_step(type, sqrtf(x));
-    return round_step(type, type == STEP_F32 ? powf(x, norm) : (float)pow((double)x, (double)norm));
+    return round_step(type, (float)pow((double)x, (double)norm));
 }
 
 enum { MAGNITUDES = 32768 };
@@ -217,10 +228,78 @@ static void look_up_f16(float *x, size_t count, const float *restrict powers)
         x[i] = powers[qc_bits_f16_encode(qc_f32_bits(x[i]))];
 }
 
+QC_INLINE uint64_t bits_of(double x)
+{
+    uint64_t u;
+    memcpy(&u, &x, 8);
+    return u;
+}
+
+QC_INLINE double double_of(uint64_t u)
+{
+    double x;
+    memcpy(&x, &u, 8);
+    return x;
+}
+
+/* x[i]^norm of magnitudes, in f64 and so nearly always the f32 number nearest to it: 2^(norm * log2 x). With
+ * x = 2^e * m and m between the roots of 1/2 and 2, ln m = 2 artanh((m - 1) / (m + 1)) by its series up to the
+ * 19th power, and 2^f of the rest f by the exponential series up to the 12th; both stop below 2^-50. Sums with
+ * 2^52 and 2^52 * 1.5 turn integers into numbers and back, which vectors of f64 cannot. */
+QC_WIDE static void raise(float *restrict x, size_t count, double norm)
+{
+    const uint64_t root = UINT64_C(0x3fe6a09e667f3bcd), one = UINT64_C(1023) << 52;
+    const double whole = 6755399441055744.0, ln2 = 0.69314718055994530942;
+    for (size_t i = 0; i < count; i++) {
+        const uint64_t u = bits_of((double)x[i]),
+                       e = (u - root + (UINT64_C(1024) << 52)) >> 52; /* e + 1024 */
+        const double m = double_of(u - (e << 52) + (UINT64_C(1024) << 52));
+        const double exponent = double_of(e | UINT64_C(0x4330000000000000)) - 4503599627371520.0;
+        const double s = (m - 1) / (m + 1), z = s * s;
+        double sum = 1.0 / 17 + z * (1.0 / 19);
+        sum = 1.0 / 13 + z * (1.0 / 15 + z * sum);
+        sum = 1.0 / 9 + z * (1.0 / 11 + z * sum);
+        sum = 1.0 / 5 + z * (1.0 / 7 + z * sum);
+        sum = 1.0 + z * (1.0 / 3 + z * sum);
+        double y = norm * (exponent + s * sum * (2 / ln2));
+        y = y > -1000 ? y : -1000;
+        y = y < 1000 ? y : 1000;
+        const double k = y + whole, f = (y - (k - whole)) * ln2;
+        double power = 1.0 / 39916800 + f * (1.0 / 479001600);
+        power = 1.0 / 362880 + f * (1.0 / 3628800 + f * power);
+        power = 1.0 / 5040 + f * (1.0 / 40320 + f * power);
+        power = 1.0 / 120 + f * (1.0 / 720 + f * power);
+        power = 1.0 / 6 + f * (1.0 / 24 + f * power);
+        power = 1.0 + f * (1.0 + f * (0.5 + f * power));
+        const float result = (float)(power * double_of((bits_of(k) << 52) + one));
+        x[i] = x[i] == x[i] ? result : x[i];
+    }
+}
+
+QC_WIDE static void squares(float *x, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        x[i] = x[i] * x[i];
+}
+
 QC_WIDE static void cubes(float *x, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         x[i] = x[i] * x[i] * x[i];
+}
+
+/* Powers of distances in f32, in place. */
+static void powers_f32(float *x, size_t count, float norm)
+{
+    if (norm == 2.0f)
+        squares(x, count);
+    else if (norm == 3.0f)
+        cubes(x, count);
+    else if (norm == 0.5f)
+        for (size_t i = 0; i < count; i++)
+            x[i] = sqrtf(x[i]);
+    else
+        raise(x, count, (double)norm);
 }
 
 /* ---- the search ---------------------------------------------------------------------------------------- */
@@ -265,12 +344,13 @@ static void plain_errors(const search *s, const piece *p, size_t g)
         float y = step_value(grid.storage, (uint8_t)step_code(grid.storage, t, grid.min, grid.max));
         y = round_step(s->model, round_step(s->model, y - zero_point) * scale) - s->x[i];
         float d = fabsf(s->mse->imatrix ? y : round_step(s->model, y));
+        s->errors[i] = d;
         if (s->powers)
             s->errors[i] =
                 s->powers[s->model == STEP_BF16 ? qc_f32_bits(d) >> 16 : qc_f16_from_f32(d) & 0x7fffu];
-        else
-            s->errors[i] = power(STEP_F32, d, s->norm);
     }
+    if (!s->powers)
+        powers_f32(s->errors + g * p->group, group_count(p, g), s->norm);
 }
 
 /* Errors of a regular piece. False: some scale is not one that the loops take. */
@@ -295,11 +375,8 @@ static bool vector_errors(const search *s, const piece *p)
         look_up_bf16(s->errors, p->count, s->powers);
     else if (s->powers)
         look_up_f16(s->errors, p->count, s->powers);
-    else if (s->norm == 3.0f)
-        cubes(s->errors, p->count);
     else
-        for (size_t i = 0; i < p->count; i++)
-            s->errors[i] = power(STEP_F32, s->errors[i], s->norm);
+        powers_f32(s->errors, p->count, s->norm);
     return true;
 }
 
@@ -314,8 +391,13 @@ static void step_errors(const search *s, const piece *p)
     if (p->importance)
         for (size_t i = 0; i < p->count; i++)
             s->errors[i] *= p->importance[i];
+    if (type != STEP_F32 && p->group == 16 && p->regular)
+        sums_of_16(s->errors, p->groups, s->error);
+    else
+        for (size_t g = 0; g < p->groups; g++)
+            s->error[g] = torch_sum(type, s->errors + g * p->group, group_count(p, g));
     for (size_t g = 0; g < p->groups; g++)
-        s->error[g] = round_step(type, torch_sum(type, s->errors + g * p->group, group_count(p, g)));
+        s->error[g] = round_step(type, s->error[g]);
 }
 
 static void search_piece(const search *s, const piece *p, float *best_min, float *best_max)
