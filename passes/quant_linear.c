@@ -143,7 +143,7 @@ static int64_t undivided(const item *it, const qc_attr *part)
 
 /* Groups should divide the columns of every module; what is said lists those where they do not. Of weights that is an
  * error: no format stores a short group. Inputs are quantized by the engine that runs the model: the checkpoint can be
- * written (llm-compressor does), but engines will not run those modules. */
+ * written, but engines will not run those modules. */
 static qc_status check_divisible(job *j, const qc_linear_group *group, const char *arg, const qc_attr *part)
 {
     enum { LISTED = 5 };
