@@ -13,8 +13,8 @@
 
 /* Declares targets, ignore and arith. */
 void qc_quant_add_options(qc_pass *pass, const char *default_targets, const char *targets_help);
-/* Are the patterns of these LIST options (NULL-terminated) well formed? One of `ignore` that names no module with
- * one of these ops ("linear|embedding"), most likely a slip, gets a warning. */
+/* Are the patterns of these LIST options (NULL-terminated) well formed? One of `ignore` that names no module that
+ * any pass could quantize, most likely a slip, gets a warning that speaks of these ops ("linear|embedding"). */
 qc_status qc_quant_check_patterns(
     qc_pass_ctx *pc, const qc_module *module, const char *op_names, const char *const *options);
 /* Warns that a pattern of `option` names no module with one of these ops; says what comes near. */
