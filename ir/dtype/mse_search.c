@@ -172,9 +172,10 @@ QC_INLINE float nearest(qc_dtype storage, float t, float lo, float hi)
         m = step_nearest_e4m3(x);
     } else {
         x = x < 6.0f ? x : 6.0f;
-        float halves = ((x + x) + round) - round, ones = (x + round) - round,
-              twos = (x * 0.5f + round) - round;
-        m = x < 2.0f ? halves * 0.5f : x < 4.0f ? ones : twos + twos;
+        u = qc_f32_bits(x);
+        float halves = (x + 6291456.0f) - 6291456.0f; /* below 1 */
+        float usual = qc_f32_from_bits((u + 0x1fffffu + (u >> 22 & 1u)) & 0xffc00000u);
+        m = x < 1.0f ? halves : usual;
     }
     return qc_f32_from_bits(qc_f32_bits(m) | sign);
 }
@@ -353,19 +354,66 @@ static void plain_errors(const search *s, const piece *p, size_t g)
         powers_f32(s->errors + g * p->group, group_count(p, g), s->norm);
 }
 
+/* What qc_kernel_quotients takes for these scales. False: some scale is not a normal number. */
+QC_WIDE static bool factors_of(const float *restrict scales, const float *restrict zero_points, size_t count,
+    bool multiply, float *restrict factors, float *restrict shifts)
+{
+    int unusual = 0;
+    for (size_t g = 0; g < count; g++) {
+        const float scale = scales[g];
+        unusual |= scale >= 0x1p-126f ? 0 : 1;
+        unusual |= scale <= 0x1p126f ? 0 : 1;
+        factors[g] = multiply ? 1.0f / scale : scale;
+        shifts[g] = zero_points[g] + 0.0f;
+    }
+    return !unusual;
+}
+
+#define SHRINK(name, step)                                                                                   \
+    QC_WIDE static void name(const float *restrict min, const float *restrict max, size_t count,             \
+        float factor, float *restrict low, float *restrict high)                                             \
+    {                                                                                                        \
+        for (size_t g = 0; g < count; g++) {                                                                 \
+            low[g] = round_step(step, min[g] * factor);                                                      \
+            high[g] = round_step(step, max[g] * factor);                                                     \
+        }                                                                                                    \
+    }
+SHRINK(shrink_bf16, STEP_BF16)
+SHRINK(shrink_f16, STEP_F16)
+SHRINK(shrink_f32, STEP_F32)
+
+static void shrink(
+    step_type step, const float *min, const float *max, size_t count, float factor, float *low, float *high)
+{
+    (step == STEP_BF16     ? shrink_bf16
+        : step == STEP_F16 ? shrink_f16
+                           : shrink_f32)(min, max, count, factor, low, high);
+}
+
+/* Takes over the ranges with smaller errors; whether there were any. */
+QC_WIDE static bool keep_better(const float *restrict errors, const float *restrict low,
+    const float *restrict high, size_t count, float *restrict best, float *restrict best_min,
+    float *restrict best_max)
+{
+    int any = 0;
+    for (size_t g = 0; g < count; g++) {
+        const bool better = errors[g] < best[g];
+        best_min[g] = better ? low[g] : best_min[g];
+        best_max[g] = better ? high[g] : best_max[g];
+        best[g] = better ? errors[g] : best[g];
+        any |= better ? 1 : 0;
+    }
+    return any != 0;
+}
+
 /* Errors of a regular piece. False: some scale is not one that the loops take. */
 static bool vector_errors(const search *s, const piece *p)
 {
     const qc_dtype storage = s->q.grid.storage;
     const bool multiply = qc_kernel_by_reciprocal(s->model, s->model);
-    bool usual = true;
-    for (size_t g = 0; g < p->groups; g++) {
-        usual = usual && s->scale[g] >= 0x1p-126f && s->scale[g] <= 0x1p126f;
-        s->factor[g] = multiply ? 1.0f / s->scale[g] : s->scale[g];
-        s->shift[g] = s->zero_point[g] + 0.0f;
-    }
-    if (!usual || !qc_kernel_quotients(s->model, s->model, storage, !s->q.symmetric, p->at, p->count,
-                      p->group, s->factor, s->shift, s->errors))
+    if (!factors_of(s->scale, s->zero_point, p->groups, multiply, s->factor, s->shift) ||
+        !qc_kernel_quotients(s->model, s->model, storage, !s->q.symmetric, p->at, p->count, p->group,
+            s->factor, s->shift, s->errors))
         return false;
     distances_loops[s->model][storage == QC_F8E4M3   ? 0
                               : storage == QC_F4E2M1 ? 1
@@ -412,20 +460,9 @@ static void search_piece(const search *s, const piece *p, float *best_min, float
     }
     for (int i = 0; i < s->stop_step; i++) {
         const float factor = (float)(1 - i / s->mse->grid);
-        bool improved = false;
-        for (size_t g = 0; g < p->groups; g++) {
-            s->low[g] = round_step(s->model, s->min[g] * factor);
-            s->high[g] = round_step(s->model, s->max[g] * factor);
-        }
+        shrink(s->model, s->min, s->max, p->groups, factor, s->low, s->high);
         step_errors(s, p);
-        for (size_t g = 0; g < p->groups; g++)
-            if (s->error[g] < s->best[g]) {
-                s->best[g] = s->error[g];
-                best_min[g] = s->low[g];
-                best_max[g] = s->high[g];
-                improved = true;
-            }
-        if (improved)
+        if (keep_better(s->error, s->low, s->high, p->groups, s->best, best_min, best_max))
             s->improved[i / 64] |= UINT64_C(1) << (i % 64);
     }
 }
