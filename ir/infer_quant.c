@@ -135,8 +135,8 @@ qc_status qc_infer_qparams(qc_op *op, const char *where, const qc_type **types)
     if (read_part(op, where, &part) != QC_OK)
         return QC_ERROR;
     if (part.global != (global != NULL))
-        FAIL("qparams: @%s %s a global scale", qc_attr_as_text(qc_op_attr(op, "scheme")),
-            part.global ? "needs" : "knows no");
+        FAIL("qparams: @%s %s global scale", qc_attr_as_text(qc_op_attr(op, "scheme")),
+            part.global ? "needs a" : "knows no");
     return scale_type(op, where, &part, part.scale_type == QC_DTYPE_NONE ? x->dtype : part.scale_type, types);
 }
 
@@ -221,9 +221,9 @@ qc_status qc_infer_quantize(qc_op *op, const char *where, const qc_type **types)
     if (read_part(op, where, &part) != QC_OK)
         return QC_ERROR;
     if (part.global != (operand_type(op, 2) != NULL))
-        FAIL("quantize: @%s %s a global scale", scheme, part.global ? "needs" : "knows no");
+        FAIL("quantize: @%s %s global scale", scheme, part.global ? "needs a" : "knows no");
     if (part.symmetric != (operand_type(op, 3) == NULL))
-        FAIL("quantize: @%s %s a zero point", scheme, part.symmetric ? "knows no" : "needs");
+        FAIL("quantize: @%s %s zero point", scheme, part.symmetric ? "knows no" : "needs a");
     if (check_scale(op, where, part.group_elems, part.block_rows, part.block_columns) != QC_OK)
         return QC_ERROR;
     types[0] = qc_type_with_dtype(ctx_of(op), operand_type(op, 0), part.type);

@@ -82,6 +82,8 @@ qc_status qc_scheme_read(qc_diag *diag, const char *where, const qc_module *modu
     const qc_symbol *symbol = qc_module_find_symbol(module, scheme);
     if (!symbol)
         return qc_error(diag, where, "no symbol @%s in the module", scheme);
+    if (strcmp(qc_symbol_kind(symbol), "scheme") != 0 && strcmp(qc_symbol_kind(symbol), "kv_scheme") != 0)
+        return qc_error(diag, where, "@%s is not a scheme", scheme);
     const qc_attr *fields = qc_symbol_fields(symbol), *entry = qc_attr_find(fields, arg);
     if (!entry || qc_attr_get_kind(entry) != QC_ATTR_MAP)
         return qc_error(diag, where, "@%s has no part '%s'", scheme, arg);

@@ -322,7 +322,8 @@ static void test_bad_modules(void)
         {"`qc1", "not IR text"}, {"qc `2\n", "version 2 of the text form; this program reads version 1"},
         {"qc\n`", "expected an integer"}, {"qc `x", "expected an integer"},
         {"qc `99999999999999999999", "the integer does not fit 64 bits"},
-        {"qc 1\n`function", "expected source, dim, module, scheme, kv_scheme, transform, import, recipe or func"},
+        {"qc 1\n`function",
+            "expected source, dim, module, scheme, kv_scheme, transform, import, recipe or func"},
         {"qc 1\n`%", "expected source, dim"}, {"qc 1\n`/ comment", "expected source, dim"},
         {"qc 1\nsource `x", "expected '\"'"}, {"qc 1\nsource `\"x\n", "the string does not end on its line"},
         {"qc 1\nsource `\"x", "the string does not end on its line"},
@@ -402,9 +403,17 @@ static void test_bad_modules(void)
 
 static const char prelude[] =
     "qc 1\ndim B, P, S\nmodule \"\" Root\nmodule \"a\" Attention\nmodule \"a.k\" Linear\n"
-    "scheme @head {input = {granularity = head, type = f8e4m3}, weights = {granularity = channel, type = "
-    "i8}}\n"
-    "scheme @token {input = {granularity = token, type = f8e4m3}, weights = {granularity = row, type = q8}}\n"
+    "scheme @head {arith = ct_cpu, input = {granularity = head, symmetric, type = f8e4m3}, weights = "
+    "{granularity = "
+    "channel, symmetric, type = i8}}\n"
+    "scheme @token {arith = ct_cpu, input = {granularity = token, symmetric, type = f8e4m3}, weights = "
+    "{granularity = row, "
+    "type = i8}}\n"
+    "scheme @odd {arith = ct_cpu, input = {granularity = group, type = i4}, weights = {granularity = tensor, "
+    "type = q8}}\n"
+    "scheme @nv {arith = ct_cpu, input = {granularity = tensor, type = i8}, weights = {global, granularity = "
+    "group, group = 4, "
+    "scale = f8e4m3, symmetric, type = f4e2m1}}\n"
     "scheme @tensor {input = {granularity = tensor, type = i8}}\n"
     "transform @t {input = {granularity = head, type = f8e4m3}}\n"
     "func @f(%x: bf16[B, S, 8], %z: bf16[B, S, 3], %h: bf16[B, 2, S, 4], %i: i64[B, S], %w: bf16[16, 8], %v: "
@@ -570,22 +579,50 @@ static void test_bad_ops(void)
         {"%y = `weight \"w\" : bf16[B]", "weight: the shape bf16[B] must be static"},
         {"%y = `observe %x {granularity = head, tap = \"t\"}",
             "observe: granularity head needs x [B, heads, S, d], not"},
-        {"%y = `qparams %x {arg = input, scheme = @none}", "qparams: there is no symbol @none"},
-        {"%y = `qparams %x {arg = weights, scheme = @tensor}", "qparams: @tensor has no part 'weights'"},
+        {"%y = `qparams %x {arg = input, scheme = @none}", "no symbol @none in the module"},
+        {"%y = `qparams %x {arg = weights, scheme = @tensor}", "@tensor has no part 'weights'"},
         {"%y = `qparams %x {arg = input, scheme = @head}",
             "qparams: granularity head needs x [B, heads, S, d], not"},
         {"%y = `qparams %x {arg = input, from = stat, scheme = @head}",
             "qparams: statistics must be [2, n], not"},
         {"%y = `qparams %u {arg = input, from = stat, scheme = @token}",
-            "qparams: granularity token is dynamic"},
+            "qparams: granularity token needs data, not statistics"},
         {"%y = `qparams %x {arg = weights, scheme = @head}", "qparams: granularity channel needs a weight"},
-        {"%y = `qparams %x {arg = weights, scheme = @token}", "qparams: unknown granularity 'row'"},
-        {"%y = `qparams %h {arg = input, scheme = @t}", "qparams: @t is not a scheme"},
-        {"%y = `quantize %h, %n {arg = input, scheme = @t}", "quantize: @t is not a scheme"},
+        {"%y = `qparams %x {arg = weights, scheme = @token}",
+            "@token has the unknown granularity 'row' for its weights"},
+        {"%y = `qparams %h {arg = input, scheme = @t}", "@t is not a scheme"},
+        {"%y = `quantize %h, %n {arg = input, scheme = @t}", "@t is not a scheme"},
         {"%y = `quantize %h, %s {arg = input, scheme = @head}",
             "quantize: scale bf16[3, 1, 1] does not broadcast to x"},
-        {"%y = `quantize %x, %n {arg = weights, scheme = @token}",
-            "quantize: the scheme's type 'q8' is not an element type"},
+        {"%y = `quantize %x, %n {arg = weights, scheme = @odd}",
+            "@odd quantizes its weights to 'q8', which has no codes"},
+        {"%y = `qparams %x {arg = input, scheme = @odd}",
+            "@odd: granularity group of its input needs `group`"},
+        {"%y = `qparams %w {arg = weights, scheme = @nv}", "qparams: @nv needs a global scale"},
+        {"%y = `qparams %w, global=%n {arg = input, scheme = @nv}", "qparams: @nv knows no global scale"},
+        {"%y = `zero_point %w {arg = weights, scheme = @nv}", "zero_point: @nv is symmetric"},
+        {"%y = `global_scale %w {arg = input, scheme = @nv}", "global_scale: @nv knows no global scale"},
+        {"%y = `global_scale %w {arg = weights, from = stat, scheme = @nv}",
+            "global_scale: statistics must be [2, n], not"},
+        {"%y = `quantize %w, %n {arg = input, scheme = @nv}", "quantize: @nv needs a zero point"},
+        {"%y = `quantize %w, %n {arg = weights, scheme = @nv}", "quantize: @nv needs a global scale"},
+        {"%y = `dequantize %c, %s {group = 2, to = bf16}",
+            "dequantize: scale bf16[3, 1, 1] is not one a group of x"},
+        {"%y = `dequantize %c, %s {block = [2], to = bf16}", "dequantize: block must be [rows, columns]"},
+        {"%y = `dequantize %c, %s {block = [2, 2], group = 2, to = bf16}",
+            "dequantize: group and block exclude each other"},
+        {"%y = `dequantize %c, %n, global=%n {to = bf16}",
+            "dequantize: a global scale is f32[1], not bf16[]"},
+        {"%y = `dequantize %c, %n, zero_point=%i {to = bf16}",
+            "dequantize: zero_point i64[B, S] has not the shape of scale"},
+        {"%y = `unpack %i : i4[8, 8]", "unpack: i4 comes out of i32, not i64[B, S]"},
+        {"%y = `unpack %i : bf16[8, 8]", "unpack: the result must be f4e2m1, f8e8m0 or i2 to i8, not bf16[8, 8]"},
+        {"%y = `observe %x {granularity = channel, tap = \"t\"}",
+            "observe: granularity channel and observer imatrix go together"},
+        {"%y = `observe %x {granularity = tensor, observer = mse, tap = \"t\"}",
+            "observe: an observer that searches needs the scheme"},
+        {"%y = `observe %x {averaging = 0.0, granularity = tensor, tap = \"t\"}",
+            "observe: averaging must be above 0"},
         {"%y = `dequantize %c, %s {to = bf16}", "dequantize: scale bf16[3, 1, 1] does not broadcast to x"},
         {"%y = `dequantize %c, %n {to = i8}", "dequantize: to must be a float type"},
     };
@@ -602,14 +639,15 @@ static void test_bad_ops(void)
 /* Too much of something. */
 static void test_limits(void)
 {
-    char text[1 << 16];
+    enum { MOST = 65536 }; /* elements of a const */
+    static char text[4 * MOST];
     size_t length = (size_t)snprintf(text, sizeof text, "qc 1\nfunc @f() {\n  %%y = const [0");
-    for (int i = 0; i < 1024; i++)
+    for (int i = 0; i < MOST; i++)
         length += (size_t)snprintf(text + length, sizeof text - length, ", 0");
-    snprintf(text + length, sizeof text - length, "] : i8[1025]\n  return\n}\n");
+    snprintf(text + length, sizeof text - length, "] : i8[65537]\n  return\n}\n");
     qc_ctx *ctx = new_ctx();
     CHECK(!canonical(ctx, text, strlen(text)));
-    CHECK(said(&heard, "t.qc:3:8: const: 1025 elements; more than 1,024 belong into a weight"));
+    CHECK(said(&heard, "t.qc:3:8: const: 65537 elements; more than 65,536 belong into a weight"));
     length = (size_t)snprintf(text, sizeof text, "qc 1\nscheme @s {a = ");
     for (int i = 0; i < 70; i++)
         text[length + (size_t)i] = '[';
