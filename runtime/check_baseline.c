@@ -312,9 +312,11 @@ static void count_codes(const check_weight *w, int64_t rows, const check_rows *b
     }
     int64_t elems, n = check_row_scales(w, &elems);
     for (int64_t r = 0; !symmetric && r < rows; r++)
-        for (int64_t c = 0; c < w->columns; c++) {
-            const uint8_t code = b->codes[r * w->columns + c];
-            sums->zeros += (float)(int8_t)code == b->zero_points[r * n + c / elems];
+        for (int64_t g = 0; g < n; g++) {
+            const int64_t end = (g + 1) * elems < w->columns ? (g + 1) * elems : w->columns;
+            const uint8_t zero = (uint8_t)(int8_t)b->zero_points[r * n + g];
+            for (int64_t c = g * elems; c < end; c++)
+                sums->zeros += b->codes[r * w->columns + c] == zero;
         }
 }
 
