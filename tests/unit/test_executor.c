@@ -412,6 +412,61 @@ static void test_quantized_schemes(void)
     check_quantized("quant-linear{weights={type=i3, granularity=channel}, targets=[Embedding]}");
 }
 
+/* Against Transformers and compressed-tensors, on checkpoints of every format: no further from them with eager
+ * attention than their other attention kernel is. */
+static void check_format(model *m, const char *name, const char *pipeline)
+{
+    qc_arena *arena = qc_ctx_arena(m->ctx);
+    if (!apply(m, pipeline) || !load(m, 0, QC_BACKEND_HOST))
+        return;
+    size_t count = m->columns * (size_t)qc_executor_vocabulary(m->executor);
+    float *theirs = golden_values(m, qc_arena_printf(arena, "%s.logits", name)), *ours = run_all(m, 1);
+    float *noise = golden_values(m, qc_arena_printf(arena, "%s.noise", name));
+    double differences = 0, squares = 0;
+    for (size_t i = 0; i < count; i++) {
+        differences += ((double)ours[i] - (double)theirs[i]) * ((double)ours[i] - (double)theirs[i]);
+        squares += (double)theirs[i] * (double)theirs[i];
+    }
+    double distance = sqrt(differences / squares);
+    printf("# %s: %.5f of Transformers' logits, its other kernel %.5f\n", name, distance, (double)*noise);
+    CHECK(squares > 0 && distance <= (double)*noise);
+    free(theirs);
+    free(ours);
+    free(noise);
+}
+
+static void test_formats(void)
+{
+    const char *root = getenv("QC_SOURCE_ROOT");
+    char line[512], path[1024];
+    snprintf(path, sizeof path, "%s/tests/unit/data/quantized_logits.txt", root ? root : ".");
+    FILE *file = fopen(path, "r");
+    size_t seen = 0;
+    if (!file)
+        SKIP("QC_SOURCE_ROOT does not say where the goldens are");
+    while (fgets(line, sizeof line, file)) {
+        char *space = strchr(line, ' ');
+        model m;
+        if (line[0] == '#' || !space || !open_model(&m, "stories260k", QC_BF16))
+            continue;
+        *space = 0;
+        space[1 + strcspn(space + 1, "\n")] = 0;
+        qc_st_close(&m.golden);
+        snprintf(path, sizeof path, "%s/tests/unit/data/quantized_logits.safetensors", root ? root : ".");
+        if (qc_st_open_file(qc_ctx_diag(m.ctx), qc_ctx_arena(m.ctx), path, &m.golden) != QC_OK) {
+            CHECK_FAIL("%s", m.said.last);
+            break;
+        }
+        m.rows = 1; /* the beginning of the golden's first row */
+        m.columns = 24;
+        check_format(&m, line, space + 1);
+        seen++;
+        end(&m);
+    }
+    fclose(file);
+    CHECK_INT(seen, 11);
+}
+
 static void test_uncalibrated(void)
 {
     model m;
@@ -443,6 +498,7 @@ int main(void)
     RUN(test_quantized_cache);
     RUN(test_quantized_linears);
     RUN(test_quantized_schemes);
+    RUN(test_formats);
     RUN(test_uncalibrated);
     RUN(test_shapes);
     RUN(test_every_op);
