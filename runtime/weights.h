@@ -57,6 +57,19 @@ size_t qc_weight_stream_bytes(const qc_weight_stream *stream);
 bool qc_weight_stream_brings_scales(const qc_weight_stream *stream);
 void qc_weight_stream_close(qc_weight_stream *stream);
 
+/* Memory that a stream of the value will take. */
+typedef struct qc_weight_needs {
+    uint64_t
+        chunk_bytes; /* for each thread at work on it; so many are that it is QC_WEIGHTS_CHUNKS_BYTES together */
+    uint64_t whole_bytes; /* for what is computed whole, as long as the stream is open */
+    uint64_t
+        kept_bytes; /* for the outcome of searches, of all streams together at most QC_WEIGHTS_KEPT_BYTES */
+} qc_weight_needs;
+#define QC_WEIGHTS_CHUNKS_BYTES (UINT64_C(256) << 20)
+#define QC_WEIGHTS_KEPT_BYTES (UINT64_C(96) << 20)
+qc_weight_needs qc_weights_needs(const qc_weights *weights, const qc_value *value, int64_t align_rows);
+int qc_weights_threads(const qc_weights *weights);
+
 /* Some rows of a stream's value, in the hands of one thread. */
 typedef struct qc_weight_rows {
     int64_t first, count; /* rows; without a stream: the chunk's number, 1 */

@@ -198,7 +198,11 @@ qc_status qc_weights_run(qc_weights *w, int64_t first, int64_t count, size_t row
     chunk_fn fn, void *user);
 /* Smallest and largest element of `info`. */
 qc_status qc_weights_run_minmax(qc_weights *w, const value_info *info, float *min, float *max);
-int qc_weights_threads(const qc_weights *w);
+/* A chunk's memory, as a multiple of the elements that it reads: as stored and as computed with, codes, packed codes,
+ * scales. So many threads work on chunks that all of theirs together stay below QC_WEIGHTS_CHUNKS_BYTES. */
+#define QC_CHUNK_FORMS 5
+/* Rows of a chunk. */
+int64_t qc_weights_chunk_rows(size_t row_bytes, int64_t align_rows);
 /* Rows of `info` into memory. */
 qc_status qc_weights_run_rows(
     qc_weights *w, const value_info *info, int64_t first, int64_t count, int64_t align_rows, void *out);

@@ -104,18 +104,20 @@ static int64_t first_nonfinite8(const uint8_t *p, int64_t count, uint8_t mask)
     return i;
 }
 
-static int64_t first_nonfinite32(const uint32_t *p, int64_t count)
+static int64_t first_nonfinite32(const float *p, int64_t count)
 {
     const uint32_t mask = 0x7f800000u;
-    uint32_t bad = 0;
-    for (int64_t i = 0; i < count; i++)
-        bad |= (uint32_t)((p[i] & mask) == mask);
-    if (!bad)
-        return -1;
-    int64_t i = 0;
-    while ((p[i] & mask) != mask)
-        i++;
-    return i;
+    uint32_t bad = 0, bits;
+    for (int64_t i = 0; i < count; i++) {
+        memcpy(&bits, &p[i], sizeof bits);
+        bad |= (uint32_t)((bits & mask) == mask);
+    }
+    for (int64_t i = 0; bad && i < count; i++) {
+        memcpy(&bits, &p[i], sizeof bits);
+        if ((bits & mask) == mask)
+            return i;
+    }
+    return -1;
 }
 
 static int64_t first_nonfinite64(const uint64_t *p, int64_t count)
@@ -243,10 +245,7 @@ const void *qc_weights_finite_rows(
 bool qc_weights_check_numbers(const value_info *x, const void *rows, int64_t first, int64_t count,
     const float *numbers, int64_t n, failure *f)
 {
-    float sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += numbers[i] * 0; /* NaN from the first that is not finite on */
-    return sum == 0 || all_finite(x, rows, first, count, f);
+    return first_nonfinite32(numbers, n) < 0 || all_finite(x, rows, first, count, f);
 }
 
 /* The blocks that begin in `count` rows of x, each with its rows behind each other, padded with zeros. */

@@ -22,6 +22,7 @@ enum { CHUNK_BYTES = 256 << 10 };
 typedef struct span {
     int64_t first, count, chunk_rows;
     int64_t chunks_before; /* chunks of the spans before this one */
+    size_t row_bytes;
     chunk_fn fn;
     void *user;
 } span;
@@ -75,7 +76,7 @@ static qc_status make_scratches(qc_weights *w, int threads)
     return QC_OK;
 }
 
-static int64_t chunk_rows(size_t row_bytes, int64_t align_rows)
+int64_t qc_weights_chunk_rows(size_t row_bytes, int64_t align_rows)
 {
     int64_t rows = row_bytes >= CHUNK_BYTES ? 1 : (int64_t)(CHUNK_BYTES / (row_bytes ? row_bytes : 1));
     return rows < align_rows ? align_rows : rows - rows % align_rows;
@@ -100,11 +101,16 @@ static const span *span_at(const span *spans, size_t count, int64_t c)
 static qc_status run(qc_weights *w, span *spans, size_t span_count, failure_kind *kind)
 {
     int64_t chunks = 0;
+    uint64_t largest = 1;
     for (size_t i = 0; i < span_count; i++) {
+        uint64_t bytes = QC_CHUNK_FORMS * (uint64_t)spans[i].chunk_rows * spans[i].row_bytes;
+        largest = bytes > largest ? bytes : largest;
         spans[i].chunks_before = chunks;
         chunks += chunks_of(&spans[i]);
     }
     int threads = qc_weights_threads(w);
+    if (largest > QC_WEIGHTS_CHUNKS_BYTES / (uint64_t)threads)
+        threads = largest > QC_WEIGHTS_CHUNKS_BYTES ? 1 : (int)(QC_WEIGHTS_CHUNKS_BYTES / largest);
     if (chunks == 0)
         return QC_OK;
     threads = chunks < threads ? (int)chunks : threads;
@@ -148,7 +154,12 @@ static qc_status run(qc_weights *w, span *spans, size_t span_count, failure_kind
 qc_status qc_weights_run(qc_weights *w, int64_t first, int64_t count, size_t row_bytes, int64_t align_rows,
     chunk_fn fn, void *user)
 {
-    span s = {first, count, chunk_rows(row_bytes, align_rows), 0, fn, user};
+    span s = {.first = first,
+        .count = count,
+        .chunk_rows = qc_weights_chunk_rows(row_bytes, align_rows),
+        .row_bytes = row_bytes,
+        .fn = fn,
+        .user = user};
     failure_kind kind;
     return run(w, &s, 1, &kind);
 }
@@ -276,7 +287,11 @@ qc_status qc_weights_run_jobs(qc_weights *w, const qc_weight_job *jobs, size_t c
         while (own % align != 0)
             own += jobs[i].stream->align_rows;
         users[used] = (sink_job){w, &jobs[i]};
-        spans[used] = (span){0, rows, chunk_rows(row_bytes, own), 0, sink_chunk, &users[used]};
+        spans[used] = (span){.count = rows,
+            .chunk_rows = qc_weights_chunk_rows(row_bytes, own),
+            .row_bytes = row_bytes,
+            .fn = sink_chunk,
+            .user = &users[used]};
         used++;
     }
     qc_status status =

@@ -5,16 +5,13 @@
  * Ranges are independent of each other but for two things: a scale of the whole tensor or a global scale of several
  * tensors is made from the extremes of all, and a search ends early after a number of steps in which no range of the
  * tensor improved (ir/dtype/mse.h). Each is a pass of its own over the rows. What a search chooses is kept, as far as
- * SEARCH_BYTES go, so that the pass that makes the codes need not search again.
+ * QC_WEIGHTS_KEPT_BYTES go, so that the pass that makes the codes need not search again.
  */
 #include "runtime/weights_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Chosen ranges that are kept at a time. */
-enum { SEARCH_BYTES = 96 << 20 };
 
 /* ---- what a part asks for ------------------------------------------------------------------------------ */
 
@@ -144,12 +141,12 @@ static void drop(qc_weights *w, search *s)
 /* Makes room by giving up, oldest first, what no stream uses. */
 static bool make_room(qc_weights *w, size_t bytes)
 {
-    for (search *s = w->searches, *next; s && w->search_bytes + bytes > SEARCH_BYTES; s = next) {
+    for (search *s = w->searches, *next; s && w->search_bytes + bytes > QC_WEIGHTS_KEPT_BYTES; s = next) {
         next = s->next;
         if (s->users == 0)
             drop(w, s);
     }
-    return w->search_bytes + bytes <= SEARCH_BYTES;
+    return w->search_bytes + bytes <= QC_WEIGHTS_KEPT_BYTES;
 }
 
 static search *find_search(const qc_weights *w, const search *key)

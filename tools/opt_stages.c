@@ -258,6 +258,13 @@ static qc_status say_loss(opt_job *job, const qc_module *module)
     return QC_OK;
 }
 
+static void say_plan(void *user, uint64_t total_bytes, uint64_t peak_bytes)
+{
+    qc_cli_say(user, "writing %.1f %s; planned peak memory: %llu MiB",
+        (double)total_bytes / (total_bytes < 1000000000 ? 1e6 : 1e9), total_bytes < 1000000000 ? "MB" : "GB",
+        (unsigned long long)(peak_bytes >> 20) + 1);
+}
+
 static qc_pass_result run_export(qc_pass_ctx *pc, qc_module *module)
 {
     opt_job *job = qc_pass_ctx_user(pc);
@@ -268,12 +275,16 @@ static qc_pass_result run_export(qc_pass_ctx *pc, qc_module *module)
         .threads = (int)job->threads,
         .progress = qc_cli_progress,
         .progress_user = job->cli,
+        .begin = say_plan,
+        .dry_run = qc_cli_has(job->cli, "dry-run"),
     };
+    if (options.dry_run && qc_calibrate_is_needed(module))
+        return QC_PASS_UNCHANGED; /* its scales are not there */
     if (!job->output_path || job->output != OPT_OUTPUT_CHECKPOINT)
         return qc_pass_fail(pc, NULL, "a checkpoint needs -o DIR");
     qc_status status = qc_export_compressed_tensors(
         job->ctx, module, job->source, job->output_path, &options, &job->serve_command);
-    if (status == QC_OK)
+    if (status == QC_OK && !options.dry_run)
         status = say_loss(job, module);
     return status == QC_OK ? QC_PASS_UNCHANGED : QC_PASS_FAILED;
 }
@@ -325,5 +336,5 @@ qc_status opt_build_pipeline(opt_job *job)
             (!none && append_stage(job, "calibrate", "") != QC_OK) ||
             append_stage(job, "resolve-observers", none ? "{missing=one}" : "") != QC_OK))
         return QC_ERROR;
-    return checkpoint && !qc_cli_has(cli, "dry-run") ? append_stage(job, "export", "") : QC_OK;
+    return checkpoint ? append_stage(job, "export", "") : QC_OK;
 }

@@ -222,6 +222,42 @@ static void test_more_goldens(void)
     }
 }
 
+typedef struct said_plan {
+    int times;
+    uint64_t total_bytes, peak_bytes;
+} said_plan;
+
+static void hear_plan(void *user, uint64_t total_bytes, uint64_t peak_bytes)
+{
+    said_plan *p = user;
+    p->times++;
+    p->total_bytes = total_bytes;
+    p->peak_bytes = peak_bytes;
+}
+
+static void test_plan_without_writing(void)
+{
+    job *j = job_begin();
+    if (!j)
+        SKIP("no directory can be made here");
+    said_plan p = {0};
+    job_make(j, job_copy_model(j, "model"), "quant-linear{scheme=FP8_DYNAMIC}");
+    qc_export_options options = {.begin = hear_plan, .progress_user = &p, .dry_run = true};
+    CHECK_INT(qc_export_compressed_tensors(j->ctx, j->module, NULL, j->out, &options, &j->serve), QC_OK);
+    CHECK_INT(p.times, 1);
+    CHECK(p.peak_bytes > 1 << 20 && p.peak_bytes < 512 << 20);
+    CHECK(access(j->out, F_OK) != 0 && access(qc_arena_printf(&j->arena, "%s.partial", j->out), F_OK) != 0);
+    CHECK_INT(job_export(j, j->out, false, 0), QC_OK);
+    qc_st_set set;
+    uint64_t written = 0;
+    CHECK_INT(qc_st_open_directory(&j->diag, &j->arena, j->out, &set), QC_OK);
+    for (size_t i = 0; i < set.tensor_count; i++)
+        written += set.tensors[i].size_bytes;
+    CHECK_INT(written, p.total_bytes);
+    qc_st_close(&set);
+    job_end(j);
+}
+
 int main(void)
 {
     RUN(test_fp8_dynamic);
@@ -234,6 +270,7 @@ int main(void)
     RUN(test_other_head_of_a_tied_config);
     RUN(test_config_without_dtype);
     RUN(test_recipe_of_a_long_ignore_list);
+    RUN(test_plan_without_writing);
     RUN(test_more_goldens);
     return check_done();
 }

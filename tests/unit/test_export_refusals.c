@@ -9,6 +9,8 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 
+#include "runtime/weights.h"
+
 static const char fp8[] = "quant-linear{scheme=FP8_DYNAMIC, ignore=[lm_head]}";
 
 /* A copy of the model in the tree, quantized; NULL where no directory can be made. */
@@ -161,6 +163,75 @@ static void test_disk_full(void)
     CHECK_INT(setrlimit(RLIMIT_FSIZE, &before), 0);
     CHECK_INT(status, QC_ERROR);
     CHECK(job_said(j, "out.partial/model.safetensors: cannot write: File too large"));
+    check_nothing(j, j->out);
+    job_end(j);
+}
+
+/* What happens to the source while it is read. */
+typedef struct accident {
+    const char *path, *away; /* of a shard; where it goes */
+    int kind;
+    bool done;
+} accident;
+
+static void happen(void *user, const char *what, const char *unit, uint64_t done, uint64_t total)
+{
+    accident *a = user;
+    (void)what, (void)unit, (void)done, (void)total;
+    if (a->done)
+        return;
+    a->done = true;
+    FILE *f = NULL;
+    if (a->kind == 0)
+        f = fopen(a->path, "ab");
+    else if (rename(a->path, a->away) == 0 && a->kind == 2)
+        f = fopen(a->path, "wb");
+    if (f) {
+        fputs("something else", f);
+        fclose(f);
+    }
+}
+
+static void test_source_changes(void)
+{
+    static const char *const said[] = {"model.safetensors: changed while it was read",
+        "model.safetensors: went away while it was read",
+        "model.safetensors: was replaced while it was read"};
+    for (int i = 0; i < 3; i++) {
+        const char *model = "";
+        PREPARE(fp8, &model);
+        accident a = {.path = qc_path_join(&j->arena, model, "model.safetensors"),
+            .away = qc_path_join(&j->arena, j->directory, "away"),
+            .kind = i};
+        qc_export_options options = {.threads = 2, .progress = happen, .progress_user = &a};
+        CHECK_INT(
+            qc_export_compressed_tensors(j->ctx, j->module, NULL, j->out, &options, &j->serve), QC_ERROR);
+        CHECK(a.done && job_said(j, said[i]));
+        CHECK_INT(
+            strstr(j->said_text, "error: ") && !strstr(strstr(j->said_text, "error: ") + 1, "error: "), 1);
+        check_nothing(j, j->out);
+        job_end(j);
+    }
+}
+
+/* A shard that ends before its tensors do. */
+static void test_source_ends_early(void)
+{
+    const char *model = "";
+    PREPARE("quant-linear{scheme=NVFP4A16, targets=[\"re:.*q_proj$\"]}", &model);
+    qc_export_options options = {.threads = 2};
+    accident a = {.path = qc_path_join(&j->arena, model, "model.safetensors")};
+    qc_weights *open_before = qc_weights_open(j->ctx, j->module, NULL);
+    CHECK(open_before != NULL);
+    CHECK_INT(truncate(a.path, 100000), 0);
+    if (open_before) {
+        CHECK_INT(qc_weights_check_source(open_before), QC_ERROR);
+        CHECK(job_said(j, "model.safetensors: changed while it was read"));
+        qc_weights_close(open_before);
+    }
+    job_forget(j);
+    CHECK_INT(qc_export_compressed_tensors(j->ctx, j->module, NULL, j->out, &options, &j->serve), QC_ERROR);
+    CHECK(job_said(j, "model.safetensors: "));
     check_nothing(j, j->out);
     job_end(j);
 }
@@ -448,6 +519,8 @@ int main(void)
     RUN(test_run_at_work);
     RUN(test_no_place);
     RUN(test_disk_full);
+    RUN(test_source_changes);
+    RUN(test_source_ends_early);
     RUN(test_no_statistics);
     RUN(test_observers_left);
     RUN(test_not_finite);

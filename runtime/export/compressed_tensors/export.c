@@ -335,6 +335,10 @@ static qc_status export_planned(
         plan, options->max_shard_size_bytes ? options->max_shard_size_bytes : CT_DEFAULT_SHARD_BYTES);
     if (w.shard_count == 0)
         return qc_error(diag, p.source, "there are no tensors to write");
+    if (options->begin)
+        options->begin(options->progress_user, w.total_bytes, ct_peak_bytes(plan));
+    if (options->dry_run)
+        return QC_OK;
     if (begin_partial(diag, &p) != QC_OK)
         return QC_ERROR;
     qc_status status = write_all(&w, config);
@@ -378,7 +382,7 @@ qc_status qc_export_compressed_tensors(qc_ctx *ctx, const qc_module *module, con
     qc_str_init(&config, &plan.arena);
     qc_status status = export_planned(&plan, out, options, &config);
     if (serve_command)
-        *serve_command = status == QC_OK ? command_line(&plan, out) : NULL;
+        *serve_command = status == QC_OK && !options->dry_run ? command_line(&plan, out) : NULL;
     qc_str_fini(&config);
     qc_arena_fini(&plan.arena);
     qc_weights_close(plan.weights);

@@ -21,6 +21,10 @@ typedef struct qc_export_options {
     int threads;                   /* 0: all */
     qc_progress_fn progress;       /* may be NULL */
     void *progress_user;
+    /* Told once, before anything is written: bytes of the tensors, and the most memory that the process will hold. May be
+     * NULL; gets progress_user. */
+    void (*begin)(void *user, uint64_t total_bytes, uint64_t peak_bytes);
+    bool dry_run; /* nothing is written after that */
 } qc_export_options;
 
 /* Writes the checkpoint into the directory `out`, which appears whole or not at all: the work is done in

@@ -214,6 +214,8 @@ typedef struct ct_write_options {
     void *progress_user;
 } ct_write_options;
 qc_status ct_write_tensors(ct_plan *plan, const ct_write_options *options);
+/* The most memory that the process will hold while it writes. */
+uint64_t ct_peak_bytes(const ct_plan *plan);
 
 /* export.c */
 qc_status ct_make_directory(qc_diag *diag, const char *path);

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -23,6 +24,7 @@ enum {
     BUFFER_BYTES = 1 << 20,
     BATCH_TENSORS = 64,
     FLUSH_BYTES = 32 << 20,
+    SLACK_BYTES = 4 << 20,
     BATCH_BYTES = 256 << 20,
     BATCH_READY_BYTES = 64 << 20
 };
@@ -463,6 +465,42 @@ static qc_status write_shards(writer *w, batch *b)
         status = flush(w, b, status);
     }
     return status;
+}
+
+/* What the process holds now; a guess where the system does not say. */
+static uint64_t resident_bytes(void)
+{
+    unsigned long long size, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f && fscanf(f, "%llu %llu", &size, &resident) != 2)
+        resident = 0;
+    if (f)
+        fclose(f);
+    return resident ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : UINT64_C(32) << 20;
+}
+
+/* What is there, what streams keep, and for each thread the chunk of the widest tensor in all its forms. */
+uint64_t ct_peak_bytes(const ct_plan *plan)
+{
+    uint64_t chunk = 0, whole = 0, all_whole = 0, kept = 0;
+    for (size_t i = 0; i < plan->tensors.count; i++) {
+        const ct_tensor *t = plan->tensors.items[i];
+        if (t->source != CT_VALUE)
+            continue;
+        qc_weight_needs n = qc_weights_needs(plan->weights, t->value, t->zero_point ? 32 : 1);
+        chunk = n.chunk_bytes > chunk ? n.chunk_bytes : chunk;
+        whole = n.whole_bytes > whole ? n.whole_bytes : whole;
+        all_whole = n.whole_bytes > UINT64_MAX - all_whole ? UINT64_MAX : all_whole + n.whole_bytes;
+        kept = n.kept_bytes > UINT64_MAX - kept ? UINT64_MAX : kept + n.kept_bytes;
+    }
+    if (all_whole > whole + BATCH_READY_BYTES)
+        all_whole = whole + BATCH_READY_BYTES;
+    if (kept > QC_WEIGHTS_KEPT_BYTES)
+        kept = QC_WEIGHTS_KEPT_BYTES;
+    uint64_t workers = (uint64_t)qc_weights_threads(plan->weights), chunks = workers * (chunk + BUFFER_BYTES);
+    if (chunks > QC_WEIGHTS_CHUNKS_BYTES)
+        chunks = chunk > QC_WEIGHTS_CHUNKS_BYTES ? chunk : QC_WEIGHTS_CHUNKS_BYTES;
+    return resident_bytes() + SLACK_BYTES + chunks + all_whole + kept;
 }
 
 qc_status ct_write_tensors(ct_plan *plan, const ct_write_options *options)

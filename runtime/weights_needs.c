@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * weights_needs.c - the memory that streams of weight expressions take, from types alone; see weights.h.
+ *
+ * What goes by rows needs a chunk of its widest form in every form on the way: the elements as stored and as computed
+ * with, one code a byte, packed codes, scales. Any other operation needs its operands and its result whole.
+ */
+#include <string.h>
+
+#include "runtime/weights_internal.h"
+
+typedef struct needs_walk {
+    qc_arena arena;
+    qc_map seen;
+    qc_weight_needs needs;
+} needs_walk;
+
+static uint64_t elems_of(const qc_value *value)
+{
+    int64_t count;
+    return value && qc_type_static_count(qc_value_type(value), &count) && count > 0 ? (uint64_t)count : 0;
+}
+
+static uint64_t bytes_of(const qc_value *value)
+{
+    uint64_t bits = (uint64_t)qc_dtype_bits(qc_type_dtype(qc_value_type(value))), bytes;
+    return __builtin_mul_overflow(elems_of(value), bits < 8 ? 1 : bits / 8, &bytes) ? UINT64_MAX / 4 : bytes;
+}
+
+static bool goes_by_rows(const qc_op *op)
+{
+    static const char *const names[] = {"weight", "const", "cast", "unpack", "quantize", "dequantize",
+        "qparams", "zero_point", "global_scale"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (qc_op_is(op, names[i]))
+            return true;
+    return false;
+}
+
+/* The part that the op names; false when it names none that can be read. */
+static bool read_part(const needs_walk *w, const qc_op *op, qc_scheme_part *part)
+{
+    const qc_attr *scheme = qc_op_attr(op, "scheme");
+    qc_arena arena;
+    qc_diag quiet;
+    if (!scheme)
+        return false;
+    qc_arena_init(&arena, w->arena.oom);
+    qc_diag_init(&quiet, &arena, NULL, NULL);
+    bool ok = qc_scheme_read(&quiet, "", qc_func_module(qc_op_func(op)), qc_attr_as_text(scheme),
+                  qc_attr_as_text(qc_op_attr(op, "arg")), part) == QC_OK;
+    qc_arena_fini(&arena);
+    return ok;
+}
+
+/* The ranges that a search keeps, and the whole tensor where it has one range alone. */
+static void add_search(needs_walk *w, const qc_op *op, const qc_scheme_part *part)
+{
+    qc_mse mse;
+    if (!qc_op_is(op, "qparams") || !qc_mse_from_observer(part->observer, strlen(part->observer), &mse))
+        return;
+    w->needs.kept_bytes += elems_of(qc_op_result(op, 0)) * 2 * sizeof(float);
+    if (part->granularity == QC_GRANULARITY_TENSOR)
+        w->needs.whole_bytes += bytes_of(qc_op_operand_named(op, "x"));
+}
+
+static void add_value(needs_walk *w, const qc_value *value, int64_t align_rows)
+{
+    const qc_op *op = qc_value_op(value);
+    const qc_type *type = qc_value_type(value);
+    int64_t rows = 1;
+    if (qc_type_rank(type))
+        qc_dim_as_int(qc_type_dim(type, 0), &rows);
+    qc_scheme_part part;
+    if (read_part(w, op, &part)) {
+        align_rows = part.block_rows > align_rows ? part.block_rows : align_rows;
+        add_search(w, op, &part);
+    }
+    if (goes_by_rows(op)) {
+        uint64_t row = bytes_of(value) / (rows > 0 ? (uint64_t)rows : 1);
+        uint64_t chunk = (uint64_t)qc_weights_chunk_rows((size_t)row, align_rows) * row;
+        chunk = QC_CHUNK_FORMS * (chunk < bytes_of(value) ? chunk : bytes_of(value));
+        w->needs.chunk_bytes = chunk > w->needs.chunk_bytes ? chunk : w->needs.chunk_bytes;
+        return;
+    }
+    w->needs.whole_bytes += bytes_of(value);
+    for (size_t i = 0; i < qc_op_operand_count(op); i++)
+        if (qc_op_operand(op, i) && goes_by_rows(qc_value_op(qc_op_operand(op, i))))
+            w->needs.whole_bytes += bytes_of(qc_op_operand(op, i));
+}
+
+qc_weight_needs qc_weights_needs(const qc_weights *weights, const qc_value *value, int64_t align_rows)
+{
+    needs_walk w = {.needs = {0}};
+    qc_arena_init(&w.arena, weights->arena.oom);
+    qc_map_init(&w.seen, &w.arena);
+    QC_VEC(const qc_value *) stack = {0};
+    QC_PUSH(&w.arena, &stack, value);
+    while (stack.count) {
+        const qc_value *v = stack.items[--stack.count];
+        const qc_op *op = qc_value_op(v);
+        if (!op || !qc_map_set_n(&w.seen, (const char *)&v, sizeof v, NULL))
+            continue;
+        add_value(&w, v, align_rows);
+        for (size_t i = 0; i < qc_op_operand_count(op); i++)
+            if (qc_op_operand(op, i))
+                QC_PUSH(&w.arena, &stack, qc_op_operand(op, i));
+    }
+    qc_arena_fini(&w.arena);
+    return w.needs;
+}
