@@ -6,6 +6,12 @@
 #   build-fuzz    every fuzz target, 30 seconds in all, from the corpora
 . "$(dirname -- "$0")/setup.sh"
 
+# Larger models and goldens, where there are any.
+if [ -z "${QC_DATA:-}" ] && [ -d ../shared/data ]; then
+    QC_DATA=$(cd ../shared/data && pwd)
+    export QC_DATA
+fi
+
 # shellcheck disable=SC2086
 setup_packages $BUILD_PACKAGES $FUZZ_PACKAGES
 
