@@ -82,6 +82,8 @@ typedef struct ct_tensor {
     ct_packing packing;      /* of codes and zero points */
     int bits;                /* of a packed code */
     bool quantized;          /* codes or a scale */
+    bool behind;             /* comes behind the rest of its module in the state dict */
+    uint64_t storage_bytes;  /* what PyTorch's tensor takes, where that is more than its elements */
     bool codes_of_weight;    /* a value to be stored in the form that `packing` says */
     bool written;            /* or at work */
     struct ct_tensor *scale; /* of codes: what comes along with them, or NULL */

@@ -19,8 +19,8 @@
 static uint32_t added_rank(const char *short_name)
 {
     static const char *const names[] = {"q_scale", "q_zero_point", "k_scale", "k_zero_point", "v_scale",
-        "v_zero_point", "input_scale", "input_zero_point", "input_global_scale", "weight_scale",
-        "weight_zero_point", "weight_global_scale", "weight", "weight_packed", "weight_shape"};
+        "v_zero_point", "input_scale", "input_zero_point", "input_global_scale", "weight_global_scale",
+        "weight_scale", "weight_zero_point", "weight", "weight_packed", "weight_shape"};
     for (uint32_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], short_name) == 0)
             return (1u << 24) + i;
@@ -65,7 +65,7 @@ void ct_order_tensors(ct_plan *plan)
             const qc_node *node =
                 qc_module_find_node(plan->module, qc_arena_strndup(&plan->arena, t->name, length));
             uint32_t rank = t->quantized ? 0 : own_rank(node, short_name);
-            t->order = at << 32 | (rank ? rank : added_rank(short_name));
+            t->order = at << 32 | (rank ? rank : added_rank(short_name) + (t->behind ? 1u << 8 : 0));
         }
         plan->tensors.items[kept++] = t;
     }

@@ -46,6 +46,19 @@ static void drop_weight(ct_walk *w, const qc_op *op)
         qc_map_set(&w->plan->by_name, name, NULL);
 }
 
+/* llm-compressor pads weights to whole blocks and keeps the padding behind the view that it saves. Its shards count it. */
+static uint64_t padded_bytes(const qc_scheme_part *part, int rank, const int64_t *shape)
+{
+    if (part->granularity != QC_GRANULARITY_BLOCK || rank != 2)
+        return 0;
+    uint64_t down = (uint64_t)((shape[0] + part->block_rows - 1) / part->block_rows);
+    uint64_t across = (uint64_t)((shape[1] + part->block_columns - 1) / part->block_columns), bytes;
+    if (__builtin_mul_overflow(
+            down * across, (uint64_t)part->block_rows * (uint64_t)part->block_columns, &bytes))
+        return 0;
+    return bytes;
+}
+
 /* Codes of `value` under the name and in the form that the group's format has. */
 static ct_tensor *put_codes(ct_walk *w, const qc_op *op, const ct_group *g, const qc_value *codes)
 {
@@ -61,6 +74,7 @@ static ct_tensor *put_codes(ct_walk *w, const qc_op *op, const ct_group *g, cons
     c->bits = qc_dtype_bits(g->weights.part.type);
     if (c->packing == CT_PLAIN) {
         qc_dtype type = g->weights.is_float ? g->weights.part.type : QC_I8;
+        c->storage_bytes = padded_bytes(&g->weights.part, c->rank, shape);
         store_as(plan, c, qc_dtype_safetensors_name(type), type, c->rank, shape);
         return c;
     }
@@ -122,6 +136,7 @@ static ct_tensor *put_scale(
     }
     store_as(plan, s, to == QC_F8E8M0 ? "U8" : qc_dtype_safetensors_name(to), to, s->rank, s->shape);
     s->quantized = true;
+    s->behind = g->form.packing == CT_NIBBLES;
     return s;
 }
 

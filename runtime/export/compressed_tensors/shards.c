@@ -12,6 +12,12 @@
 #include "ir/support/str.h"
 #include "runtime/export/compressed_tensors/internal.h"
 
+/* What huggingface_hub counts: the memory behind a tensor. */
+static uint64_t storage_bytes(const ct_tensor *t)
+{
+    return t->storage_bytes > t->size_bytes ? t->storage_bytes : t->size_bytes;
+}
+
 uint32_t ct_split(ct_plan *plan, uint64_t max_bytes)
 {
     if (plan->as_tensors)
@@ -22,11 +28,12 @@ uint32_t ct_split(ct_plan *plan, uint64_t max_bytes)
     QC_VEC(ct_tensor *) current = {0};
     for (size_t i = 0; i < plan->tensors.count; i++) {
         ct_tensor *t = plan->tensors.items[i];
-        if (t->size_bytes > max_bytes) {
+        const uint64_t bytes = storage_bytes(t);
+        if (bytes > max_bytes) {
             t->shard = finished++;
             continue;
         }
-        if (current_bytes + t->size_bytes > max_bytes) {
+        if (current_bytes + bytes > max_bytes) {
             for (size_t k = 0; k < current.count; k++)
                 current.items[k]->shard = finished;
             finished++;
@@ -34,7 +41,7 @@ uint32_t ct_split(ct_plan *plan, uint64_t max_bytes)
             current_bytes = 0;
         }
         QC_PUSH(&plan->arena, &current, t);
-        current_bytes += t->size_bytes;
+        current_bytes += bytes;
     }
     for (size_t k = 0; k < current.count; k++)
         current.items[k]->shard = finished;
@@ -67,7 +74,7 @@ void ct_index_text(const ct_plan *plan, uint32_t shard_count, qc_str *text)
         for (int d = 0; d < t->rank; d++)
             elements *= t->shape[d];
         parameters += elements;
-        bytes += (int64_t)t->size_bytes;
+        bytes += (int64_t)storage_bytes(t);
         qc_json_set(&arena, map, t->name,
             qc_json_new_string(&arena, ct_shard_name(plan, &arena, t->shard, shard_count)));
     }
