@@ -81,6 +81,11 @@ small mistral.attn_fp8_head_static "--pass=quant-fp8-attn{granularity=head}" "--
 small qwen2.fp8_static --scheme=FP8 --ignore=lm_head "--calib=$models/qwen2/calib.jsonl"
 small qwen2.fp8_dynamic_lm_head --scheme=FP8_DYNAMIC
 small qwen3.kv_fp8_head "--pass=quant-kv{granularity=head, observer=unset}" "--calib=$models/qwen3/calib.jsonl"
+# Observers that search, weigh columns, or average ranges of groups.
+for recipe in w4a16_imatrix int8_mse_input nvfp4_local_minmax attn_fp8_head_mse; do
+    golden "grid.$recipe" "$models/grid" "$goldens/grid.$recipe" "--recipe=$goldens/grid.$recipe/recipe.in.yaml" \
+        "--calib=$models/grid/calib.jsonl"
+done
 
 grid=$data/models/grid_llama goldens=$data/goldens
 if [ -d "$grid" ] && [ -d "$goldens" ]; then
