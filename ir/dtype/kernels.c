@@ -11,6 +11,8 @@
  */
 #include "ir/dtype/kernels.h"
 
+#include <math.h>
+
 /* ---- NaN ----------------------------------------------------------------------------------------------- */
 
 QC_WIDE static uint32_t largest_magnitude_16(const uint16_t *restrict x, size_t count)
@@ -152,6 +154,93 @@ void qc_kernel_encode(qc_grid grid, const float *quotients, size_t count, uint8_
 bool qc_kernel_by_reciprocal(step_type model, step_type step)
 {
     return model == STEP_BF16 && step == STEP_BF16;
+}
+
+/* ---- e4m3 from bf16, by thresholds ----
+ * Under one scale s the code of a bf16 magnitude, read as an integer, is how many thresholds it has reached. The
+ * one of code k is the least x with x / s above M(k), the middle between the least bf16 number that rounds to k
+ * or more and the one below it; there are no ties (see above), so it is s * M(k), exact in f32, rounded up to
+ * bf16. From code 16 on thresholds repeat from binade to binade: their distances to the first one of a binade are
+ * seven numbers below 128, and all arithmetic is in 16 bits. Magnitudes between the thresholds of 1 and of half
+ * of that of 16 are rare in weights; blocks with one of them go the other way. */
+
+enum { THRESHOLD_BLOCK = 256 };
+
+typedef struct thresholds {
+    int16_t first;        /* of code 1 */
+    int16_t base;         /* of code 16, one binade down */
+    int16_t steps[7];     /* of codes 17 to 23, less that of 16, less 1 */
+    int16_t signed_above; /* magnitudes above it keep their sign */
+} thresholds;
+
+static int16_t threshold(float scale, float middle)
+{
+    return (int16_t)((qc_f32_bits(scale * middle) + 0xffffu) >> 16);
+}
+
+static thresholds thresholds_of(float scale, float shift)
+{
+    /* in bf16 a tie goes to the even code, so a threshold lies half a place below it or above it */
+    thresholds t = {.first = threshold(scale, 0x1.01p-10f), .signed_above = signbit(shift) ? -1 : 0};
+    int16_t sixteen = threshold(scale, 0x1.efp-6f);
+    t.base = (int16_t)(sixteen - 128);
+    for (int i = 1; i < 8; i++) {
+        float tie = (1.0f + ((float)i - 0.5f) / 8) * 0x1p-5f;
+        float middle = tie + (i % 2 == 0 ? -0x1p-13f : 0x1p-13f);
+        t.steps[i - 1] = (int16_t)(threshold(scale, middle) - sixteen - 1);
+    }
+    return t;
+}
+
+QC_WIDE static bool are_usual(const uint16_t *restrict x, size_t count, thresholds t)
+{
+    const uint16_t first = (uint16_t)t.first, span = (uint16_t)(t.base - t.first);
+    uint16_t unusual = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint16_t above = (uint16_t)((x[i] & 0x7fffu) - first);
+        unusual |= above < span ? 0xffffu : 0;
+    }
+    return unusual == 0;
+}
+
+QC_WIDE static void count_thresholds(
+    const uint16_t *restrict x, size_t count, thresholds t, uint8_t *restrict codes)
+{
+    const int16_t s1 = t.steps[0], s2 = t.steps[1], s3 = t.steps[2], s4 = t.steps[3], s5 = t.steps[4],
+                  s6 = t.steps[5], s7 = t.steps[6], base = t.base, signed_above = t.signed_above;
+#define REACHED(step) n = (int16_t)(n - (int16_t)(rest > (step) ? -1 : 0))
+    for (size_t i = 0; i < count; i++) {
+        int16_t a = (int16_t)(x[i] & 0x7fffu), above = (int16_t)(a - base), rest = above & 127;
+        int16_t n = (int16_t)(((above >> 4) & ~7) + 8);
+        REACHED(s1);
+        REACHED(s2);
+        REACHED(s3);
+        REACHED(s4);
+        REACHED(s5);
+        REACHED(s6);
+        REACHED(s7);
+        n = n < 126 ? n : 126;
+        n = above >= 0 ? n : 0;
+        int16_t sign = a > signed_above ? (int16_t)(x[i] >> 8 & 0x80u) : 0;
+        codes[i] = (uint8_t)(n | sign);
+    }
+#undef REACHED
+}
+
+void qc_kernel_e4m3_codes(const uint16_t *x, size_t count, float scale, float shift, uint8_t *codes)
+{
+    const thresholds t = thresholds_of(scale, shift);
+    const float factor = 1.0f / scale;
+    for (size_t i = 0; i < count; i += THRESHOLD_BLOCK) {
+        const size_t n = count - i < THRESHOLD_BLOCK ? count - i : THRESHOLD_BLOCK;
+        if (are_usual(x + i, n, t)) {
+            count_thresholds(x + i, n, t, codes + i);
+            continue;
+        }
+        float quotients[THRESHOLD_BLOCK];
+        bf16_sign(x + i, n, n, &factor, &shift, quotients);
+        encode_e4m3(quotients, n, 0, 0, codes + i);
+    }
 }
 
 /* ---- values -------------------------------------------------------------------------------------------- */

@@ -81,6 +81,9 @@ void qc_quantizer_rows_scales(const qc_quantizer *q, const void *x, int64_t rows
  * Rows are cut into pieces: whole groups, or a part of one. Of a piece, what comes in multiples of KERNEL_STEP
  * goes through the vector loops, the rest one by one. */
 
+/* From how many elements on thresholds are worth their making. */
+enum { LONG_ELEMS = 512 };
+
 enum { PIECE_ELEMS = 2048, PIECE_GROUPS = PIECE_ELEMS / KERNEL_STEP };
 
 typedef struct piece {
@@ -150,9 +153,13 @@ static void piece_codes(const coder *c, const piece *p, const void *x, const flo
         shifts[g] = step_shift(c->q->arith, zero_points ? zero_points[g] : 0.0f);
         shifted = shifted || shifts[g] != 0.0f;
     }
-    if (p->vectored > 0 && usual && !qc_kernel_has_nan(c->model, x, (size_t)p->vectored) &&
-        qc_kernel_quotients(c->model, c->step, c->q->grid.storage, shifted, x, (size_t)p->vectored,
-            vector_group(p), factors, shifts, quotients)) {
+    usual = usual && p->vectored > 0 && !qc_kernel_has_nan(c->model, x, (size_t)p->vectored);
+    if (usual && !shifted && multiply && c->q->grid.storage == QC_F8E4M3 && p->groups == 1 &&
+        p->vectored >= LONG_ELEMS && scales[0] >= 0x1p-100f && scales[0] <= 1) {
+        qc_kernel_e4m3_codes(x, (size_t)p->vectored, scales[0], shifts[0], codes);
+        done = p->vectored;
+    } else if (usual && qc_kernel_quotients(c->model, c->step, c->q->grid.storage, shifted, x,
+                            (size_t)p->vectored, vector_group(p), factors, shifts, quotients)) {
         qc_kernel_encode(c->q->grid, quotients, (size_t)p->vectored, codes);
         done = p->vectored;
     }
