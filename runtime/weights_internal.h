@@ -122,6 +122,7 @@ typedef enum failure_kind {
     FAILURE_MEMORY,
     FAILURE_READ,      /* error: errno, or 0 for a file that ended early */
     FAILURE_NONFINITE, /* at `element` of `tensor`, or of an expression when tensor is NULL */
+    FAILURE_SCALE,     /* numbers that are finite, near `element`, with a scale of type `scale` that is not */
     FAILURE_SINK,      /* whoever takes the rows did not; it has its own words for it */
 } failure_kind;
 
@@ -131,6 +132,7 @@ typedef struct failure {
     int error;
     int64_t element;
     size_t size_bytes;
+    qc_dtype scale;
 } failure;
 
 /* ---- weights.c, weights_prepare.c ---- */
@@ -151,12 +153,12 @@ bool qc_weights_rows(scratch *s, const qc_weights *w, const value_info *v, int64
 /* The same, or where they lie already; NULL after a failure. */
 const void *qc_weights_operand_rows(
     scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, failure *f);
-/* The same, not looked at for what is not finite; then a check of numbers made of all of the rows, which are not finite
- * when a row is not. */
+/* The same, not looked at for what is not finite; then a check of numbers (scales of that type, or their range) made of
+ * all of the rows, which are not finite when a row is not. */
 const void *qc_weights_raw_rows(
     scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, failure *f);
 bool qc_weights_check_numbers(const value_info *x, const void *rows, int64_t first, int64_t count,
-    const float *numbers, int64_t n, failure *f);
+    const float *numbers, int64_t n, qc_dtype type, failure *f);
 /* The same for values to be quantized: a failure when one is not finite. */
 const void *qc_weights_finite_rows(
     scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, failure *f);

@@ -241,11 +241,26 @@ const void *qc_weights_finite_rows(
     return rows && (x->tensor || all_finite(x, rows, first, count, f)) ? rows : NULL;
 }
 
-/* A range that holds what is not finite gives a scale that is not. */
+/* A range that holds what is not finite gives a scale that is not; so does one that is too large for the scale's type,
+ * or for the difference of its ends. */
 bool qc_weights_check_numbers(const value_info *x, const void *rows, int64_t first, int64_t count,
-    const float *numbers, int64_t n, failure *f)
+    const float *numbers, int64_t n, qc_dtype type, failure *f)
 {
-    return first_nonfinite32(numbers, n) < 0 || all_finite(x, rows, first, count, f);
+    int64_t bad = first_nonfinite32(numbers, n);
+    if (bad < 0)
+        return true;
+    if (all_finite(x, rows, first, count, f))
+        *f = (failure){.kind = FAILURE_SCALE,
+            .tensor = x->tensor,
+            .element = first * x->row_elems + bad * (count * x->row_elems / n),
+            .scale = type};
+    return false;
+}
+
+/* The type of the scales that qparams `v` makes. */
+static qc_dtype scale_type_of(const value_info *v)
+{
+    return v->part.scale_type != QC_DTYPE_NONE ? v->part.scale_type : v->x->dtype;
 }
 
 /* The blocks that begin in `count` rows of x, each with its rows behind each other, padded with zeros. */
@@ -400,7 +415,8 @@ bool qc_weights_codes(scratch *s, const qc_weights *w, const value_info *v, int6
         if (!new_scales || !new_zeros ||
             !make_scales(
                 s, made ? scale : zero, rows, from, to - from, new_scales, zero_made ? new_zeros : NULL, f) ||
-            (seen && !qc_weights_check_numbers(x, rows, from, to - from, new_scales, n, f)))
+            !qc_weights_check_numbers(
+                x, rows, from, to - from, new_scales, n, scale_type_of(made ? scale : zero), f))
             return false;
         *scales = made ? new_scales : NULL;
         *zero_points = zero_made ? new_zeros : NULL;
@@ -479,7 +495,8 @@ static bool scale_rows(
     const void *rows = qc_weights_finite_rows(s, w, x, from, to - from, f);
     float *scales = rows ? qc_weights_scratch(s, (size_t)n * 2 * sizeof *scales, f) : NULL;
     if (!scales ||
-        !make_scales(s, v, rows, from, to - from, scales, v->part.symmetric ? NULL : scales + n, f))
+        !make_scales(s, v, rows, from, to - from, scales, v->part.symmetric ? NULL : scales + n, f) ||
+        !qc_weights_check_numbers(x, rows, from, to - from, scales, n, scale_type_of(v), f))
         return false;
     qc_encode_f32(v->dtype, strcmp(v->op, "zero_point") == 0 ? scales + n : scales, out, (size_t)n);
     return true;

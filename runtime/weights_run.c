@@ -57,6 +57,10 @@ static qc_status report(const qc_weights *w, const failure *f)
     if (f->kind == FAILURE_READ)
         return qc_ctx_error(ctx, w->set.files[f->tensor->file].path, "cannot read %s: %s", name,
             f->error ? strerror(f->error) : "the file ended early");
+    if (f->kind == FAILURE_SCALE)
+        return qc_ctx_error(ctx, name,
+            "its numbers are too large: no scale of %s is large enough (near element %lld)",
+            qc_dtype_name(f->scale), (long long)f->element);
     if (!f->tensor)
         return qc_ctx_error(ctx, w->directory, "a weight expression is not finite (near element %lld)",
             (long long)f->element);
@@ -209,7 +213,7 @@ static bool range_chunk(void *user, scratch *s, int64_t first, int64_t count, fa
     if (!rows)
         return false;
     qc_arith_minmax(v->dtype, rows, (size_t)(count * v->row_elems), &range[0], &range[1]);
-    if (!qc_weights_check_numbers(v, rows, first, count, range, 2, f))
+    if (!qc_weights_check_numbers(v, rows, first, count, range, 2, v->dtype, f))
         return false;
 #ifdef _OPENMP
 #pragma omp critical(qc_weights_range)

@@ -254,5 +254,9 @@ qc_status qc_weights_tensor_scale(qc_weight_stream *s, value_info *v, float *sca
         return QC_ERROR;
     }
     qc_quantizer_scale(&v->quantizer, min, max, v->global, scale, zero_point);
+    if (!isfinite(*scale))
+        return qc_ctx_error(s->weights->ctx, v->x->tensor ? v->x->tensor->name : s->weights->directory,
+            "its numbers are too large: no scale of %s is large enough",
+            qc_dtype_name(v->part.scale_type != QC_DTYPE_NONE ? v->part.scale_type : v->x->dtype));
     return QC_OK;
 }
