@@ -772,7 +772,7 @@ static void test_golden_records(void)
     fixture f;
     setup(&f);
     CHECK_INT(compare_goldens(in_source(&f, "tests/data/goldens")), 5);
-    CHECK_INT(compare_goldens(in_source(&f, "tests/data/small_goldens")), 4);
+    CHECK_INT(compare_goldens(in_source(&f, "tests/data/small_goldens")), 8);
     teardown(&f);
 }
 
