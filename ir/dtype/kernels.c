@@ -123,6 +123,20 @@ ENCODE(encode_e4m3, QC_F8E4M3)
 ENCODE(encode_e2m1, QC_F4E2M1)
 ENCODE(encode_int, QC_I8)
 
+QC_WIDE bool qc_kernel_factors(
+    const float *restrict scales, size_t count, float global, bool multiply, float *restrict factors)
+{
+    int unusual = 0;
+    const float unit = global != 0.0f ? global : 1.0f; /* division by 1 changes nothing */
+    for (size_t g = 0; g < count; g++) {
+        const float scale = scales[g] / unit;
+        unusual |= scale >= 0x1p-126f ? 0 : 1;
+        unusual |= scale <= 0x1p126f ? 0 : 1;
+        factors[g] = multiply ? 1.0f / scale : scale;
+    }
+    return !unusual;
+}
+
 typedef void quotients_kernel(
     const void *x, size_t count, size_t group, const float *factors, const float *shifts, float *quotients);
 
@@ -164,7 +178,7 @@ bool qc_kernel_by_reciprocal(step_type model, step_type step)
  * seven numbers below 128, and all arithmetic is in 16 bits. Magnitudes between the thresholds of 1 and of half
  * of that of 16 are rare in weights; blocks with one of them go the other way. */
 
-enum { THRESHOLD_BLOCK = 256 };
+enum { THRESHOLD_BLOCK = 1024 };
 
 typedef struct thresholds {
     int16_t first;        /* of code 1 */

@@ -24,6 +24,8 @@ bool qc_kernel_quotients(step_type model, step_type step, qc_dtype storage, bool
     size_t count, size_t group, const float *factors, const float *shifts, float *quotients);
 /* Codes of quotients without NaN, on any grid but f8e5m2. */
 void qc_kernel_encode(qc_grid grid, const float *quotients, size_t count, uint8_t *codes);
+/* Factors of scales under a global one (0: none). False: some scale is not normal, or its reciprocal is not. */
+bool qc_kernel_factors(const float *scales, size_t count, float global, bool multiply, float *factors);
 /* Does the loop multiply? It may where D and the steps are bf16; see kernels.c. */
 bool qc_kernel_by_reciprocal(step_type model, step_type step);
 

@@ -354,21 +354,6 @@ static void plain_errors(const search *s, const piece *p, size_t g)
         powers_f32(s->errors + g * p->group, group_count(p, g), s->norm);
 }
 
-/* What qc_kernel_quotients takes for these scales. False: some scale is not a normal number. */
-QC_WIDE static bool factors_of(const float *restrict scales, const float *restrict zero_points, size_t count,
-    bool multiply, float *restrict factors, float *restrict shifts)
-{
-    int unusual = 0;
-    for (size_t g = 0; g < count; g++) {
-        const float scale = scales[g];
-        unusual |= scale >= 0x1p-126f ? 0 : 1;
-        unusual |= scale <= 0x1p126f ? 0 : 1;
-        factors[g] = multiply ? 1.0f / scale : scale;
-        shifts[g] = zero_points[g] + 0.0f;
-    }
-    return !unusual;
-}
-
 #define SHRINK(name, step)                                                                                   \
     QC_WIDE static void name(const float *restrict min, const float *restrict max, size_t count,             \
         float factor, float *restrict low, float *restrict high)                                             \
@@ -411,7 +396,9 @@ static bool vector_errors(const search *s, const piece *p)
 {
     const qc_dtype storage = s->q.grid.storage;
     const bool multiply = qc_kernel_by_reciprocal(s->model, s->model);
-    if (!factors_of(s->scale, s->zero_point, p->groups, multiply, s->factor, s->shift) ||
+    for (size_t g = 0; g < p->groups; g++)
+        s->shift[g] = s->zero_point[g] + 0.0f;
+    if (!qc_kernel_factors(s->scale, p->groups, 0, multiply, s->factor) ||
         !qc_kernel_quotients(s->model, s->model, storage, !s->q.symmetric, p->at, p->count, p->group,
             s->factor, s->shift, s->errors))
         return false;

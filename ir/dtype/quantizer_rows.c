@@ -144,12 +144,11 @@ static void piece_codes(const coder *c, const piece *p, const void *x, const flo
 {
     float factors[PIECE_GROUPS], shifts[PIECE_GROUPS], quotients[PIECE_ELEMS];
     const bool multiply = qc_kernel_by_reciprocal(c->model, c->step);
-    bool usual = true, shifted = false;
+    const size_t groups = p->vectored > 0 ? (size_t)p->groups : 0;
+    bool shifted = false;
     int64_t done = 0;
-    for (int64_t g = 0; p->vectored > 0 && g < p->groups; g++) {
-        float scale = step_effective(scales[g], c->global);
-        usual = usual && scale >= 0x1p-126f && scale <= 0x1p126f;
-        factors[g] = multiply ? 1.0f / scale : scale;
+    bool usual = qc_kernel_factors(scales, groups, c->global, multiply, factors);
+    for (size_t g = 0; g < groups; g++) {
         shifts[g] = step_shift(c->q->arith, zero_points ? zero_points[g] : 0.0f);
         shifted = shifted || shifts[g] != 0.0f;
     }
