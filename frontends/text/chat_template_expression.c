@@ -487,6 +487,9 @@ static qc_chat_node *parse_level(qc_chat_parser *p, const level *l)
             i++;
         if (!l->operators[i].text)
             break;
+        /* Jinja's compiler loses the brackets of (-2) ** x: what it computes hangs on x being constant. */
+        if (l == &powers && left->kind == QC_CHAT_UNARY)
+            return qc_chat_parse_error(p, line, "a power of a number with a sign is not supported"), NULL;
         p->at++;
         qc_chat_node *node = qc_chat_node_new(p, QC_CHAT_BINARY, line);
         node->op = l->operators[i].op;

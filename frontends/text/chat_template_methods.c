@@ -334,8 +334,10 @@ static qc_status partition(
         parts[2].length -= at + what.length;
     }
     qc_chat_list *list = qc_chat_list_new(run, QC_CHAT_TUPLE, 3);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
+        parts[i].safe = subject.safe;
         qc_chat_push(run, list, parts[i]);
+    }
     *result = qc_chat_list_value(list);
     return QC_OK;
 }

@@ -245,13 +245,30 @@ qc_status qc_chat_defined(qc_chat_run *run, const qc_chat_node *at, qc_chat_valu
 
 /* ---- equality and order -------------------------------------------------------------------------------- */
 
+/* Views of keys and of items are sets: their order does not count. */
+static qc_status equal_views(
+    qc_chat_run *run, const qc_chat_node *at, const qc_chat_list *a, const qc_chat_list *b, bool *equal)
+{
+    for (size_t i = 0; *equal && i < a->count; i++) {
+        bool found = false;
+        for (size_t k = 0; k < b->count && !found; k++)
+            if (qc_chat_equal(run, at, a->items[i], b->items[k], &found))
+                return QC_ERROR;
+        *equal = found;
+    }
+    return QC_OK;
+}
+
 static qc_status equal_lists(
     qc_chat_run *run, const qc_chat_node *at, const qc_chat_list *a, const qc_chat_list *b, bool *equal)
 {
+    bool sets = a->flavor == QC_CHAT_KEYS || a->flavor == QC_CHAT_ITEMS;
     *equal = a == b;
-    if (*equal || a->flavor != b->flavor || a->flavor >= QC_CHAT_VALUES || a->count != b->count)
+    if (*equal || a->flavor != b->flavor || a->count != b->count || (!sets && a->flavor > QC_CHAT_RANGE))
         return QC_OK;
     *equal = true;
+    if (sets)
+        return equal_views(run, at, a, b, equal);
     for (size_t i = 0; *equal && i < a->count; i++)
         if (qc_chat_equal(run, at, a->items[i], b->items[i], equal))
             return QC_ERROR;
@@ -402,8 +419,7 @@ static qc_status characters_of(
     *items = QC_NEW_ARRAY(&run->arena, qc_chat_value, total);
     for (size_t i = 0, size; i < text.length; i += size) {
         qc_text_get(text.text + i, text.length - i, &size);
-        (*items)[*count] = qc_chat_string(text.text + i, size);
-        (*items)[(*count)++].safe = text.safe;
+        (*items)[(*count)++] = qc_chat_string(text.text + i, size); /* not safe, even if the text is */
     }
     return QC_OK;
 }
@@ -451,7 +467,8 @@ qc_status qc_chat_contains(
         *found = qc_chat_find(in, value, 0) != SIZE_MAX;
         return qc_chat_step(run, at, in.length / 16);
     }
-    if (in.kind == QC_CHAT_DICT && !qc_chat_is_hashable(value))
+    bool keys = in.kind == QC_CHAT_DICT || (in.kind == QC_CHAT_LIST && in.list->flavor == QC_CHAT_KEYS);
+    if (keys && !qc_chat_is_hashable(value))
         return qc_chat_fail(run, at, "a %s cannot be the key of a dict", qc_chat_type_name(value));
     if (qc_chat_items(run, at, in, &items, &count))
         return QC_ERROR;
