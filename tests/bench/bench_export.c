@@ -68,8 +68,22 @@ static double median(double *values, int count)
     return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
+static double processor_seconds(const struct rusage *u)
+{
+    return (double)(u->ru_utime.tv_sec + u->ru_stime.tv_sec) +
+           1e-6 * (double)(u->ru_utime.tv_usec + u->ru_stime.tv_usec);
+}
+
+/* Of this process so far. */
+static double own_processor(void)
+{
+    struct rusage usage = {0};
+    getrusage(RUSAGE_SELF, &usage);
+    return processor_seconds(&usage);
+}
+
 /* Runs a program to its end; its peak memory in KiB, or -1 when it failed. */
-static long run(char *const *arguments)
+static long run(char *const *arguments, double *processor)
 {
     pid_t child = fork();
     int status;
@@ -82,6 +96,7 @@ static long run(char *const *arguments)
     }
     if (child < 0 || wait4(child, &status, 0, &usage) < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
         return -1;
+    *processor = processor_seconds(&usage);
     return usage.ru_maxrss;
 }
 
@@ -91,7 +106,8 @@ static bool prepare(bench *b)
     if (!qc_is_directory(b->model)) {
         char *arguments[] = {(char *)(uintptr_t)b->make_checkpoint, (char *)(uintptr_t)b->model,
             qc_arena_printf(&b->arena, "--size=%s", b->size), NULL};
-        if (run(arguments) < 0)
+        double processor;
+        if (run(arguments, &processor) < 0)
             return false;
     }
     char **names;
@@ -181,14 +197,14 @@ static double plain(bench *b, uint64_t bytes)
 }
 
 /* The job: seconds, or -1. */
-static double job(bench *b, const char *scheme, const char *out, long *peak_kib)
+static double job(bench *b, const char *scheme, const char *out, long *peak_kib, double *processor)
 {
     char *arguments[] = {(char *)(uintptr_t)b->qc_opt, qc_arena_printf(&b->arena, "--scheme=%s", scheme),
         (char *)(uintptr_t) "--ignore=lm_head", "--progress=never", (char *)(uintptr_t)b->model, "-o",
         (char *)(uintptr_t)out, NULL};
     settle(b);
     double start = now();
-    long peak = run(arguments);
+    long peak = run(arguments, processor);
     double seconds = now() - start;
     *peak_kib = peak > *peak_kib ? peak : *peak_kib;
     return peak < 0 ? -1 : seconds;
@@ -197,25 +213,28 @@ static double job(bench *b, const char *scheme, const char *out, long *peak_kib)
 static bool measure(bench *b, const char *scheme)
 {
     const char *out = qc_path_join(&b->arena, b->directory, "bench_export.out");
-    double jobs[MAX_RUNS], plains[MAX_RUNS];
+    double jobs[MAX_RUNS], plains[MAX_RUNS], job_cpu[MAX_RUNS], plain_cpu[MAX_RUNS];
     long peak_kib = 0;
     uint64_t bytes = 0;
     if (qc_is_directory(out) && qc_remove_tree(&b->diag, out) != QC_OK)
         return false;
     for (int i = 0; i < b->runs; i++) {
-        jobs[i] = job(b, scheme, out, &peak_kib);
+        jobs[i] = job(b, scheme, out, &peak_kib, &job_cpu[i]);
         bytes = jobs[i] < 0 ? 0 : output_bytes(b, out);
         if (bytes == 0 || qc_remove_tree(&b->diag, out) != QC_OK)
             return false;
+        plain_cpu[i] = own_processor();
         plains[i] = plain(b, bytes);
+        plain_cpu[i] = own_processor() - plain_cpu[i];
         if (plains[i] < 0)
             return false;
     }
     double j = median(jobs, b->runs), p = median(plains, b->runs);
-    printf(
-        "%-12s %7.2f s, plain %7.2f s: %5.3f times; %.2f GB/s of input, peak %ld MiB; %llu MB -> %llu MB\n",
-        scheme, j, p, j / p, (double)b->input_bytes / j / 1e9, peak_kib >> 10,
-        (unsigned long long)(b->input_bytes / 1000000), (unsigned long long)(bytes / 1000000));
+    printf("%-12s %7.2f s, plain %7.2f s: %5.3f times; processor %5.2f s and %5.2f s; ", scheme, j, p, j / p,
+        median(job_cpu, b->runs), median(plain_cpu, b->runs));
+    printf("%.2f GB/s of input, peak %ld MiB; %llu MB -> %llu MB\n", (double)b->input_bytes / j / 1e9,
+        peak_kib >> 10, (unsigned long long)(b->input_bytes / 1000000),
+        (unsigned long long)(bytes / 1000000));
     fflush(stdout);
     return true;
 }
