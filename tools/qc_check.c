@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "runtime/check.h"
+#include "runtime/check/check.h"
 #include "tools/cli.h"
 
 static const qc_cli_option options[] = {

@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "runtime/check_quant.h"
+#include "runtime/check/quant.h"
 
 enum { MAX_BYTES = 64 << 10, MAX_RANK = 8, MAX_TENSORS = 64 };
 

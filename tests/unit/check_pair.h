@@ -13,7 +13,7 @@
 #include "ir/support/io.h"
 #include "ir/support/json.h"
 #include "ir/support/safetensors.h"
-#include "runtime/check.h"
+#include "runtime/check/check.h"
 #include "tests/unit/messages.h"
 
 /* Two checkpoints of a few tensors, a/ and b/, in a directory of their own. */

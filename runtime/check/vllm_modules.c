@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * vllm_modules.c - what vLLM says of a checkpoint's modules: which of them become one layer, which group it takes
+ * for each, and tensors that it does not know (see vllm.c).
+ *
+ * vLLM matches the names in targets as compressed-tensors does, but a class by substring of its own classes, without
+ * regard to case: "Linear" is every linear, routers included, and not lm_head, which is a ParallelLMHead.
+ */
+#include <ctype.h>
+#include <string.h>
+
+#include "ir/dtype/codec.h"
+#include "ir/support/io.h"
+#include "runtime/check/quant.h"
+
+typedef struct visit {
+    const check_model *model;
+    check_verdict *verdict;
+    qc_arena *arena;
+    qc_map experts;          /* path of the experts -> the first quantized module among them */
+    int64_t heads, kv_heads; /* 0: not known */
+} visit;
+
+/* ---- which group --------------------------------------------------------------------------------------- */
+
+static bool is_part_of(const char *word, const char *text)
+{
+    size_t n = strlen(word);
+    for (; *text; text++) {
+        size_t i = 0;
+        while (i < n && text[i] && tolower((unsigned char)text[i]) == tolower((unsigned char)word[i]))
+            i++;
+        if (i == n)
+            return true;
+    }
+    return n == 0;
+}
+
+static bool has_class(const check_module *m, const char *target)
+{
+    static const char *const linears[] = {"ColumnParallelLinear", "RowParallelLinear", "QKVParallelLinear",
+        "MergedColumnParallelLinear", "ReplicatedLinear"};
+    bool found = false;
+    if (m->kind == CHECK_EMBEDDING)
+        return is_part_of(target, "VocabParallelEmbedding");
+    if (m->kind == CHECK_LM_HEAD)
+        return is_part_of(target, "ParallelLMHead");
+    for (size_t i = 0; m->kind == CHECK_LINEAR && i < sizeof linears / sizeof *linears; i++)
+        found = found || is_part_of(target, linears[i]);
+    return found;
+}
+
+static const check_group *group_of(const visit *v, const check_module *m, bool *by_class)
+{
+    const check_model *model = v->model;
+    for (int pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i < model->group_count; i++) {
+            const check_group *g = &model->groups[i];
+            for (size_t k = 0; g->weights.present && k < g->target_count; k++) {
+                bool class_name, named = check_matches(m, g->targets[k], &class_name) && !class_name;
+                if (pass == 0 ? named : class_name && has_class(m, g->targets[k])) {
+                    *by_class = pass == 1;
+                    return g;
+                }
+            }
+        }
+    return NULL;
+}
+
+static bool is_ignored(const visit *v, const check_module *m)
+{
+    bool by_class;
+    for (size_t i = 0; i < v->model->ignore_count; i++)
+        if (check_matches(m, v->model->ignore[i], &by_class) && !by_class)
+            return true;
+    return false;
+}
+
+static const qc_st_tensor *codes_of(const check_module *m)
+{
+    const qc_st_tensor *w = m->parts[CHECK_WEIGHT], *packed = m->parts[CHECK_WEIGHT_PACKED];
+    return packed ? packed : w && check_is_code(w->dtype) ? w : NULL;
+}
+
+/* ---- one module ---------------------------------------------------------------------------------------- */
+
+static void check_plain(visit *v, const check_module *m)
+{
+    bool by_class;
+    if (m->kind != CHECK_LINEAR || is_ignored(v, m) || !group_of(v, m, &by_class))
+        return;
+    if (by_class && !qc_ends_with(m->path, "_proj")) /* the others are contradictions for everyone */
+        check_find(v->model, v->verdict, CHECK_WRONG,
+            "%s.weight is %s, but a class target reaches it: a quantized layer is made of it, without "
+            "scales; "
+            "ignore must name it",
+            m->path, m->parts[CHECK_WEIGHT]->dtype);
+}
+
+static void check_unknown(visit *v, const check_module *m)
+{
+    static const check_part unknown[] = {CHECK_WEIGHT_G_IDX, CHECK_WEIGHT_SCALE_INV, CHECK_PROB_SCALE};
+    for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++)
+        if (m->parts[unknown[i]])
+            check_find(
+                v->model, v->verdict, CHECK_REFUSED, "%s is an unknown tensor", m->parts[unknown[i]]->name);
+    if (m->parts[CHECK_KV_SCALE])
+        check_find(v->model, v->verdict, CHECK_WRONG, "%s is taken for k alone; v keeps 1",
+            m->parts[CHECK_KV_SCALE]->name);
+    const char *last = strrchr(m->path, '.');
+    if (m->parts[CHECK_WEIGHT] && last && strchr(last, '_') &&
+        (qc_ends_with(last, "_q_attn") || qc_ends_with(last, "_k_cache")))
+        check_find(v->model, v->verdict, CHECK_REFUSED,
+            "%s is an unknown tensor: rotations of q and k are not executed", m->parts[CHECK_WEIGHT]->name);
+}
+
+/* "model.layers.0.mlp.experts" of a module of an expert, or NULL. */
+static const char *experts_of(visit *v, const check_module *m)
+{
+    const char *at = strstr(m->path, ".experts.");
+    return at ? qc_arena_strndup(v->arena, m->path, (size_t)(at - m->path) + strlen(".experts")) : NULL;
+}
+
+static bool same_arguments(visit *v, const check_group *a, const check_group *b)
+{
+    const check_args *const of_a[] = {&a->weights, &a->input}, *const of_b[] = {&b->weights, &b->input};
+    bool same = true;
+    for (int i = 0; a != b && i < 2; i++) {
+        qc_str x, y;
+        qc_str_init(&x, v->arena);
+        qc_str_init(&y, v->arena);
+        if (of_a[i]->present)
+            qc_json_write(&x, of_a[i]->json, -1, true);
+        if (of_b[i]->present)
+            qc_json_write(&y, of_b[i]->json, -1, true);
+        same = same && strcmp(x.data, y.data) == 0;
+        qc_str_fini(&x);
+        qc_str_fini(&y);
+    }
+    return same;
+}
+
+static void check_expert(visit *v, const check_module *m, const check_group *g)
+{
+    const char *path = experts_of(v, m);
+    if (!path)
+        return;
+    const check_module *first = qc_map_get(&v->experts, path);
+    bool by_class;
+    if (first) {
+        if (!same_arguments(v, g, group_of(v, first, &by_class)))
+            check_find(v->model, v->verdict, CHECK_REFUSED,
+                "%s and %s are experts of one layer in two schemes", first->path, m->path);
+        return;
+    }
+    qc_map_set(&v->experts, path, (void *)(uintptr_t)m);
+    check_vllm_family family = check_vllm_family_of(g);
+    const bool rows = strcmp(g->weights.strategy, "channel") == 0;
+    if (family == CHECK_VLLM_INT8_STATIC)
+        check_find(v->model, v->verdict, CHECK_REFUSED,
+            "%s: no scheme for experts has INT8 with static inputs", path);
+    if (family == CHECK_VLLM_INT8_DYNAMIC && !rows)
+        check_find(
+            v->model, v->verdict, CHECK_REFUSED, "%s: INT8 experts need weights of strategy channel", path);
+    if (family == CHECK_VLLM_FP8 && rows && !g->input.dynamic)
+        check_find(v->model, v->verdict, CHECK_REFUSED,
+            "%s: no scheme for experts has FP8 weights of strategy channel with static inputs", path);
+}
+
+static void check_coded(visit *v, const check_module *m, const qc_st_tensor *codes)
+{
+    bool by_class;
+    const check_group *g = group_of(v, m, &by_class);
+    const qc_st_tensor *scale = m->parts[CHECK_WEIGHT_SCALE];
+    if (!g) {
+        if (m->kind == CHECK_LM_HEAD && check_group_of(v->model, m, NULL))
+            check_find(v->model, v->verdict, CHECK_REFUSED,
+                "%s holds codes, but only a class target reaches it, which is no linear here: its scales are "
+                "unknown tensors. A target must name it: \"re:.*lm_head$\"",
+                codes->name);
+        return;
+    }
+    if (m->kind == CHECK_EMBEDDING && check_vllm_family_of(g) != CHECK_VLLM_WNA16)
+        check_find(v->model, v->verdict, CHECK_REFUSED,
+            "%s: embeddings are read only as integers of strategy group or channel, pack-quantized",
+            codes->name);
+    if (scale && strcmp(scale->dtype, "F8_E8M0") == 0)
+        check_find(v->model, v->verdict, CHECK_WRONG, "%s is F8_E8M0 and read by value; its bytes must be U8",
+            scale->name);
+    check_expert(v, m, g);
+}
+
+/* ---- layers made of several modules -------------------------------------------------------------------- */
+
+/* Both tensors are there, of one type, and hold other bytes. */
+static qc_status differ(visit *v, const qc_st_tensor *a, const qc_st_tensor *b, bool *different)
+{
+    unsigned char x[8] = {0}, y[8] = {0};
+    *different = false;
+    if (!a || !b || strcmp(a->dtype, b->dtype) != 0 || a->size_bytes > sizeof x || b->size_bytes > sizeof y)
+        return QC_OK;
+    if (qc_st_read(v->model->diag, v->model->set, a, x) != QC_OK ||
+        qc_st_read(v->model->diag, v->model->set, b, y) != QC_OK)
+        return QC_ERROR;
+    *different = memcmp(x, y, sizeof x) != 0;
+    return QC_OK;
+}
+
+static qc_status check_shared(visit *v, const check_module *a, const check_module *b, const check_group *g)
+{
+    static const struct {
+        check_vllm_family family;
+        check_part part;
+        const char *why;
+    } shared[] = {
+        {CHECK_VLLM_NVFP4, CHECK_WEIGHT_GLOBAL_SCALE, "the larger one is taken for both, weights stay"},
+        {CHECK_VLLM_NVFP4, CHECK_INPUT_GLOBAL_SCALE, "the larger one is taken for both"},
+        {CHECK_VLLM_INT8_STATIC, CHECK_INPUT_SCALE, "the one loaded last is taken for both"},
+        {CHECK_VLLM_INT8_STATIC, CHECK_INPUT_ZERO_POINT, "the one loaded last is taken for both"},
+    };
+    for (size_t i = 0; i < sizeof shared / sizeof *shared; i++) {
+        const qc_st_tensor *x = a->parts[shared[i].part], *y = b->parts[shared[i].part];
+        bool different;
+        if (shared[i].family != check_vllm_family_of(g))
+            continue;
+        if (differ(v, x, y, &different) != QC_OK)
+            return QC_ERROR;
+        if (different)
+            check_find(v->model, v->verdict, CHECK_WRONG, "%s and %s differ in one layer: %s", x->name,
+                y->name, shared[i].why);
+    }
+    return QC_OK;
+}
+
+static void check_block_rows(visit *v, const check_module *m, const check_group *g)
+{
+    const qc_st_tensor *codes = codes_of(m);
+    if (codes && codes->rank == 2 && strcmp(g->weights.strategy, "block") == 0 && g->weights.block_rows > 0 &&
+        codes->shape[0] % g->weights.block_rows != 0)
+        check_find(v->model, v->verdict, CHECK_REFUSED,
+            "%s has %lld rows, which is no multiple of its blocks' %lld", codes->name,
+            (long long)codes->shape[0], (long long)g->weights.block_rows);
+}
+
+/* `b` goes into one layer with `a`. */
+static qc_status check_two(visit *v, const check_module *a, const check_module *b)
+{
+    bool by_class;
+    const check_group *of_a = codes_of(a) ? group_of(v, a, &by_class) : NULL;
+    const check_group *of_b = codes_of(b) ? group_of(v, b, &by_class) : NULL;
+    if (!of_a != !of_b) {
+        check_find(v->model, v->verdict, CHECK_REFUSED,
+            "%s is quantized and %s is not, but they are one layer", of_a ? a->path : b->path,
+            of_a ? b->path : a->path);
+        return QC_OK;
+    }
+    if (!of_a)
+        return QC_OK;
+    if (!same_arguments(v, of_a, of_b)) {
+        check_find(
+            v->model, v->verdict, CHECK_REFUSED, "%s and %s are one layer in two schemes", a->path, b->path);
+        return QC_OK;
+    }
+    return check_shared(v, a, b, of_a);
+}
+
+static qc_status check_layer(visit *v, const check_module *m)
+{
+    static const char *const sets[][3] = {{"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj", NULL},
+        {"w1", "w3", NULL}, {"q_a_proj", "kv_a_proj_with_mqa", NULL}};
+    const char *dot = strrchr(m->path, '.');
+    const char *last = dot ? dot + 1 : m->path;
+    for (size_t s = 0; s < sizeof sets / sizeof *sets; s++) {
+        if (strcmp(last, sets[s][0]) != 0)
+            continue;
+        bool joined = false, by_class;
+        const check_group *g = codes_of(m) ? group_of(v, m, &by_class) : NULL;
+        for (int i = 1; i < 3 && sets[s][i]; i++) {
+            const char *path =
+                qc_arena_printf(v->arena, "%.*s%s", (int)(last - m->path), m->path, sets[s][i]);
+            const check_module *other = check_model_find(v->model, path);
+            if (!other)
+                continue;
+            joined = true;
+            if (check_two(v, m, other) != QC_OK)
+                return QC_ERROR;
+            if (g)
+                check_block_rows(v, other, g);
+        }
+        if (joined && g)
+            check_block_rows(v, m, g);
+    }
+    return QC_OK;
+}
+
+/* ---- attention ----------------------------------------------------------------------------------------- */
+
+static int64_t element_count(const qc_st_tensor *t)
+{
+    int64_t count = 1;
+    for (int i = 0; i < t->rank; i++)
+        count *= t->shape[i];
+    return count;
+}
+
+static void check_attention(visit *v, const check_module *m)
+{
+    static const check_part parts[] = {CHECK_Q_SCALE, CHECK_K_SCALE, CHECK_V_SCALE};
+    const check_args *kv = &v->model->kv;
+    for (size_t i = 0; kv->present && i < sizeof parts / sizeof *parts; i++) {
+        const qc_st_tensor *t = m->parts[parts[i]];
+        const bool head = strcmp(kv->strategy, "attn_head") == 0;
+        const int64_t wanted = !head ? 1 : i == 0 ? v->heads : v->kv_heads;
+        if (t && wanted && element_count(t) != wanted)
+            check_find(v->model, v->verdict, CHECK_REFUSED, "%s is %s; kv_cache_scheme says %s: %lld %s",
+                t->name, check_tensor_text(v->arena, t), kv->strategy, (long long)wanted,
+                wanted == 1 ? "element" : "elements");
+    }
+}
+
+static void read_heads(visit *v)
+{
+    const qc_json *root = v->model->config, *text = qc_json_get(root, "text_config");
+    const qc_json *heads = qc_json_get(text ? text : root, "num_attention_heads");
+    const qc_json *kv_heads = qc_json_get(text ? text : root, "num_key_value_heads");
+    v->heads = heads && heads->is_integer && heads->integer > 0 ? heads->integer : 0;
+    v->kv_heads = kv_heads && kv_heads->is_integer && kv_heads->integer > 0 ? kv_heads->integer : v->heads;
+}
+
+/* ---- all ----------------------------------------------------------------------------------------------- */
+
+/* Without an index vLLM reads every safetensors file of the folder. */
+static qc_status check_files(visit *v)
+{
+    const char *directory = v->model->directory;
+    char **names;
+    size_t count;
+    if (!qc_is_directory(directory) ||
+        qc_is_file(qc_path_join(v->arena, directory, "model.safetensors.index.json")))
+        return QC_OK;
+    if (qc_list_directory(v->model->diag, v->arena, directory, &names, &count) != QC_OK)
+        return QC_ERROR;
+    for (size_t i = 0; i < count; i++)
+        if (qc_ends_with(names[i], ".safetensors") && strcmp(names[i], "model.safetensors") != 0)
+            check_find(v->model, v->verdict, CHECK_REFUSED,
+                "%s lies beside model.safetensors, and without an index its tensors are read too", names[i]);
+    return QC_OK;
+}
+
+qc_status check_vllm_modules(const check_model *model, check_verdict *verdict)
+{
+    visit v = {.model = model, .verdict = verdict, .arena = model->arena};
+    qc_map_init(&v.experts, model->arena);
+    read_heads(&v);
+    for (size_t i = 0; i < model->module_count; i++) {
+        const check_module *m = &model->modules[i];
+        const qc_st_tensor *codes = codes_of(m);
+        if (codes && !is_ignored(&v, m))
+            check_coded(&v, m, codes);
+        else if (!codes && m->parts[CHECK_WEIGHT])
+            check_plain(&v, m);
+        check_unknown(&v, m);
+        check_attention(&v, m);
+        if (check_layer(&v, m) != QC_OK)
+            return QC_ERROR;
+    }
+    return check_files(&v);
+}
