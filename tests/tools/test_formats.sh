@@ -6,14 +6,19 @@
 . "$(dirname "$0")/tap.sh"
 opt=$QC_BIN/qc-opt
 
-# same_bytes OUT GOLDEN: the weights equal those that the golden has, or has the sum of.
+# same_bytes OUT GOLDEN: the weights equal those that the golden has, or has the sums of.
 same_bytes() {
     if [ -f "$2/model.safetensors" ]; then
         cmp -s "$1/model.safetensors" "$2/model.safetensors"
         return
     fi
-    sum=$(sha256sum "$1/model.safetensors" | cut -d' ' -f1)
-    tr -d ' \n' <"$2/golden.json" | grep -qE "\"files\":\{\"model.safetensors\":\{[^}]*\"sha256\":\"$sum\""
+    tr -d ' \n' <"$2/golden.json" | sed 's/"tensors":.*//' >"$work/sums"
+    grep -o '"model[-0-9a-z]*\.safetensors":' "$work/sums" | tr -d '":' >"$work/names"
+    [ -s "$work/names" ] || return 1
+    while IFS= read -r file; do
+        sum=$(sha256sum "$1/$file" 2>/dev/null | cut -d' ' -f1)
+        grep -qE "\"$file\":\{[^}]*\"sha256\":\"${sum:-none}\"" "$work/sums" || return 1
+    done <"$work/names"
 }
 
 # golden NAME MODEL GOLDEN OPTION...
@@ -49,6 +54,7 @@ data_free() {
         scheme=$(basename "$3" | sed 's/.*mf_//' | tr '[:lower:]' '[:upper:]')
         golden "$1" "$2" "$3" --import=tensors "--scheme=$scheme" '--ignore=re:.*embed_tokens$' --ignore=lm_head
         ;;
+    *_in_shards) golden "$1" "$2" "$3" "--recipe=$3/recipe.in.yaml" --max-shard-size=40KB ;;
     *w4afp8_packed) golden "$1" "$2" "$3" "--recipe=$3/recipe.in.yaml" --format=pack-quantized ;;
     *) golden "$1" "$2" "$3" "--recipe=$3/recipe.in.yaml" ;;
     esac
@@ -58,6 +64,14 @@ for g in "$QC_SOURCE_ROOT"/tests/data/format_goldens/*/; do
     g=${g%/}
     name=$(basename "$g")
     data_free "$name" "$QC_SOURCE_ROOT/tests/data/small_models/${name%%.*}" "$g"
+done
+
+# For any number of threads.
+for scheme in w4a16_asym nvfp4a16_mse fp8_block; do
+    for threads in 1 5; do
+        g=$QC_SOURCE_ROOT/tests/data/format_goldens/grid.$scheme
+        golden "$scheme, $threads threads" "$QC_SOURCE_ROOT/tests/data/small_models/grid" "$g" "--recipe=$g/recipe.in.yaml" "--threads=$threads"
+    done
 done
 
 if [ -d "$data/goldens" ] && [ -d "$data/models/grid_llama" ]; then
