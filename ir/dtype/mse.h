@@ -3,6 +3,9 @@
  * mse.h - the search for the range whose quantization error is least: the MSE observers of llm-compressor
  * (mse, memoryless_mse, nvfp4_expanded_mse, imatrix_mse, nvfp4_expanded_imatrix).
  *
+ * The search is llm-compressor's on a CPU in every dialect; its kernels for GPUs end the search of each range by
+ * itself and add up in another order.
+ *
  * Step i of a search tries, for every range of a tensor at once, [min, max] * expand * (1 - i / grid); a range
  * keeps the one whose sum of |value - x|^norm is strictly least. The search of a whole tensor ends early, after
  * `patience` consecutive steps in which no range of it improved. Ranges are otherwise independent, so a tensor

@@ -180,8 +180,12 @@ def importance():
 
 def search(model, scheme, observer, kwargs):
     """chosen ranges of a whole weight, and how often each was tried is implied by the stop"""
+    kwargs = dict(kwargs)
+    columns = kwargs.pop("columns", COLUMNS)
     a = args(scheme, observer=observer, observer_kwargs=kwargs)
     w = weight(model)
+    if columns != COLUMNS:  # ordinary rows only, end to end
+        w = w[np.arange(ROWS) % 16 < 8].reshape(-1, columns)
     o = Observer.load_from_registry(observer, base_name="weight", args=a)
     if "imatrix" in observer and kwargs.get("weighted", True):
         o._imatrix_sum, o._imatrix_count = torch.from_numpy(importance()), torch.tensor(1)
@@ -197,6 +201,8 @@ SEARCHES = [
     ("i8_asym", "memoryless_mse", {}), ("i4", "memoryless_mse", {"norm": 2.0, "patience": 1}),
     ("i4", "memoryless_mse", {"norm": 3.0, "maxshrink": 0.7, "grid": 50.0}),
     ("i4", "imatrix_mse", {}), ("i4_asym", "imatrix_mse", {}), ("nvfp4", "imatrix_mse", {}),
+    ("f8", "memoryless_mse", {"columns": 4096}), ("i8", "memoryless_mse", {"columns": 8192}),
+    ("i8_asym", "memoryless_mse", {"columns": 4096}), ("i4", "memoryless_mse", {"columns": 4096}),
     ("i8", "imatrix_mse", {}), ("nvfp4", "nvfp4_expanded_imatrix", {}),
 ]
 
@@ -221,13 +227,13 @@ def main():
             print('    {%s, "ct_cpu", "%s", "%s", "%s"},' % ((m, s) + codes(m, s)))
             print('    {%s, "ct_cuda", "%s", "%s", "%s"},' % ((m, s) + codes(m, s, True)))
     print("};\nstatic const struct golden_search {\n    qc_dtype model;\n    const char *scheme, *observer;\n"
-          "    double norm, maxshrink, grid; /* 0: the observer's */\n    int patience;\n    const char *sha256;\n"
+          "    double norm, maxshrink, grid; /* 0: the observer's */\n    int patience, columns;\n    const char *sha256;\n"
           "} golden_searches[] = {")
     for m in FORMATS:
         for s, o, k in SEARCHES:
-            print('    {%s, "%s", "%s", %s, %s, %s, %d, "%s"},' % (
+            print('    {%s, "%s", "%s", %s, %s, %s, %d, %d, "%s"},' % (
                 m, s, o, k.get("norm", 0.0), k.get("maxshrink", 0.0), k.get("grid", 0.0), k.get("patience", 0),
-                search(m, s, o, k)))
+                k.get("columns", COLUMNS), search(m, s, o, k)))
     print("};")
 
 
