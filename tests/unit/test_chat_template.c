@@ -283,7 +283,8 @@ typedef struct file {
 /* A directory with these files; f->out is what its template makes of one message, or f->said what went wrong. */
 static void load(fixture *f, const file *files, size_t count, bool *found)
 {
-    char directory[] = "/tmp/qc-chat-XXXXXX";
+    char directory[128];
+    snprintf(directory, sizeof directory, "%s/qc-chat-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
     const char *json = "[{\"role\": \"user\", \"content\": \"hi\"}]";
     const qc_json *talk = qc_json_parse(&f->diag, &f->arena, "json", json, strlen(json));
     const qc_chat_template *template;
