@@ -6,7 +6,7 @@
 #ifndef QC_TEXT_CHAT_H
 #define QC_TEXT_CHAT_H
 
-#include "frontends/text/chat_template.h"
+#include "frontends/text/chat_template/chat_template.h"
 #include "frontends/text/tokenizer.h"
 
 /* qc_chat_template_load, for one who cannot do without: no template is an error. */

@@ -5,7 +5,7 @@
  */
 #include <stdlib.h>
 
-#include "frontends/text/chat_template.h"
+#include "frontends/text/chat_template/chat_template.h"
 
 static void check_message(void *user, qc_severity severity, const char *where, const char *what)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * chat_template_lists.h - the filters of Jinja that work on lists; each is a qc_chat_function.
+ * lists.h - the filters of Jinja that work on lists; each is a qc_chat_function.
  */
 #ifndef QC_TEXT_CHAT_TEMPLATE_LISTS_H
 #define QC_TEXT_CHAT_TEMPLATE_LISTS_H
 
-#include "frontends/text/chat_template_internal.h"
+#include "frontends/text/chat_template/internal.h"
 
 #define QC_CHAT_LIST_FILTER(NAME)                                                                            \
     qc_status qc_chat_filter_##NAME(                                                                         \

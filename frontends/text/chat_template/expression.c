@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * chat_template_expression.c - the tree of an expression. The grammar is Jinja's (3.1), which is not quite
+ * expression.c - the tree of an expression. The grammar is Jinja's (3.1), which is not quite
  * Python's: `~` binds tighter than `+`, filters and tests tighter than arithmetic, `**` goes from left to right.
  */
-#include "frontends/text/chat_template_internal.h"
+#include "frontends/text/chat_template/internal.h"
 
 #include <stdarg.h>
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * chat_template_methods.c - the methods of strings, lists and dicts that templates may call, and what else Python
+ * methods.c - the methods of strings, lists and dicts that templates may call, and what else Python
  * has under a name. A method of Python's that is not here is an error when it is called; one that would change
  * its object is undefined, as in Jinja's immutable sandbox.
  */
-#include "frontends/text/chat_template_internal.h"
+#include "frontends/text/chat_template/internal.h"
 #include "frontends/text/tokenizer_internal.h"
 
 /* ---- arguments ----------------------------------------------------------------------------------------- */

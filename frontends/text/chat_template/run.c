@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * chat_template_run.c - the statements of a template, and a whole rendering with its limits.
+ * run.c - the statements of a template, and a whole rendering with its limits.
  */
-#include "frontends/text/chat_template_internal.h"
+#include "frontends/text/chat_template/internal.h"
 
 #include <stdarg.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * chat_template_tests.c - the tests of Jinja (`x is defined`), and the functions that every template sees.
+ * tests.c - the tests of Jinja (`x is defined`), and the functions that every template sees.
  */
-#include "frontends/text/chat_template_internal.h"
+#include "frontends/text/chat_template/internal.h"
 
 #include <stdlib.h>
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * chat_template_string.c - Python's str on UTF-8: characters are code points, positions given to templates count
+ * string.c - Python's str on UTF-8: characters are code points, positions given to templates count
  * them. Results either point into the text they came from or live in the arena of the rendering.
  */
-#include "frontends/text/chat_template_internal.h"
+#include "frontends/text/chat_template/internal.h"
 #include "frontends/text/tokenizer_internal.h"
 
 #include <math.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * chat_template_lists.c - see chat_template_lists.h. Where Jinja gives a generator, the result is a list of the
+ * lists.c - see lists.h. Where Jinja gives a generator, the result is a list of the
  * flavor `iterator`: always true, without a length, used up by the first reading.
  */
-#include "frontends/text/chat_template_lists.h"
+#include "frontends/text/chat_template/lists.h"
 
 /* ---- attributes of items ------------------------------------------------------------------------------- */
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * chat_template_filters.c - the filters of Jinja for single values; those for lists are in chat_template_lists.c.
+ * filters.c - the filters of Jinja for single values; those for lists are in lists.c.
  */
-#include "frontends/text/chat_template_lists.h"
+#include "frontends/text/chat_template/lists.h"
 #include "frontends/text/tokenizer_internal.h"
 
 #include <math.h>

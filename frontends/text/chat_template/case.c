@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * chat_template_case.c - the case and the kind of characters as Python's str knows them: full case mapping
+ * case.c - the case and the kind of characters as Python's str knows them: full case mapping
  * (Unicode's SpecialCasing: characters whose upper case is several, the final sigma), isspace, isprintable.
  * Single characters are utf8proc's.
  */
-#include "frontends/text/chat_template_internal.h"
+#include "frontends/text/chat_template/internal.h"
 #include "frontends/text/tokenizer_internal.h"
 
 #include <utf8proc.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * chat_template_eval.c - walks the tree of a template: expressions, then statements. Names are looked up in the scopes
+ * eval.c - walks the tree of a template: expressions, then statements. Names are looked up in the scopes
  * of the bodies around, inmost first: assignments go to the inmost one, which is why a `set` in a loop ends with its
  * turn, as in Jinja.
  */
-#include "frontends/text/chat_template_internal.h"
+#include "frontends/text/chat_template/internal.h"
 
 /* ---- names --------------------------------------------------------------------------------------------- */
 

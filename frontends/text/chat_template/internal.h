@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * chat_template_internal.h - what the files chat_template*.c share: tokens, the tree, values, one rendering.
+ * internal.h - what the files chat_template*.c share: tokens, the tree, values, one rendering.
  *
  * A template is read once into a tree that never changes. A rendering walks the tree; its values live in an arena
  * of its own. Values have Python's meaning, because templates are written against Jinja, which is Python.
@@ -8,7 +8,7 @@
 #ifndef QC_TEXT_CHAT_TEMPLATE_INTERNAL_H
 #define QC_TEXT_CHAT_TEMPLATE_INTERNAL_H
 
-#include "frontends/text/chat_template.h"
+#include "frontends/text/chat_template/chat_template.h"
 
 enum {
     QC_CHAT_TEMPLATE_LIMIT_BYTES = 4 << 20,

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * chat_template_lexer.c - the tokens of a chat template, by the rules of Jinja's lexer (3.1) with trim_blocks and
+ * lexer.c - the tokens of a chat template, by the rules of Jinja's lexer (3.1) with trim_blocks and
  * lstrip_blocks set: line ends become \n and the last one is dropped; a newline behind a block or comment is
  * dropped, and so is white space between a line's begin and a block or comment; `-` at a tag takes all white
  * space on its side, `+` none. Inside a tag, its end counts only when all brackets are closed.
  */
-#include "frontends/text/chat_template_internal.h"
+#include "frontends/text/chat_template/internal.h"
 #include "frontends/text/tokenizer_internal.h"
 
 enum { BRACKET_DEPTH = 256 };

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * chat_template_operators.c - arithmetic, comparison, subscripts and slices, with Python's meaning. Integers have 64
+ * operators.c - arithmetic, comparison, subscripts and slices, with Python's meaning. Integers have 64
  * bits; a result beyond them is an error, not another number.
  */
-#include "frontends/text/chat_template_internal.h"
+#include "frontends/text/chat_template/internal.h"
 #include "frontends/text/tokenizer_internal.h"
 
 #include <math.h>

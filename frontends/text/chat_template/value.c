@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * chat_template_value.c - values of a rendering and what Python answers about them: truth, equality, order,
+ * value.c - values of a rendering and what Python answers about them: truth, equality, order,
  * length, items, membership. Walks over long texts and lists are counted as work.
  */
-#include "frontends/text/chat_template_internal.h"
+#include "frontends/text/chat_template/internal.h"
 #include "frontends/text/tokenizer_internal.h"
 
 /* ---- making -------------------------------------------------------------------------------------------- */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * chat_template_parser.c - the tree of statements. A statement of Jinja's that chat templates do not use
+ * parser.c - the tree of statements. A statement of Jinja's that chat templates do not use
  * (`include`, `extends`, `block`, `call` ...) is refused by name.
  */
-#include "frontends/text/chat_template_internal.h"
+#include "frontends/text/chat_template/internal.h"
 
 typedef qc_chat_node *(*statement_fn)(qc_chat_parser *p, uint32_t line);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * chat_template_print.c - values as text: Python's str and repr, and JSON as Transformers' `tojson` writes it, which is
+ * print.c - values as text: Python's str and repr, and JSON as Transformers' `tojson` writes it, which is
  * json.dumps with ensure_ascii off.
  */
-#include "frontends/text/chat_template_internal.h"
+#include "frontends/text/chat_template/internal.h"
 #include "frontends/text/tokenizer_internal.h"
 
 #include <math.h>
