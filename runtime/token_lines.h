@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-#include "frontends/text/chat_template.h"
+#include "frontends/text/chat_template/chat_template.h"
 #include "frontends/text/tokenizer.h"
 
 typedef struct qc_token_lines {
