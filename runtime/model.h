@@ -6,7 +6,7 @@
 #ifndef QC_RUNTIME_MODEL_H
 #define QC_RUNTIME_MODEL_H
 
-#include "frontends/text/tokenizer.h"
+#include "frontends/text/tokenizer/tokenizer.h"
 #include "runtime/executor.h"
 #include "runtime/kv_cache.h"
 

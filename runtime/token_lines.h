@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 #include "frontends/text/chat_template/chat_template.h"
-#include "frontends/text/tokenizer.h"
+#include "frontends/text/tokenizer/tokenizer.h"
 
 typedef struct qc_token_lines {
     const qc_tokenizer *tokenizer;

@@ -7,7 +7,7 @@
 #define QC_TEXT_CHAT_H
 
 #include "frontends/text/chat_template/chat_template.h"
-#include "frontends/text/tokenizer.h"
+#include "frontends/text/tokenizer/tokenizer.h"
 
 /* qc_chat_template_load, for one who cannot do without: no template is an error. */
 qc_status qc_chat_require(

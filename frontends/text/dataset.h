@@ -5,7 +5,7 @@
 #ifndef QC_TEXT_DATASET_H
 #define QC_TEXT_DATASET_H
 
-#include "frontends/text/tokenizer.h"
+#include "frontends/text/tokenizer/tokenizer.h"
 
 typedef struct qc_dataset_options {
     const char *field;  /* of JSONL lines; NULL: input_ids, else text, else messages */

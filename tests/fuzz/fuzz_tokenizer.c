@@ -4,7 +4,7 @@
  *
  * What is read must not crash, and decoding what was encoded must not either, at once or as a stream.
  */
-#include "frontends/text/tokenizer.h"
+#include "frontends/text/tokenizer/tokenizer.h"
 
 #include <stdlib.h>
 

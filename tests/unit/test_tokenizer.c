@@ -2,7 +2,7 @@
  *
  * test_tokenizer.c - ids and texts against those of the Python package `tokenizers`; what is refused, and how.
  */
-#include "frontends/text/tokenizer.h"
+#include "frontends/text/tokenizer/tokenizer.h"
 #include "ir/support/io.h"
 #include "ir/support/json.h"
 #include "tests/unit/check.h"

@@ -5,7 +5,7 @@
  * Single characters are utf8proc's.
  */
 #include "frontends/text/chat_template/internal.h"
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 #include <utf8proc.h>
 

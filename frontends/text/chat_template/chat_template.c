@@ -3,7 +3,7 @@
  * chat_template.c - finding and reading the chat template of a model directory: see chat_template.h.
  */
 #include "frontends/text/chat_template/internal.h"
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 #include "ir/support/io.h"
 

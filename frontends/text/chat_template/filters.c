@@ -3,7 +3,7 @@
  * filters.c - the filters of Jinja for single values; those for lists are in lists.c.
  */
 #include "frontends/text/chat_template/lists.h"
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -6,7 +6,7 @@
  * space on its side, `+` none. Inside a tag, its end counts only when all brackets are closed.
  */
 #include "frontends/text/chat_template/internal.h"
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 enum { BRACKET_DEPTH = 256 };
 

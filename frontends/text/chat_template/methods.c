@@ -5,7 +5,7 @@
  * its object is undefined, as in Jinja's immutable sandbox.
  */
 #include "frontends/text/chat_template/internal.h"
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 /* ---- arguments ----------------------------------------------------------------------------------------- */
 

@@ -4,7 +4,7 @@
  * bits; a result beyond them is an error, not another number.
  */
 #include "frontends/text/chat_template/internal.h"
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
  * json.dumps with ensure_ascii off.
  */
 #include "frontends/text/chat_template/internal.h"
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
  * them. Results either point into the text they came from or live in the arena of the rendering.
  */
 #include "frontends/text/chat_template/internal.h"
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 #include <math.h>
 #include <strings.h>

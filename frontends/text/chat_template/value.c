@@ -4,7 +4,7 @@
  * length, items, membership. Walks over long texts and lists are counted as work.
  */
 #include "frontends/text/chat_template/internal.h"
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 /* ---- making -------------------------------------------------------------------------------------------- */
 

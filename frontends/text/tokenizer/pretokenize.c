@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * tokenizer_pretokenize.c - the pre-tokenizers: a piece of text to smaller pieces, the words of the model.
+ * pretokenize.c - the pre-tokenizers: a piece of text to smaller pieces, the words of the model.
  *
  * A Sequence is flattened into a list of splitters. Each splitter finds the spans of its piece, and every
  * span goes through the rest of the list before the next one, so each needs buffers of its own.
  */
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 /* GPT-2's words, as the ByteLevel pre-tokenizer has them built in. */
 static const char byte_level_pattern[] =

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * tokenizer_added.c - added tokens: loading, and cutting them out of a text before the model sees it.
+ * added.c - added tokens: loading, and cutting them out of a text before the model sees it.
  *
  * Tokens that are not `normalized` are searched in the raw text, the others, in their normalized spelling, in
  * the normalized text between them. Matches are leftmost, then longest, and do not overlap; only then do
@@ -9,7 +9,7 @@
  *
  * Invariant: siblings in the trie are not sorted; a token's bytes make one path.
  */
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 enum { CONTENT_LIMIT_BYTES = 4096 }; /* a text is searched in this many steps a byte at worst */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * tokenizer_unicode.c - UTF-8, and the character classes that tokenizers split by.
+ * unicode.c - UTF-8, and the character classes that tokenizers split by.
  *
  * Tokenization is exact only with the classes the vocabulary was made with, so they are tables here and not
  * the C library's: the versions of Unicode differ from class to class as they do in the reference library
@@ -10,7 +10,7 @@
  *
  * Invariant: ranges ascend and do not touch.
  */
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 #include <utf8proc.h>
 

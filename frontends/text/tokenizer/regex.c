@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * tokenizer_regex.c - regular expressions of tokenizer.json, written anew for PCRE2.
+ * regex.c - regular expressions of tokenizer.json, written anew for PCRE2.
  *
  * The reference library runs them with Oniguruma 6.9 (Unicode 16). The dialects are near but not equal, so a
  * pattern is parsed here and written anew for PCRE2, with what differs made explicit (source: Oniguruma's
@@ -13,7 +13,7 @@
  *
  * Invariant: the pattern written captures nothing, and every set in it stands for one character.
  */
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 enum {
     DEPTH_LIMIT = 64,

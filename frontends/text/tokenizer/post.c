@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * tokenizer_post.c - what happens to the ids of a text in the end: truncation, the special tokens of the
+ * post.c - what happens to the ids of a text in the end: truncation, the special tokens of the
  * post-processor, padding.
  *
  * Every post-processor that changes ids is a template: ids with places for the sequence. Several of them (a
  * Sequence) apply one after the other.
  */
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 enum { SEQUENCE_ITEM = -1 };
 typedef QC_VEC(int32_t) items;

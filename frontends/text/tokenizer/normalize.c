@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * tokenizer_normalize.c - the normalizers: text to text, one after the other between two buffers.
+ * normalize.c - the normalizers: text to text, one after the other between two buffers.
  *
  * Normalization forms come from utf8proc (Unicode Standard Annex 15). Characters newer than the reference
  * library's Unicode are left alone: none of them takes part in a composition with an older one, and as
  * starters without decomposition they separate what is before from what is after, so the text is cut at them.
  */
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 #include <stdlib.h>
 #include <utf8proc.h>

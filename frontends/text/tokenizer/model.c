@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * tokenizer_model.c - byte pair encoding (Sennrich, Haddow and Birch, 2016) of one word.
+ * model.c - byte pair encoding (Sennrich, Haddow and Birch, 2016) of one word.
  *
  * A word starts as one symbol a character. Of all neighbours that the merge table knows, the pair with the
  * lowest rank is merged, the leftmost first, until no pair is left. A binary heap holds the candidates;
@@ -8,7 +8,7 @@
  *
  * Invariant: a candidate's position is its left symbol's; symbols are linked, never moved.
  */
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 #include <stdio.h>
 

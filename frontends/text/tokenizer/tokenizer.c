@@ -2,7 +2,7 @@
  *
  * tokenizer.c - loading a tokenizer, and the chain from a text to its ids.
  */
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 #include <stdlib.h>
 

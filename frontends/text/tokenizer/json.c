@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * tokenizer_json.c - typed members of the parts of tokenizer.json, with errors that name part and key.
+ * json.c - typed members of the parts of tokenizer.json, with errors that name part and key.
  *
  * The JSON tree is dropped after loading, so strings are copied.
  */
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 bool qc_text_json_missing(const qc_json *value)
 {

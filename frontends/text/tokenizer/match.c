@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * tokenizer_match.c - the patterns of tokenizer.json at work: regular expressions by PCRE2 (compiled to
+ * match.c - the patterns of tokenizer.json at work: regular expressions by PCRE2 (compiled to
  * machine code where it can), literals by memmem.
  *
  * Which successive matches count follows the reference library, where an empty match that touches the match
  * before it is passed over.
  */
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * tokenizer_internal.h - what the files of the tokenizer share.
+ * internal.h - what the files of the tokenizer share.
  *
  * Encoding is a chain, run depth first so that only the pieces on the way down are in memory:
  *   text -> added tokens found in the raw text -> normalizers -> added tokens found in the normalized text
@@ -9,7 +9,7 @@
 #ifndef QC_TEXT_TOKENIZER_INTERNAL_H
 #define QC_TEXT_TOKENIZER_INTERNAL_H
 
-#include "frontends/text/tokenizer.h"
+#include "frontends/text/tokenizer/tokenizer.h"
 #include "ir/support/json.h"
 
 /* A part of the text on its way down the chain. Metaspace's "first" scheme asks whether a piece starts where
@@ -31,7 +31,7 @@ typedef struct qc_text_span {
 } qc_text_span;
 typedef QC_VEC(qc_text_span) qc_text_spans;
 
-/* ---- tokenizer_unicode.c ------------------------------------------------------------------------------- */
+/* ---- unicode.c ------------------------------------------------------------------------------- */
 
 /* The character at text[0..length), which must be valid UTF-8 and not empty; *size is its byte count. */
 uint32_t qc_text_get(const char *text, size_t length, size_t *size);
@@ -61,14 +61,14 @@ typedef struct qc_text_property_range {
 } qc_text_property_range;
 const qc_text_property_range *qc_text_property_ranges(size_t *count);
 
-/* ---- tokenizer_regex.c --------------------------------------------------------------------------------- */
+/* ---- regex.c --------------------------------------------------------------------------------- */
 
 /* Appends what PCRE2 shall compile for an Oniguruma pattern; false, with what is wrong, when the two are not
  * known to mean the same. */
 bool qc_text_regex_translate(
     qc_arena *arena, const char *pattern, size_t length, qc_str *out, const char **what_is_wrong);
 
-/* ---- tokenizer_match.c --------------------------------------------------------------------------------- */
+/* ---- match.c --------------------------------------------------------------------------------- */
 
 typedef struct qc_text_regex qc_text_regex;
 typedef struct qc_text_matcher qc_text_matcher; /* one per thread */
@@ -105,7 +105,7 @@ typedef struct qc_text_search {
 } qc_text_search;
 int qc_text_search_next(qc_text_search *search, size_t *start, size_t *end); /* as qc_text_regex_find */
 
-/* ---- tokenizer_normalize.c ----------------------------------------------------------------------------- */
+/* ---- normalize.c ----------------------------------------------------------------------------- */
 
 typedef enum qc_text_normalizer_kind {
     QC_NORMALIZE_PREPEND,
@@ -136,7 +136,7 @@ qc_status qc_text_normalize(const qc_tokenizer *tokenizer, qc_tokenizer_scratch 
 /* Appends the byte-level spelling of text[length]. */
 void qc_text_add_byte_level(qc_str *out, const char *text, size_t length);
 
-/* ---- tokenizer_pretokenize.c --------------------------------------------------------------------------- */
+/* ---- pretokenize.c --------------------------------------------------------------------------- */
 
 typedef enum qc_text_behavior {
     QC_SPLIT_REMOVED,
@@ -175,7 +175,7 @@ qc_status qc_text_splitters_load(qc_diag *diag, qc_tokenizer *tokenizer, const q
 qc_status qc_text_pretokenize(
     const qc_tokenizer *tokenizer, qc_tokenizer_scratch *scratch, qc_diag *diag, qc_text_piece piece);
 
-/* ---- tokenizer_model.c --------------------------------------------------------------------------------- */
+/* ---- model.c --------------------------------------------------------------------------------- */
 
 typedef struct qc_text_token {
     const char *text; /* NULL: no token has this id */
@@ -207,7 +207,7 @@ qc_status qc_text_model_load(qc_diag *diag, qc_tokenizer *tokenizer, const qc_js
 qc_status qc_text_model_encode(const qc_tokenizer *tokenizer, qc_tokenizer_scratch *scratch, qc_diag *diag,
     const char *text, size_t length);
 
-/* ---- tokenizer_added.c --------------------------------------------------------------------------------- */
+/* ---- added.c --------------------------------------------------------------------------------- */
 
 typedef struct qc_text_added {
     const char *content;
@@ -240,7 +240,7 @@ qc_status qc_text_added_load(qc_diag *diag, qc_tokenizer *tokenizer, const qc_js
 void qc_text_added_find(const qc_tokenizer *tokenizer, const qc_text_trie *trie, const char *text,
     size_t length, qc_arena *arena, qc_text_segments *segments);
 
-/* ---- tokenizer_post.c ---------------------------------------------------------------------------------- */
+/* ---- post.c ---------------------------------------------------------------------------------- */
 
 typedef struct qc_text_post_step { /* a template: ids, and where the sequence goes */
     const int32_t *items;          /* SEQUENCE_ITEM or an id */
@@ -261,7 +261,7 @@ qc_status qc_text_limits_load(qc_diag *diag, qc_tokenizer *tokenizer, const qc_j
 qc_status qc_text_post_process(const qc_tokenizer *tokenizer, const qc_token_ids *sequence, qc_diag *diag,
     bool add_special_tokens, qc_arena *arena, qc_token_ids *ids);
 
-/* ---- tokenizer_decode.c -------------------------------------------------------------------------------- */
+/* ---- decode.c -------------------------------------------------------------------------------- */
 
 typedef enum qc_text_decoder_kind {
     QC_DECODE_BYTE_LEVEL,
@@ -284,7 +284,7 @@ typedef struct qc_text_decoder {
 
 qc_status qc_text_decoders_load(qc_diag *diag, qc_tokenizer *tokenizer, const qc_json *json);
 
-/* ---- tokenizer_json.c ---------------------------------------------------------------------------------- */
+/* ---- json.c ---------------------------------------------------------------------------------- */
 
 /* Typed members with an error that names `what` and the key; `required`: null and absence are errors too,
  * else they leave the value alone. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * tokenizer_decode.c - ids to text: the decoders, each a list of strings to a list of strings, and decoding
+ * decode.c - ids to text: the decoders, each a list of strings to a list of strings, and decoding
  * while tokens arrive.
  */
-#include "frontends/text/tokenizer_internal.h"
+#include "frontends/text/tokenizer/internal.h"
 
 typedef struct part {
     const char *text;
