@@ -154,7 +154,8 @@ struct qc_module {
     qc_symbol *first_symbol, *last_symbol;
     qc_map symbols;
     qc_func *first_func, *last_func;
-    qc_map funcs; /* the first of each name */
+    qc_map funcs;                /* the first of each name */
+    const char *endless_pattern; /* matched with too many steps, which was said; NULL: none */
 };
 
 struct qc_builder {

@@ -118,7 +118,10 @@ bool qc_node_matches(const qc_node *node, const char *target)
                !strcmp(target, "Module"); /* the class that all others descend from */
     char message[160];
     size_t offset;
-    pcre2_code *code = compile(node->module->ctx, target + 3, message, &offset);
+    qc_module *module = node->module;
+    if (module->endless_pattern && strcmp(module->endless_pattern, target) == 0)
+        return false;
+    pcre2_code *code = compile(module->ctx, target + 3, message, &offset);
     if (!code)
         return false;
     pcre2_match_data *data = pcre2_match_data_create_from_pattern(code, NULL);
@@ -128,7 +131,8 @@ bool qc_node_matches(const qc_node *node, const char *target)
     pcre2_match_data_free(data);
     if (found < 0 && found != PCRE2_ERROR_NOMATCH) { /* too many steps, or a path that is no UTF-8 */
         pcre2_get_error_message(found, (PCRE2_UCHAR *)message, sizeof message);
-        qc_error(&node->module->ctx->diag, target, "matching \"%s\": %s", node->path, message);
+        qc_error(&module->ctx->diag, target, "matching \"%s\": %s", node->path, message);
+        module->endless_pattern = qc_arena_strdup(&module->arena, target); /* one error, not one a module */
     }
     return found >= 0;
 }

@@ -111,15 +111,19 @@ void qc_quant_warn_no_match(
 qc_status qc_quant_check_patterns(
     qc_pass_ctx *pc, const qc_module *module, const char *op_names, const char *const *options)
 {
+    qc_ctx *ctx = qc_pass_ctx_get(pc);
+    const size_t errors = qc_ctx_error_count(ctx);
     for (; *options; options++)
         for (size_t i = 0; i < qc_pass_option_count(pc, *options); i++) {
             const char *pattern = qc_pass_option_item(pc, *options, i);
-            if (qc_target_check(qc_pass_ctx_get(pc), pattern) != QC_OK)
+            if (qc_target_check(ctx, pattern) != QC_OK)
                 return QC_ERROR;
             /* A recipe ignores for all its passes: what another one could have quantized is no slip. */
             if (strcmp(*options, "ignore") == 0 &&
                 !names_any(module, "attention|embedding|keep|linear", pattern))
                 qc_quant_warn_no_match(pc, module, op_names, *options, pattern);
+            if (qc_ctx_error_count(ctx) > errors) /* matching took too many steps */
+                return QC_ERROR;
         }
     return QC_OK;
 }

@@ -308,7 +308,10 @@ qc_pass_result qc_quant_attention(
     if (make_part(pc, request, &input) != QC_OK ||
         qc_quant_check_patterns(pc, module, "attention", patterns) != QC_OK)
         return QC_PASS_FAILED;
+    const size_t errors = qc_ctx_error_count(qc_pass_ctx_get(pc));
     select_ops(pc, module, request, &s);
+    if (qc_ctx_error_count(qc_pass_ctx_get(pc)) > errors) /* matching a pattern took too many steps */
+        return QC_PASS_FAILED;
     if (s.count == 0)
         return qc_quant_need_graph(pc, module, "attention to quantize") != QC_OK
                    ? QC_PASS_FAILED

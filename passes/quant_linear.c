@@ -112,10 +112,13 @@ static void visit(job *j, qc_op *op)
 static qc_status select_items(job *j)
 {
     qc_ctx *ctx = qc_pass_ctx_get(j->pc);
+    const size_t errors = qc_ctx_error_count(ctx);
     for (qc_func *f = qc_module_first_func(j->module); f; f = qc_func_next(f))
         for (qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
             if (qc_quant_one_of(qc_op_name(op), QC_LINEAR_OPS))
                 visit(j, op);
+    if (qc_ctx_error_count(ctx) > errors) /* matching a pattern took too many steps */
+        return QC_ERROR;
     for (size_t i = 0; j->count > 0 && i < j->groups.target_count; i++)
         if (!j->groups.targets[i].used)
             qc_quant_warn_no_match(j->pc, j->module, QC_LINEAR_OPS, "targets", j->groups.targets[i].text);
@@ -139,6 +142,25 @@ static int64_t undivided(const item *it, const qc_attr *part)
     if (group == 0 || !qc_dim_as_int(qc_type_dim(type, -1), &columns) || columns % group == 0)
         return 0;
     return columns;
+}
+
+/* The largest power of two below `size` that divides the columns of all modules of the group; 0 where the type of the
+ * scales leaves no choice. */
+static long long fitting_size(const job *j, const qc_linear_group *group, const qc_attr *part, long long size)
+{
+    if (qc_attr_find(part, "scale"))
+        return 0;
+    long long all = 0, fits = 1;
+    for (size_t i = 0; i < j->items.count; i++) {
+        const item *it = &j->items.items[i];
+        int64_t columns;
+        if (it->group == group &&
+            qc_dim_as_int(qc_type_dim(qc_value_type(qc_op_operand_named(it->op, it->operand)), -1), &columns))
+            all |= columns;
+    }
+    while (fits * 2 < size && all % (fits * 2) == 0)
+        fits *= 2;
+    return fits < 8 ? 0 : fits;
 }
 
 /* Groups should divide the columns of every module; what is said lists those where they do not. Of weights that is an
@@ -167,13 +189,16 @@ static qc_status check_divisible(job *j, const qc_linear_group *group, const cha
         qc_str_addf(&list, " and %zu more", wrong - LISTED);
     const long long size = (long long)qc_attr_as_int(qc_attr_find(part, "group"));
     const bool refused = wrong > 0 && part != group->input;
-    if (refused)
+    if (refused) {
+        const long long fits = fitting_size(j, group, part, size);
+        const char *choice = "";
+        if (fits)
+            choice = qc_arena_printf(j->pc->arena, "choose one that does (%lld), or ", fits);
         qc_pass_fail(j->pc, NULL,
-            "%s: a group of %lld does not divide the columns of %zu of %zu modules: %s; choose one that "
-            "does, or "
-            "ignore them",
-            arg, size, wrong, total, list.data);
-    else if (wrong > 0)
+            "%s: a group of %lld does not divide the columns of %zu of %zu modules: %s; %signore them", arg,
+            size, wrong, total, list.data, choice);
+    }
+    if (wrong > 0 && !refused)
         qc_ctx_warning(qc_pass_ctx_get(j->pc), qc_pass_ctx_name(j->pc),
             "%s: a group of %lld does not divide the columns of %zu of %zu modules, which vLLM does not run: "
             "%s",
@@ -191,10 +216,13 @@ static qc_status check_input(job *j, const item *it)
         qc_pass_fail(j->pc, it->op,
             "the inputs of an embedding are token ids, which have no codes: give it a group without input");
     else if (qc_op_is(it->op, "keep") && (!qc_attr_as_bool(qc_attr_find(input, "dynamic")) ||
-                                             qc_attr_as_bool(qc_attr_find(input, "global"))))
+                                             qc_attr_as_bool(qc_attr_find(input, "global")))) {
         qc_pass_fail(j->pc, it->op,
             "input: static scales need a model that runs, and these weights were imported as tensors");
-    else
+        qc_ctx_note(qc_pass_ctx_get(j->pc),
+            "schemes of weights alone (NVFP4A16) and with dynamic inputs (FP8_DYNAMIC) need no graph; "
+            "--list-archs lists the architectures that have one");
+    } else
         return QC_OK;
     return QC_ERROR;
 }

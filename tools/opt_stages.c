@@ -81,6 +81,11 @@ bool opt_check_combinations(opt_job *job)
         qc_cli_usage_error(cli, "--stats takes the place of --calib: give one of them");
         return false;
     }
+    if (qc_cli_has(cli, "save-stats") && job->output_path &&
+        !strcmp(qc_cli_text(cli, "save-stats", ""), job->output_path)) {
+        qc_cli_usage_error(cli, "--save-stats and -o cannot both be %s", job->output_path);
+        return false;
+    }
     for (size_t i = 0; i < sizeof of_data / sizeof *of_data; i++)
         if (!needs(cli, of_data[i], data, "calibration data (--calib)"))
             return false;
@@ -103,23 +108,51 @@ bool opt_check_prints(opt_job *job)
     return true;
 }
 
+/* Is the file `path`, to be written, one that this run reads, or one of the model's? */
+static qc_status check_no_input(opt_job *job, const char *path)
+{
+    static const char *const read[] = {"calib", "stats", "recipe", "load"};
+    qc_cli *cli = job->cli;
+    for (size_t i = 0; i < cli->args.count; i++)
+        for (size_t r = 0; r < sizeof read / sizeof *read; r++)
+            if (!strcmp(cli->args.items[i].option->name, read[r]) &&
+                qc_is_same_file(path, cli->args.items[i].text))
+                return qc_ctx_error(job->ctx, path, "is what --%s reads; it is not written over", read[r]);
+    const char *source = job->source ? job->source : qc_module_source(job->module);
+    const char *slash = strrchr(path, '/');
+    const char *folder = !slash          ? "."
+                         : slash == path ? "/"
+                                         : qc_arena_strndup(&cli->arena, path, (size_t)(slash - path));
+    if (source && qc_is_file(path) && qc_is_same_file(source, folder))
+        return qc_ctx_error(job->ctx, path, "is a file of the model; it is not written over");
+    return QC_OK;
+}
+
+/* Can the file `path` be written? */
+static qc_status check_file(opt_job *job, const char *path)
+{
+    if (qc_is_directory(path))
+        return qc_ctx_error(job->ctx, path, "is a directory");
+    if (check_no_input(job, path) != QC_OK)
+        return QC_ERROR;
+    if (!qc_cli_has(job->cli, "force") && qc_is_file(path))
+        return qc_ctx_error(job->ctx, path, "exists already; --force replaces it");
+    return qc_check_parent(qc_ctx_diag(job->ctx), path);
+}
+
 qc_status opt_check_output(opt_job *job)
 {
-    bool force = qc_cli_has(job->cli, "force");
     const char *stats = qc_cli_text(job->cli, "save-stats", NULL);
-    qc_diag *diag = qc_ctx_diag(job->ctx);
-    if (stats && qc_check_parent(diag, stats) != QC_OK)
+    const char *reproducer = qc_cli_text(job->cli, "reproducer", NULL);
+    if ((stats && check_file(job, stats) != QC_OK) ||
+        (reproducer && check_no_input(job, reproducer) != QC_OK))
         return QC_ERROR;
-    if (job->output == OPT_OUTPUT_TEXT) {
-        if (qc_is_directory(job->output_path))
-            return qc_ctx_error(job->ctx, job->output_path, "is a directory");
-        if (!force && qc_is_file(job->output_path))
-            return qc_ctx_error(job->ctx, job->output_path, "exists already; --force replaces it");
-        return qc_check_parent(diag, job->output_path);
-    }
+    if (job->output == OPT_OUTPUT_TEXT)
+        return check_file(job, job->output_path);
     if (job->output != OPT_OUTPUT_CHECKPOINT)
         return QC_OK;
-    return qc_export_check_output(job->ctx, job->module, job->source, job->output_path, force);
+    return qc_export_check_output(
+        job->ctx, job->module, job->source, job->output_path, qc_cli_has(job->cli, "force"));
 }
 
 /* ---- stages -------------------------------------------------------------------------------------------- */

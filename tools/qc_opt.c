@@ -175,8 +175,9 @@ static bool names_a_module(const qc_module *module, const char *pattern)
 {
     for (const qc_func *f = qc_module_first_func(module); f; f = qc_func_next(f))
         for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
-            if ((qc_op_is(op, "linear") || qc_op_is(op, "attention")) && qc_op_node(op) &&
-                qc_node_matches(qc_op_node(op), pattern))
+            if ((qc_op_is(op, "linear") || qc_op_is(op, "attention") || qc_op_is(op, "embedding") ||
+                    qc_op_is(op, "keep")) &&
+                qc_op_node(op) && qc_node_matches(qc_op_node(op), pattern))
                 return true;
     return false;
 }
@@ -201,6 +202,8 @@ static qc_status run_pipeline(opt_job *job)
         else if (!names_a_module(job->module, settings.disable[i]))
             qc_warning(qc_ctx_diag(job->ctx), "--disable", "'%s' names no module that can be quantized",
                 settings.disable[i]);
+    if (qc_ctx_error_count(job->ctx))
+        return QC_ERROR;
     return qc_pipeline_run(job->pipeline, job->module, &settings);
 }
 
@@ -223,7 +226,7 @@ static void dump_pipeline(opt_job *job)
 {
     qc_str out;
     qc_str_init(&out, &job->cli->arena);
-    qc_pipeline_print(job->pipeline, &out);
+    qc_pipeline_print_with(job->pipeline, ",\n", &out);
     puts(out.data);
     qc_str_fini(&out);
 }

@@ -272,6 +272,13 @@ bool qc_is_file(const char *path)
     return stat(path, &info) == 0 && S_ISREG(info.st_mode);
 }
 
+bool qc_is_same_file(const char *a, const char *b)
+{
+    struct stat first, second;
+    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
+}
+
 char *qc_path_join(qc_arena *arena, const char *directory, const char *name)
 {
     size_t length = strlen(directory);

@@ -29,6 +29,8 @@ qc_status qc_copy_file(qc_diag *diag, const char *from, const char *to);
 qc_status qc_check_parent(qc_diag *diag, const char *path);
 bool qc_is_directory(const char *path);
 bool qc_is_file(const char *path);
+/* Do both exist and are one file or directory, whatever links lead to it? */
+bool qc_is_same_file(const char *a, const char *b);
 char *qc_path_join(qc_arena *arena, const char *directory, const char *name);
 const char *qc_path_base(const char *path);
 /* Names of the entries of a directory but . and .., sorted by byte order. */

@@ -98,7 +98,7 @@ qc_status ct_copy_side_files(ct_plan *plan, const char *from, const char *to)
     const char *left_out = "";
     for (size_t i = 0; i < count; i++) {
         const char *name = names[i], *path = qc_path_join(arena, from, name);
-        if (ct_is_replaced(name) || ct_is_shard(plan, name) || name[0] == '.')
+        if (ct_is_replaced(name) || ct_is_shard(plan, name) || name[0] == '.' || qc_is_same_file(path, to))
             continue;
         qc_status status = QC_OK;
         if (strcmp(name, templates) == 0 && qc_is_directory(path))
