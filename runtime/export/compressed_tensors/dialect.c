@@ -54,6 +54,27 @@ bool ct_in_tree(const ct_plan *plan, const char *tensor)
 
 /* ---- config.json --------------------------------------------------------------------------------------- */
 
+/* Will a loader take the module of the tensor for one that a config group names, although it has no codes? A matrix of a
+ * type that is not quantized, or the experts of a layer in one tensor. */
+static bool looks_quantized(const ct_tensor *t)
+{
+    if (t->source != CT_COPY)
+        return false;
+    if (t->rank == 3)
+        return qc_ends_with(t->name, ".gate_up_proj") || qc_ends_with(t->name, ".down_proj");
+    return t->rank == 2 && t->shape[0] && t->shape[1] && qc_ends_with(t->name, ".weight") &&
+           strcmp(t->dtype, "BF16") != 0 && strcmp(t->dtype, "F16") != 0 && strcmp(t->dtype, "F32") != 0;
+}
+
+static bool is_ignored(const ct_plan *plan, const char *path)
+{
+    const qc_node *node = qc_module_find_node(plan->module, path);
+    for (size_t i = 0; node && i < plan->ignore.count; i++)
+        if (qc_node_matches(node, plan->ignore.items[i]))
+            return true;
+    return false;
+}
+
 void ct_take_ignore(ct_plan *plan)
 {
     qc_map seen;
@@ -65,6 +86,13 @@ void ct_take_ignore(ct_plan *plan)
             if (qc_map_set(&seen, pattern, NULL))
                 QC_PUSH(&plan->arena, &plan->ignore, pattern);
         }
+    }
+    for (size_t i = 0; plan->groups.count && i < plan->tensors.count; i++) {
+        const ct_tensor *t = plan->tensors.items[i];
+        const char *dot = strrchr(t->name, '.');
+        const char *path = dot ? qc_arena_strndup(&plan->arena, t->name, (size_t)(dot - t->name)) : "";
+        if (looks_quantized(t) && !is_ignored(plan, path) && qc_map_set(&seen, path, NULL))
+            QC_PUSH(&plan->arena, &plan->ignore, path);
     }
 }
 
