@@ -109,6 +109,16 @@ static ranges read_ranges(qc_pass_ctx *pc, const qc_attr *data)
     return (ranges){qc_attr_data_dtype(data), count, numbers, numbers + count};
 }
 
+/* A range can be too large for the type of the scale, or for the difference of its ends. */
+static qc_status check_scale(qc_pass_ctx *pc, const qc_op *op, float scale)
+{
+    if (isfinite(scale))
+        return QC_OK;
+    qc_pass_fail(pc, op, "%s: the statistics are too large for a scale of %s", result_name(op),
+        qc_dtype_name(qc_type_dtype(qc_value_type(qc_op_result(op, 0)))));
+    return QC_ERROR;
+}
+
 static qc_pass_result resolve(qc_pass_ctx *pc, qc_op *op, const qc_scheme_part *part, const qc_attr *data)
 {
     const qc_value *result = qc_op_result(op, 0);
@@ -126,13 +136,19 @@ static qc_pass_result resolve(qc_pass_ctx *pc, qc_op *op, const qc_scheme_part *
         for (size_t i = 0; i < r.count; i++)
             amax = fmaxf(amax, fmaxf(-r.mins[i], r.maxs[i]));
         const float scale = qc_quantizer_global(&q, amax);
+        if (check_scale(pc, op, scale) != QC_OK)
+            return QC_PASS_FAILED;
         qc_pass_count(pc, "global scales computed", 1);
         return replace(pc, op, &scale, 1);
     }
-    float *values = qc_pass_alloc(pc, r.count * sizeof *values), other;
-    for (size_t i = 0; i < r.count; i++)
-        qc_quantizer_scale(&q, r.mins[i], r.maxs[i], 0.0f, zero_point ? &other : &values[i],
-            zero_point ? &values[i] : &other);
+    float *values = qc_pass_alloc(pc, r.count * sizeof *values);
+    for (size_t i = 0; i < r.count; i++) {
+        float scale, zero;
+        qc_quantizer_scale(&q, r.mins[i], r.maxs[i], 0.0f, &scale, &zero);
+        if (!zero_point && check_scale(pc, op, scale) != QC_OK)
+            return QC_PASS_FAILED;
+        values[i] = zero_point ? zero : scale;
+    }
     qc_pass_count(pc, zero_point ? "zero points computed" : "scales computed", 1);
     return replace(pc, op, values, r.count);
 }
