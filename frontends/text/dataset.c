@@ -229,17 +229,17 @@ static qc_status read_plain(const reader *r, const char *text, size_t length, qc
     qc_token_ids all = {0}, ids = {0};
     if (length == 0)
         return QC_OK;
+    for (size_t i = 0, size; i < length; i += size) {
+        size = (size_t)qc_utf8_length((const unsigned char *)text + i, length - i);
+        if (size == 0)
+            return qc_error(r->diag, r->path, "the text is not valid UTF-8 at byte %zu", i);
+    }
     if (ids_from_text(r, r->path, text, length, true, &all) != QC_OK || check_ids(r, r->path, &all) != QC_OK)
         return QC_ERROR;
     if (all.count <= most) {
         dataset->sequences = QC_NEW_ARRAY(r->arena, qc_token_sequence, 1);
         dataset_add(r, dataset, &all, 1);
         return QC_OK;
-    }
-    for (size_t i = 0, size; i < length; i += size) {
-        size = (size_t)qc_utf8_length((const unsigned char *)text + i, length - i);
-        if (size == 0)
-            return qc_error(r->diag, r->path, "the text is not valid UTF-8 at byte %zu", i);
     }
     if (ids_from_text(r, r->path, text, length, false, &ids) != QC_OK ||
         qc_text_prefix(r->tokenizer, r->scratch, r->diag, r->arena, &prefix, &prefix_count) != QC_OK)
