@@ -210,13 +210,16 @@ static qc_status check_divisible(job *j, const qc_linear_group *group, const cha
 static qc_status check_input(job *j, const item *it)
 {
     const qc_attr *input = it->group->input;
+    bool is_static = input && (!qc_attr_as_bool(qc_attr_find(input, "dynamic")) ||
+                                  qc_attr_as_bool(qc_attr_find(input, "global")));
     if (!input)
         return QC_OK;
-    if (qc_op_is(it->op, "embedding"))
+    if (qc_op_is(it->op, "embedding") && !is_static)
+        qc_pass_remark(j->pc, it->op, "input: the inputs of an embedding are token ids, which stay");
+    if (qc_op_is(it->op, "embedding") && is_static)
         qc_pass_fail(j->pc, it->op,
-            "the inputs of an embedding are token ids, which have no codes: give it a group without input");
-    else if (qc_op_is(it->op, "keep") && (!qc_attr_as_bool(qc_attr_find(input, "dynamic")) ||
-                                             qc_attr_as_bool(qc_attr_find(input, "global")))) {
+            "the inputs of an embedding are token ids, which have no scale: give it a group without input");
+    else if (qc_op_is(it->op, "keep") && is_static) {
         qc_pass_fail(j->pc, it->op,
             "input: static scales need a model that runs, and these weights were imported as tensors");
         qc_ctx_note(qc_pass_ctx_get(j->pc),

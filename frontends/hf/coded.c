@@ -28,7 +28,9 @@ static const char quantization_config[] = "quantization_config";
 
 static const char *tensor_name(const qc_hf_state *s, const qc_hf_linear *linear, const char *short_name)
 {
-    return qc_arena_printf(s->arena, "%s.%s", qc_node_path(linear->node), short_name);
+    const qc_node *node =
+        linear->weights && qc_starts_with(short_name, "weight") ? linear->weights : linear->node;
+    return qc_arena_printf(s->arena, "%s.%s", qc_node_path(node), short_name);
 }
 
 static int64_t pieces(int64_t count, int64_t size)

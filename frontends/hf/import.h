@@ -60,6 +60,7 @@ typedef struct qc_hf_linear {
     int64_t out, in;
     bool bias;
     const qc_hf_group *group; /* NULL: not quantized */
+    const qc_node *weights;   /* the module that stores the codes; NULL: its own */
 } qc_hf_linear;
 
 typedef struct qc_hf_layer {

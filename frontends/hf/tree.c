@@ -105,7 +105,7 @@ static void check_linear_group(qc_hf_state *s, const qc_hf_linear *linear)
 static qc_hf_linear add_linear(qc_hf_state *s, const qc_node *parent, const char *name, int64_t out,
     int64_t in, bool bias, const char *keys)
 {
-    qc_hf_linear linear = {add_node(s, parent, name, "Linear"), out, in, bias, NULL};
+    qc_hf_linear linear = {.node = add_node(s, parent, name, "Linear"), .out = out, .in = in, .bias = bias};
     linear.group = qc_hf_group_of(s, linear.node);
     check_linear_group(s, &linear);
     if (linear.group && linear.group->weights.present)
@@ -125,12 +125,24 @@ static qc_node *add_norm(
     return node;
 }
 
+/* Does a target name the module by its path or class, not by a pattern that may be for others? */
+static bool targets_itself(const qc_hf_group *group, const qc_node *node)
+{
+    for (size_t i = 0; i < group->target_count; i++)
+        if (strcmp(group->targets[i], qc_node_path(node)) == 0 ||
+            strcmp(group->targets[i], qc_node_class(node)) == 0)
+            return true;
+    return false;
+}
+
 /* q, k and v scales of a layer, and the zero points that some writers put beside them. */
 static void own_attention_scales(qc_hf_state *s, qc_hf_layer *layer)
 {
     const qc_hf_group *group = qc_hf_group_of(s, layer->attention);
     if (s->dequantize)
         return;
+    if (group && group->weights.present && !targets_itself(group, layer->attention))
+        group = NULL; /* the pattern is for what lies in the attention module */
     if (group && (group->weights.present || group->input.dynamic)) {
         qc_hf_tensor_error(s, NULL,
             qc_arena_printf(s->arena,
@@ -215,6 +227,30 @@ static void resolve_tying(qc_hf_state *s)
         s->model.head_tensor = embedding;
 }
 
+/* Are weights of both groups stored alike? */
+static bool same_weights(const qc_hf_group *a, const qc_hf_group *b)
+{
+    const qc_hf_args *x = &a->weights, *y = &b->weights;
+    return a->storage == b->storage && x->code == y->code && strcmp(x->granularity, y->granularity) == 0 &&
+           x->group == y->group && x->block[0] == y->block[0] && x->block[1] == y->block[1] &&
+           x->symmetric == y->symmetric && x->global == y->global && x->scale == y->scale;
+}
+
+/* A head that is the embedding, of which only codes are stored: they are the head's too. */
+static void add_tied_codes(qc_hf_state *s, const qc_hf_group *table)
+{
+    qc_hf_linear *head = &s->model.head;
+    const qc_hf_group *group = qc_hf_group_of(s, head->node);
+    if (!group || !group->weights.present || !same_weights(group, table))
+        qc_hf_tensor_error(s, NULL,
+            "quantization_config targets the embedding, lm_head.weight is not stored beside it, and no "
+            "group gives lm_head the same codes");
+    else if (group->input.present && (!group->input.dynamic || group->input.global))
+        qc_hf_tensor_error(s, NULL, "lm_head is the embedding, which has no scale of inputs");
+    head->group = group;
+    head->weights = s->model.embedding;
+}
+
 static void add_head(qc_hf_state *s)
 {
     const qc_hf_config *c = &s->config;
@@ -229,8 +265,10 @@ static void add_head(qc_hf_state *s)
         return;
     }
     qc_node *node = add_node(s, NULL, "lm_head", "Linear");
-    s->model.head = (qc_hf_linear){node, c->vocabulary, c->hidden, false, NULL};
-    if (qc_hf_group_of(s, node))
+    s->model.head = (qc_hf_linear){.node = node, .out = c->vocabulary, .in = c->hidden};
+    if (s->model.table.group)
+        add_tied_codes(s, s->model.table.group);
+    else if (qc_hf_group_of(s, node))
         qc_remark(s->diag, s->config.path,
             "quantization_config targets lm_head, which is the embedding: it is read as not quantized");
 }
@@ -241,16 +279,16 @@ static void add_embedding(qc_hf_state *s, const qc_node *model)
     const char *keys = "vocab_size, hidden_size";
     qc_node *node = s->model.embedding = add_node(s, model, "embed_tokens", "Embedding");
     qc_hf_linear *table = &s->model.table;
-    *table = (qc_hf_linear){node, c->vocabulary, c->hidden, false, qc_hf_group_of(s, node)};
+    *table =
+        (qc_hf_linear){.node = node, .out = c->vocabulary, .in = c->hidden, .group = qc_hf_group_of(s, node)};
     bool coded = table->group && table->group->weights.present;
-    if (table->group && (!coded || table->group->input.present))
+    const qc_hf_args *input = coded ? &table->group->input : NULL;
+    if (table->group && (!coded || (input->present && (!input->dynamic || input->global))))
         qc_hf_tensor_error(s, NULL,
             qc_arena_printf(s->arena,
-                "quantization_config: group @%s quantizes an input, but it targets %s, which has none",
+                "quantization_config: group @%s has static inputs, but it targets %s, whose inputs are token "
+                "ids",
                 table->group->symbol, qc_node_path(node)));
-    else if (coded && strcmp(s->model.embedding_tensor, s->model.head_tensor) == 0)
-        qc_hf_tensor_error(
-            s, NULL, "quantization_config targets the embedding, and lm_head.weight is not stored beside it");
     else if (coded)
         qc_hf_own_codes(s, table, keys);
     else if (strcmp(s->model.embedding_tensor, "lm_head.weight") != 0)

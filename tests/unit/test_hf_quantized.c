@@ -305,8 +305,29 @@ static void test_quantized_embedding(void)
     change(c, "{'tie_word_embeddings': true}");
     put(c, "lm_head.weight", NULL, 0, 0, 0, 0);
     CHECK(import(c) == NULL);
-    CHECK(
-        said(&c->j, "quantization_config targets the embedding, and lm_head.weight is not stored beside it"));
+    CHECK(said(&c->j, "quantization_config targets the embedding, lm_head.weight is not stored beside it, "
+                      "and no group gives "
+                      "lm_head the same codes"));
+    end(c);
+}
+
+/* A class that all modules have reaches the embedding, whose inputs stay, the head, which is the embedding, and no
+ * attention module. */
+static void test_quantized_head(void)
+{
+    BEGIN(c, "{'tie_word_embeddings': true, 'quantization_config': {'quant_method': 'compressed-tensors', "
+             "'format': 'float-quantized', 'config_groups': {'group_0': {'targets': ['Module'], 'format': "
+             "'float-quantized', 'weights': " STATIC_ARGS("channel") ", 'input_activations': " TOKEN_ARGS
+                                                                     "}}, 'ignore': []}}");
+    put_fp8_linears(c, true, false);
+    put(c, "model.embed_tokens.weight", "F8_E4M3", 2, 10, 8, 1);
+    put(c, "model.embed_tokens.weight_scale", "BF16", 2, 10, 1, 1);
+    put(c, "lm_head.weight", NULL, 0, 0, 0, 0);
+    const char *ir = import(c);
+    CHECK(holds(ir, "%h = embedding %ids, %w : bf16[B, S, 8]"));
+    CHECK_INT(occurrences(ir, "weight \"model.embed_tokens.weight\" : f8e4m3[10, 8]"), 2);
+    CHECK_INT(occurrences(ir, " = quantize "), 8);
+    CHECK_INT(c->j.length, 0);
     end(c);
 }
 
@@ -389,6 +410,7 @@ int main(void)
     RUN(test_four_bit_floats);
     RUN(test_integers);
     RUN(test_quantized_embedding);
+    RUN(test_quantized_head);
     RUN(test_rotations);
     RUN(test_refused_schemes);
     RUN(test_quantized_attention);

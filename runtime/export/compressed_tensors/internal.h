@@ -7,6 +7,7 @@
  *   groups.c  scheme symbols    -> config groups, formats
  *   config.c  plan + config.json -> config.json
  *   recipe.c  plan              -> recipe.yaml
+ *   tied.c                         input and output embeddings
  *   shards.c  plan              -> files with their tensors, index
  *   dialect.c                      what is otherwise for modules imported as tensors
  *   side_files.c                   tokenizer, templates, code, licences
@@ -164,7 +165,7 @@ void ct_finish_groups(ct_plan *plan);
  * holds the paths of modules with a config group. */
 void ct_order_tensors(ct_plan *plan);
 void ct_fill_ignore(ct_plan *plan, const qc_map *quantized);
-/* Written once when input and output embeddings are equal: plan->tie. */
+/* tied.c: what input and output embeddings have in common is written once: plan->tie. */
 qc_status ct_tie_embeddings(ct_plan *plan);
 
 /* dialect.c: fills plan->as_tensors and dequantized. */

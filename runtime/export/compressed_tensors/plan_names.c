@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * plan_names.c - what depends on names and the module tree alone: the order of tensors, the ignore list, tied
- * embeddings.
+ * plan_names.c - what depends on names and the module tree alone: the order of tensors, the ignore list.
  *
  * Order: PyTorch's state dict, that is the tree's order of modules and, in a module, the order in which its
  * parameters came to be; compressing a module puts `weight` behind the scales. It decides which shard a
@@ -10,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ir/support/io.h"
 #include "runtime/export/compressed_tensors/internal.h"
 
 /* ---- order --------------------------------------------------------------------------------------------- */
@@ -110,104 +108,4 @@ void ct_fill_ignore(ct_plan *plan, const qc_map *quantized)
                 !qc_map_find_n(quantized, qc_node_path(n), strlen(qc_node_path(n))))
                 QC_PUSH(&plan->arena, &plan->ignore, qc_node_path(n));
     }
-}
-
-/* ---- tied embeddings ----------------------------------------------------------------------------------- */
-
-static bool is_plain_weight(const qc_value *value, const char **name)
-{
-    const qc_op *op = value ? qc_value_op(value) : NULL;
-    if (!op || !qc_op_is(op, "weight"))
-        return false;
-    *name = qc_attr_as_text(qc_op_attr(op, "tensor"));
-    return true;
-}
-
-/* The name of the input embedding's table, and whether some linear layer computes with that same tensor. */
-static const char *find_table(ct_plan *plan, bool *shared)
-{
-    const char *table = NULL, *name;
-    *shared = false;
-    for (const qc_func *f = qc_module_first_func(plan->module); f; f = qc_func_next(f)) {
-        for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op)) {
-            if (!table && qc_op_is(op, "embedding")) {
-                const qc_node *node = qc_op_node(op);
-                table = node ? qc_arena_printf(&plan->arena, "%s.weight", qc_node_path(node)) : NULL;
-            } else if (table && qc_op_is(op, "linear") &&
-                       is_plain_weight(qc_op_operand_named(op, "w"), &name)) {
-                *shared = *shared || strcmp(name, table) == 0;
-            }
-        }
-    }
-    return table;
-}
-
-static qc_status equal_bytes(ct_plan *plan, const qc_st_tensor *a, const qc_st_tensor *b, bool *equal)
-{
-    enum { BLOCK = 1 << 16 };
-    const qc_st_set *set = qc_weights_tensors(plan->weights);
-    const qc_st_file *fa = &set->files[a->file], *fb = &set->files[b->file];
-    qc_diag *diag = qc_ctx_diag(plan->ctx);
-    char *x = qc_arena_alloc(&plan->arena, BLOCK), *y = qc_arena_alloc(&plan->arena, BLOCK);
-    *equal = a->size_bytes == b->size_bytes;
-    for (uint64_t at = 0; *equal && at < a->size_bytes; at += BLOCK) {
-        size_t n = a->size_bytes - at < BLOCK ? (size_t)(a->size_bytes - at) : BLOCK;
-        if (qc_pread_all(diag, fa->fd, fa->path, x, n, a->offset_bytes + at) != QC_OK ||
-            qc_pread_all(diag, fb->fd, fb->path, y, n, b->offset_bytes + at) != QC_OK)
-            return QC_ERROR;
-        *equal = memcmp(x, y, n) == 0;
-    }
-    return QC_OK;
-}
-
-/* Is the weight of that name stored as packed codes instead? */
-static bool is_packed(const ct_plan *plan, const char *name)
-{
-    qc_arena *arena = (qc_arena *)(uintptr_t)&plan->arena;
-    return name && qc_map_get(&plan->by_name, qc_arena_printf(arena, "%s_packed", name));
-}
-
-qc_status ct_tie_embeddings(ct_plan *plan)
-{
-    static const char head_name[] = "lm_head.weight";
-    bool shared;
-    const char *table_name = find_table(plan, &shared);
-    ct_tensor *head = qc_map_get(&plan->by_name, head_name);
-    ct_tensor *table = table_name ? qc_map_get(&plan->by_name, table_name) : NULL;
-    const bool packed = is_packed(plan, table_name), head_packed = is_packed(plan, head_name);
-    if ((!table && !packed) || (head && head == table))
-        return QC_OK;
-    if (packed || head_packed || table->source != CT_COPY || (head && head->source != CT_COPY)) {
-        /* One of them is stored in another form now: they are two tensors. */
-        if (!head && !head_packed && shared) {
-            const qc_st_tensor *stored = qc_st_find(qc_weights_tensors(plan->weights), table_name);
-            if (!stored)
-                return QC_OK;
-            head = QC_NEW(&plan->arena, ct_tensor);
-            *head = (ct_tensor){.name = head_name,
-                .dtype = stored->dtype,
-                .rank = stored->rank,
-                .shape = stored->shape,
-                .source = CT_COPY,
-                .stored = stored};
-            qc_map_set(&plan->by_name, head_name, head);
-            QC_PUSH(&plan->arena, &plan->tensors, head);
-        }
-        if (head || head_packed)
-            plan->tie = 0;
-        return QC_OK;
-    }
-    if (!head)
-        return QC_OK;
-    bool equal = strcmp(head->dtype, table->dtype) == 0 && head->rank == table->rank;
-    if (equal && equal_bytes(plan, head->stored, table->stored, &equal) != QC_OK)
-        return QC_ERROR;
-    if (equal) {
-        plan->tie = 1;
-        qc_map_set(&plan->by_name, head_name, NULL);
-    } else if (plan->kv_only && plan->groups.count == 0) {
-        /* A recipe of a kv_cache_scheme alone still targets all of Linear, and llm-compressor unties what it targets. */
-        plan->tie = 0;
-    }
-    return QC_OK;
 }
