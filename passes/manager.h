@@ -71,6 +71,8 @@ const char *qc_pipeline_name(const qc_pipeline *pipeline, size_t index);
 bool qc_pipeline_has(const qc_pipeline *pipeline, const char *name);
 /* Canonical text: parsed again it gives the same pipeline and the same text. */
 void qc_pipeline_print(const qc_pipeline *pipeline, qc_str *out);
+/* The same with other text between the passes: a comma and blanks. */
+void qc_pipeline_print_with(const qc_pipeline *pipeline, const char *joint, qc_str *out);
 
 /* `name{key = value, ...}` in the grammar of passes, for options of tools (--target=vllm{tp=8}): *name and
  * *options (a MAP, never NULL) belong to the context and registry-free callers; `where` is for errors. */

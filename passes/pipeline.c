@@ -155,12 +155,17 @@ void qc_pass_instance_print(const qc_pass_instance *item, qc_str *out)
     qc_str_add(out, joint[0] == '{' ? "" : "}");
 }
 
-void qc_pipeline_print(const qc_pipeline *pipeline, qc_str *out)
+void qc_pipeline_print_with(const qc_pipeline *pipeline, const char *joint, qc_str *out)
 {
     for (size_t i = 0; i < pipeline->items.count; i++) {
-        qc_str_add(out, i ? "," : "");
+        qc_str_add(out, i ? joint : "");
         qc_pass_instance_print(&pipeline->items.items[i], out);
     }
+}
+
+void qc_pipeline_print(const qc_pipeline *pipeline, qc_str *out)
+{
+    qc_pipeline_print_with(pipeline, ",", out);
 }
 
 qc_status qc_parse_spec(qc_ctx *ctx, qc_arena *arena, const char *where, const char *text, const char **name,

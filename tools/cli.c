@@ -159,7 +159,7 @@ enum { HELP_COLUMN = 34, HELP_WIDTH = 110 };
 /* Words of `text` wrapped into the columns from `column` on; the cursor is at `at`. */
 static void print_wrapped(const char *text, int at, int column)
 {
-    if (at + 2 > column) {
+    if (at > 0 && at + 2 > column) {
         putchar('\n');
         at = 0;
     }
@@ -186,7 +186,20 @@ static void print_wrapped(const char *text, int at, int column)
     putchar('\n');
 }
 
-static void print_option(const qc_cli_option *o)
+static bool word_in(const char *list, const char *separators, const char *word)
+{
+    size_t length = strlen(word);
+    while (*list) {
+        size_t n = strcspn(list, separators);
+        if (n == length && memcmp(list, word, n) == 0)
+            return true;
+        list += n + (list[n] != 0);
+    }
+    return false;
+}
+
+/* Which commands take it is not said in the help of one. */
+static void print_option(const qc_cli_option *o, const qc_cli_command *command)
 {
     int at;
     if (o->letter && o->value)
@@ -197,9 +210,23 @@ static void print_option(const qc_cli_option *o)
         at = printf("  --%s=%s", o->name, o->value);
     else
         at = printf("  --%s", o->name);
-    print_wrapped(o->help, at, HELP_COLUMN);
-    if (o->commands)
-        printf("%*s(%s)\n", HELP_COLUMN, "", o->commands);
+    char help[1024];
+    bool named = o->commands && !command;
+    snprintf(help, sizeof help, "%s%s%s%s", o->help, named ? " (" : "", named ? o->commands : "",
+        named ? ")" : "");
+    print_wrapped(help, at, HELP_COLUMN);
+}
+
+static void print_command_help(const qc_cli_tool *tool, const qc_cli_command *command)
+{
+    printf("usage: %s %s %s\n\n", tool->name, command->name, command->usage);
+    print_wrapped(command->help, 0, 0);
+    puts("\noptions:");
+    for (size_t i = 0; i < tool->option_count; i++)
+        if (!tool->options[i].commands || word_in(tool->options[i].commands, " ", command->name))
+            print_option(&tool->options[i], command);
+    for (size_t i = 0; i < OWN_COUNT; i++)
+        print_option(&own_options[i], command);
 }
 
 static void print_help(const qc_cli_tool *tool)
@@ -213,9 +240,9 @@ static void print_help(const qc_cli_tool *tool)
     }
     puts("\noptions:");
     for (size_t i = 0; i < tool->option_count; i++)
-        print_option(&tool->options[i]);
+        print_option(&tool->options[i], NULL);
     for (size_t i = 0; i < OWN_COUNT; i++)
-        print_option(&own_options[i]);
+        print_option(&own_options[i], NULL);
     puts("\nexit status: 0 done, 1 diagnosed failure, 2 wrong usage.");
     if (tool->footer)
         printf("\n%s\n", tool->footer);
@@ -244,18 +271,6 @@ static const qc_cli_option *find_letter(const qc_cli_tool *tool, char letter)
         if (option_at(tool, i)->letter == letter)
             return option_at(tool, i);
     return NULL;
-}
-
-static bool word_in(const char *list, const char *separators, const char *word)
-{
-    size_t length = strlen(word);
-    while (*list) {
-        size_t n = strcspn(list, separators);
-        if (n == length && memcmp(list, word, n) == 0)
-            return true;
-        list += n + (list[n] != 0);
-    }
-    return false;
 }
 
 static int unknown_option(qc_cli *cli, const char *name, size_t length)
@@ -371,7 +386,10 @@ int qc_cli_parse(qc_cli *cli, const qc_cli_tool *tool, int argc, char **argv)
         if (status >= 0)
             return status;
         if (cli->args.count && cli->args.items[cli->args.count - 1].option == &own_options[0]) {
-            print_help(tool);
+            if (cli->command)
+                print_command_help(tool, cli->command);
+            else
+                print_help(tool);
             return QC_EXIT_OK;
         }
     }

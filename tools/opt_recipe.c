@@ -4,6 +4,7 @@
  */
 #include "frontends/recipe/recipe.h"
 #include "ir/ctx.h"
+#include "passes/schemes.h"
 #include "tools/qc_opt.h"
 
 qc_status opt_append_recipe(opt_job *job, const char *path)
@@ -18,9 +19,38 @@ qc_status opt_append_recipe(opt_job *job, const char *path)
     return qc_pipeline_parse(job->pipeline, path, recipe.pipeline);
 }
 
+/* The preset has static inputs: data are asked for in its name. */
+static void note_needs(opt_job *job, const qc_scheme_preset *preset)
+{
+    const qc_attr *input = qc_scheme_preset_part(job->ctx, preset, "input");
+    if (!input || job->needs_data ||
+        (qc_attr_as_bool(qc_attr_find(input, "dynamic")) && !qc_attr_as_bool(qc_attr_find(input, "global"))))
+        return;
+    const char *weights_alone = qc_arena_printf(&job->cli->arena, "%sA16", preset->name);
+    const qc_scheme_preset *other = qc_scheme_preset_find(weights_alone);
+    job->needs_data = qc_arena_printf(&job->cli->arena, "%s has static scales of inputs%s%s%s", preset->name,
+        other ? "; " : "", other ? other->name : "", other ? ", of weights alone, needs none" : "");
+}
+
+static qc_status no_such_scheme(opt_job *job, const char *name)
+{
+    const qc_scheme_preset *preset;
+    QC_VEC(const char *) names = {0};
+    for (size_t i = 0; (preset = qc_scheme_preset_at(i)); i++)
+        QC_PUSH(&job->cli->arena, &names, preset->name);
+    const char *nearest = qc_nearest_name(name, names.items, names.count);
+    qc_ctx_error(job->ctx, "--scheme", "no preset '%s'%s%s%s; --list-schemes lists them", name,
+        nearest ? ", nearest is '" : "", nearest ? nearest : "", nearest ? "'" : "");
+    return QC_ERROR;
+}
+
 qc_status opt_append_scheme(opt_job *job, const char *name)
 {
     static const char *const lists[] = {"targets", "ignore"};
+    const qc_scheme_preset *preset = qc_scheme_preset_find(name);
+    if (!preset)
+        return no_such_scheme(job, name);
+    note_needs(job, preset);
     qc_str text;
     qc_str_init(&text, &job->cli->arena);
     qc_str_add(&text, "quant-linear{scheme=");

@@ -226,7 +226,7 @@ static void dump_pipeline(opt_job *job)
 {
     qc_str out;
     qc_str_init(&out, &job->cli->arena);
-    qc_pipeline_print(job->pipeline, &out);
+    qc_pipeline_print_with(job->pipeline, ",\n", &out);
     puts(out.data);
     qc_str_fini(&out);
 }

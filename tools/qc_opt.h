@@ -29,7 +29,7 @@ typedef struct opt_job {
     bool checked;       /* before the calibration, whether the module can be exported */
     const char *serve_command;
     bool bad_recipe;        /* a file is wrong, not the command line */
-    const char *needs_data; /* what in a recipe asks for data: "FILE:LINE: ...", or NULL */
+    const char *needs_data; /* what asks for data: "FILE:LINE: ..." of a recipe, a preset, or NULL */
     int64_t threads, samples, tokens, seed;          /* tokens 0: not cut */
     uint64_t max_memory_bytes, max_shard_size_bytes; /* 0: not given */
 } opt_job;

@@ -40,11 +40,11 @@ static bool only_tensors(qc_hf_state *s, const qc_hf_options *options)
     if (mode != QC_HF_AUTO || o->arch)
         return mode == QC_HF_TENSORS;
     if (!o->root)
-        qc_remark(s->diag, s->directory, "there is no config.json: imported as tensors, without a graph");
+        qc_note(s->diag, "%s has no config.json: imported as tensors, without a graph", s->directory);
     else
-        qc_remark(s->diag, o->path, "%s%s%s: imported as tensors, without a graph (known are %s)",
-            o->name ? "the architecture '" : "names no architecture", o->name ? o->name : "",
-            o->name ? "' is not known" : "", qc_hf_arch_names(s->arena));
+        qc_note(s->diag, "%s %s%s%s: imported as tensors, without a graph", o->path,
+            o->name ? "names the architecture " : "names no architecture", o->name ? o->name : "",
+            o->name ? ", which is not known" : "");
     return true;
 }
 

@@ -143,8 +143,8 @@ static void find(qc_hf_state *s, found *f, const char *name)
 static void tell(qc_hf_state *s, const found *f, const char *what)
 {
     if (f->count)
-        qc_remark(s->diag, s->directory, "%zu tensor%s: %s%s %s", f->count, f->count == 1 ? "" : "s",
-            f->names, f->count > 3 ? ", ..." : "", what);
+        qc_remark(s->diag, s->directory, "%zu tensor%s left alone, %s: %s%s", f->count,
+            f->count == 1 ? "" : "s", what, f->names, f->count > 3 ? ", ..." : "");
 }
 
 static const qc_st_tensor *find_beside(const qc_hf_state *s, const char *module, const char *short_name)
@@ -183,7 +183,7 @@ static bool is_experts(const qc_st_tensor *t)
 
 static void list_tensors(qc_hf_state *s, listing *l)
 {
-    found experts = {0}, shapes = {0}, types = {0};
+    found experts = {0}, deep = {0}, shapes = {0}, types = {0};
     l->entries = QC_NEW_ARRAY(s->arena, entry, s->set.tensor_count + 1);
     for (size_t i = 0; i < s->set.tensor_count; i++)
         if (qc_st_find(&s->set, s->set.tensors[i].name) == &s->set.tensors[i])
@@ -197,11 +197,20 @@ static void list_tensors(qc_hf_state *s, listing *l)
             continue;
         e->is_weight = has_elements(t) && is_plain(t);
         if (!e->is_weight)
-            find(s, t->rank == 3 ? &experts : !has_elements(t) ? &shapes : &types, t->name);
+            find(s,
+                is_experts(t)      ? &experts
+                : t->rank == 3     ? &deep
+                : !has_elements(t) ? &shapes
+                                   : &types,
+                t->name);
     }
-    tell(s, &experts, "with three dimensions (experts in one tensor, convolutions): left alone");
-    tell(s, &shapes, "are named like weights but are no matrices with elements: left alone");
-    tell(s, &types, "are named like weights but are not BF16, F16 or F32: left alone");
+    if (experts.count)
+        qc_warning(s->diag, s->directory,
+            "%zu tensor%s left alone, with the experts of a layer in one (three dimensions): %s%s",
+            experts.count, experts.count == 1 ? "" : "s", experts.names, experts.count > 3 ? ", ..." : "");
+    tell(s, &deep, "of three dimensions (convolutions)");
+    tell(s, &shapes, "named like weights, but no matrices with elements");
+    tell(s, &types, "named like weights, but not BF16, F16 or F32");
 }
 
 /* ---- the module ---------------------------------------------------------------------------------------- */

@@ -72,10 +72,28 @@ static bool is_json(const char *text, size_t length)
     return json;
 }
 
+/* QuantizationModifier(...), as the guides write it. */
+static bool is_python(const recipe_reader *r, const char *text, size_t length)
+{
+    static const char call[] = "Modifier(";
+    return ends_with_lower(r->where, ".py") || memmem(text, length, call, sizeof call - 1);
+}
+
+static const qc_yaml *fail_as_python(recipe_reader *r)
+{
+    recipe_fail(r, 1,
+        "is Python: QuantizationModifier(scheme=\"NVFP4\", ignore=[\"lm_head\"]) is the YAML quant_stage: "
+        "{quant_modifiers: {QuantizationModifier: {scheme: NVFP4, ignore: [lm_head]}}}, or --scheme=NVFP4 "
+        "--ignore=lm_head");
+    return NULL;
+}
+
 static const qc_yaml *read_tree(recipe_reader *r, const char *text, size_t length)
 {
     uint32_t first_line = 1;
     bool yaml = ends_with_lower(r->where, ".yaml") || ends_with_lower(r->where, ".yml");
+    if (!yaml && is_python(r, text, length))
+        return fail_as_python(r);
     if (ends_with_lower(r->where, ".md") && front_matter(r, &text, &length, &first_line) != QC_OK)
         return NULL;
     if (ends_with_lower(r->where, ".json") || (!yaml && is_json(text, length)))

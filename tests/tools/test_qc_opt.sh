@@ -57,7 +57,7 @@ passes "and are read back" "$opt" "$work/fp8"
 recipes=$QC_SOURCE_ROOT/tests/data/recipes
 passes "a recipe" "$opt" --recipe="$recipes/fp8-kv.yaml" "$model" --calib="$model/calib.jsonl" -o "$work/recipe"
 "$opt" --dump-pipeline --recipe="$recipes/fp8-kv.yaml" "$model" --calib="$model/calib.jsonl" >"$work/pipeline" 2>/dev/null
-check "shows what it expands into" grep -q '^quant-linear{weights=.*quant-kv{granularity=tensor, observer=unset}' "$work/pipeline"
+check "shows what it expands into" sh -c "grep -q '^quant-linear{weights=.*},\$' '$work/pipeline' && grep -q '^quant-kv{granularity=tensor, observer=unset},\$' '$work/pipeline'"
 passes "which does the same" "$opt" --pipeline="$(cat "$work/pipeline")" "$model" --calib="$model/calib.jsonl" -o "$work/recipe-again"
 check "to the byte" diff -r "$work/recipe" "$work/recipe-again"
 check "and is written beside the checkpoint" grep -q '^ *kv_cache_scheme:' "$work/recipe/recipe.yaml"
@@ -83,7 +83,7 @@ fails "a format for nothing" 2 "no pass that runs has an option 'format'" "$opt"
 fails "an arithmetic for nothing" 2 "no pass that runs" "$opt" --arith=cuda "$model"
 fails "an arithmetic that does not exist" 2 "cpu" "$opt" --arith=tpu --scheme=FP8 "$model"
 passes "the arithmetic of a GPU" "$opt" --arith=cuda --dump-pipeline --scheme=FP8_DYNAMIC --pass=quant-kv "$model"
-check "goes to all passes" grep -q 'quant-linear{.*arith=ct_cuda},quant-kv{arith=ct_cuda}' "$work/out"
+check "goes to all passes" test "$(grep -c 'arith=ct_cuda}' "$work/out")" -eq 2
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
 fails "no model" 2 "which MODEL" "$opt"
@@ -92,7 +92,9 @@ fails "missing directory" 1 "no-such-model" "$opt" no-such-model
 fails "unknown pass" 2 "quant-fp8-attn" "$opt" --pass=quant-fp8-atn "$model"
 fails "unknown option of a pass" 2 "granularity" "$opt" --pass='quant-kv{granularty=head}' "$model"
 fails "unknown value of an option" 2 "head" "$opt" --pass='quant-kv{granularity=heads}' "$model"
-fails "unknown scheme" 2 "FP8_DYNAMIC" "$opt" --scheme=FP8_DYNAMC "$model"
+fails "static inputs without data" 1 "NVFP4A16, of weights alone, needs none" "$opt" --scheme=NVFP4 --ignore='re:.*down_proj' "$model" -o "$work/x"
+fails "groups that do not divide" 1 "choose one that does (64), or ignore them" "$opt" --scheme=W4A16 --ignore='re:.*down_proj' "$model"
+fails "unknown scheme" 2 "nearest is 'FP8_DYNAMIC'" "$opt" --scheme=FP8_DYNAMC "$model"
 fails "statistics are missing" 1 "calib" "$opt" --pass=quant-kv "$model" -o "$work/x"
 fails "missing data" 1 "no-such.jsonl" "$opt" --pass=quant-kv "$model" --calib=no-such.jsonl -o "$work/x"
 printf '{"text": "a"}\n{"text": 3}\n' >"$work/bad.jsonl"

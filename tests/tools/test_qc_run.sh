@@ -389,6 +389,9 @@ ok "bench: lines for people" $?
 qc --help
 [ $status -eq 0 ] && grep -q -- '--kv-cache-dtype' "$work/out" && grep -q 'examples:' "$work/out" && grep -q -- '--chat' "$work/out"
 ok "--help" $?
+qc generate --help
+[ $status -eq 0 ] && grep -q -- '--prompt' "$work/out" && ! grep -q -- '--baseline' "$work/out"
+ok "--help of one command" $?
 fails "no command" 2 "a command is missing"
 fails "an unknown command" 2 "did you mean generate" generat "$model"
 fails "a command of later" 2 "unknown command 'eval'" eval "$model"

@@ -40,9 +40,8 @@ static void test_unknown_architecture(void)
     put_layer(c, 2);
     put_layer(c, 10);
     const char *ir = import_tensors(c, &as_found);
-    CHECK(said(&c->j, "remark: "));
-    CHECK(said(
-        &c->j, "the architecture 'Zebra7ForCausalLM' is not known: imported as tensors, without a graph"));
+    CHECK(said(&c->j, "names the architecture Zebra7ForCausalLM, which is not known: imported as tensors, "
+                      "without a graph"));
     CHECK_INT(c->j.counts[QC_SEVERITY_WARNING], 0);
     CHECK(holds(ir, "module \"\" Zebra7ForCausalLM\n"));
     CHECK(holds(ir, "import @import {mode = tensors}\n"));
@@ -86,7 +85,7 @@ static void test_without_config(void)
     write_tensors(c, "model.safetensors", 0, c->tensor_count);
     CHECK(import_as(c, NULL) == NULL);
     const char *ir = import_as(c, &as_found);
-    CHECK(said(&c->j, "there is no config.json: imported as tensors"));
+    CHECK(said(&c->j, "has no config.json: imported as tensors"));
     CHECK(holds(ir, "module \"\" Module\n"));
     write_text(c, "config.json", "[]");
     CHECK(import_as(c, &as_found) == NULL);
@@ -120,11 +119,16 @@ static void test_left_alone(void)
     CHECK(holds(ir, "%w = weight \"z.weight\" : f32[4, 4]\n    %0 = keep %w : f32[4, 4]\n"));
     CHECK(holds(ir, "module \"\" Zebra7ForCausalLM {k}\n"));
     CHECK(holds(ir, "module \"j\" Module {weights}\n"));
-    CHECK(said(&c->j, "2 tensors: b.weight, mlp.experts.gate_up_proj with three dimensions"));
-    CHECK(said(
-        &c->j, "4 tensors: a.weight, g.weight, h.weight, ... are named like weights but are no matrices"));
+    CHECK(said(&c->j, "1 tensor left alone, with the experts of a layer in one (three dimensions): "
+                      "mlp.experts.gate_up_proj"));
+    CHECK_INT(c->j.counts[QC_SEVERITY_WARNING], 1);
+    CHECK(said(&c->j, "1 tensor left alone, of three dimensions (convolutions): b.weight"));
     CHECK(said(&c->j,
-        "6 tensors: c.weight, d.weight, e.weight, ... are named like weights but are not BF16, F16 or F32"));
+        "4 tensors left alone, named like weights, but no matrices with elements: a.weight, g.weight, "
+        "h.weight, ..."));
+    CHECK(said(&c->j,
+        "6 tensors left alone, named like weights, but not BF16, F16 or F32: c.weight, d.weight, e.weight, "
+        "..."));
     CHECK(reads_back(ir));
     end(c);
 }

@@ -646,6 +646,8 @@ static void test_bad_files(void)
         {"r.yaml", "", "r.yaml:1: a recipe is a map of NAME_stage, not null"},
         {"r.yaml", "- a\n", "r.yaml:1: a recipe is a map of NAME_stage, not a list"},
         {"r.yaml", "{}\n", "r.yaml:1: the recipe has no modifier"},
+        {"r.py", "recipe = 1\n", "r.py:1: is Python: QuantizationModifier("},
+        {"r.txt", "QuantizationModifier(scheme='FP8')\n", "r.txt:1: is Python"},
         {"r.yaml", "a_stage: {}\n", "r.yaml:1: the recipe has no modifier"},
         {"r.yaml", "QuantizationModifier: {scheme: FP8}\n",
             "r.yaml:1: 'QuantizationModifier' at the top: llm-compressor would skip what is not NAME_stage"},

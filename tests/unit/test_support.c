@@ -231,6 +231,7 @@ static void test_names(void)
     CHECK_STR(qc_nearest_name("liner", names, 4), "linear");
     CHECK_STR(qc_nearest_name("atention", names, 4), "attention");
     CHECK_STR(qc_nearest_name("rape", names, 4), "rope");
+    CHECK_STR(qc_nearest_name("ROEP", names, 4), "rope");
     CHECK(qc_nearest_name("softmax", names, 4) == NULL);
     CHECK(qc_nearest_name("", names, 4) == NULL);
     CHECK(qc_nearest_name("x", names, 0) == NULL);

@@ -111,23 +111,37 @@ const char *ct_group_name(ct_plan *plan, size_t group)
     return before ? qc_arena_printf(&plan->arena, "%s_%zu", text, before) : text;
 }
 
-/* Names that input embeddings and heads have in the models people publish. */
-void ct_warn_of_tables(ct_plan *plan, const char *path)
+/* Names that input embeddings, heads and routers of experts have in the models people publish; of each the first. */
+void ct_note_table(ct_plan *plan, const char *path)
 {
     static const char *const names[] = {"embed_tokens", "tok_embeddings", "word_embeddings", "wte",
-        "embed_in", "embedding", "lm_head", "embed_out"};
+        "embed_in", "embedding", "lm_head", "embed_out", "gate", "router"};
     const char *last = strrchr(path, '.');
     last = last ? last + 1 : path;
-    for (size_t i = 0; !plan->table && i < sizeof names / sizeof *names; i++)
-        if (strcmp(names[i], last) == 0)
-            plan->table = path;
-    if (plan->table != path || plan->quiet)
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], last) == 0 && !qc_map_get(&plan->tables, last))
+            qc_map_set(&plan->tables, names[i], qc_arena_strdup(&plan->arena, path));
+}
+
+void ct_warn_of_tables(ct_plan *plan)
+{
+    qc_str paths, options;
+    const size_t count = plan->tables.count;
+    plan->not_for_vllm |= count > 0;
+    if (count == 0 || plan->quiet)
         return;
-    qc_warning(qc_ctx_diag(plan->ctx), path,
-        "is quantized as a linear layer, as every matrix of a model without a graph; vLLM reads embeddings "
-        "and heads "
-        "unquantized");
-    qc_ctx_note(plan->ctx, "--ignore='re:.*%s$' leaves it alone; embeddings and heads need one each", last);
+    qc_str_init(&paths, &plan->arena);
+    qc_str_init(&options, &plan->arena);
+    for (size_t i = 0; i < count; i++) {
+        qc_str_addf(&paths, "%s%s", i ? ", " : "", (const char *)plan->tables.entries[i].value);
+        qc_str_addf(&options, " --ignore='re:.*%s$'", plan->tables.entries[i].key);
+    }
+    qc_warning(qc_ctx_diag(plan->ctx), paths.data,
+        "quantized as linear layers, as every matrix of a model without a graph; vLLM reads embeddings, "
+        "heads and routers unquantized");
+    qc_ctx_note(plan->ctx, "what leaves them alone:%s", options.data);
+    qc_str_fini(&paths);
+    qc_str_fini(&options);
 }
 
 /* ---- shards -------------------------------------------------------------------------------------------- */

@@ -285,7 +285,7 @@ static const char *shell_word(qc_arena *arena, const char *path)
     return out;
 }
 
-/* NULL, with a note, when vLLM has nothing for what was written. */
+/* NULL, with a note or after a warning, when vLLM has nothing for what was written. */
 static const char *command_line(ct_plan *plan, const char *out)
 {
     qc_arena *arena = qc_ctx_arena(plan->ctx);
@@ -293,6 +293,8 @@ static const char *command_line(ct_plan *plan, const char *out)
         qc_ctx_note(plan->ctx, "vLLM 0.32 does not read integer scales of attention and KV cache");
         return NULL;
     }
+    if (plan->not_for_vllm)
+        return NULL;
     const char *start = *out == '-' ? "./" : "";
     const char *command = qc_arena_printf(arena, "vllm serve %s%s", start, shell_word(arena, out));
     return plan->kv.present ? qc_arena_printf(arena, "%s --kv-cache-dtype fp8", command) : command;

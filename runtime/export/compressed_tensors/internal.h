@@ -116,7 +116,8 @@ typedef struct ct_plan {
     const char **shard_names;        /* of the source's shards that get tensors; NULL: numbered anew */
     int tie;                         /* -1: as the config says; else tie_word_embeddings */
     QC_VEC(const char *) kv_skipped; /* attention modules without scales although others have them */
-    const char *table;               /* the first embedding or head that ct_warn_of_tables told of */
+    qc_map tables;                   /* quantized embeddings, heads, routers: name -> path of the first */
+    bool not_for_vllm;               /* a warning said that vLLM would not read it */
 } ct_plan;
 
 /* plan.c; plan->ctx, module and weights are set. */
@@ -179,8 +180,9 @@ const char *ct_group_name(ct_plan *plan, size_t group);
 uint32_t ct_split_as_source(ct_plan *plan);
 void ct_source_index_text(const ct_plan *plan, uint32_t shard_count, qc_str *text);
 qc_status ct_copy_all_files(ct_plan *plan, const char *from, const char *to);
-/* Warns once of embeddings and heads, which are linears there and not in loaders. */
-void ct_warn_of_tables(ct_plan *plan, const char *path);
+/* Embeddings, heads and routers are linears there and not in loaders: remembers the quantized ones, and warns of them. */
+void ct_note_table(ct_plan *plan, const char *path);
+void ct_warn_of_tables(ct_plan *plan);
 
 bool ct_is_dequantized(const qc_module *module);
 

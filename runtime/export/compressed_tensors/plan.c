@@ -376,6 +376,7 @@ qc_status ct_plan_make(ct_plan *plan)
     qc_map_init(&w.positions, &plan->arena);
     qc_map_init(&w.quantized, &plan->arena);
     qc_map_init(&plan->by_name, &plan->arena);
+    qc_map_init(&plan->tables, &plan->arena);
     plan->tie = -1;
     ct_read_import(plan);
     size_t position = 0;
@@ -387,6 +388,7 @@ qc_status ct_plan_make(ct_plan *plan)
             if (plan_op(&w, op) != QC_OK)
                 return QC_ERROR;
     find_skipped(&w);
+    ct_warn_of_tables(plan);
     if (plan->before_data)
         return QC_OK;
     ct_finish_groups(plan);

@@ -253,14 +253,17 @@ static void warn_of_head(ct_walk *w, const qc_op *op, const ct_group *g)
 {
     const qc_node *node = qc_op_node(op);
     if (w->plan->as_tensors)
-        ct_warn_of_tables(w->plan, ct_path_of(op));
-    if (w->plan->quiet || w->plan->as_tensors || !qc_ends_with(ct_path_of(op), "lm_head"))
+        ct_note_table(w->plan, ct_path_of(op));
+    if (w->plan->as_tensors || !qc_ends_with(ct_path_of(op), "lm_head"))
         return;
     for (size_t i = 0; i < qc_attr_count(g->targets); i++) {
         const char *target = qc_attr_as_text(qc_attr_item(g->targets, i));
         if (strcmp(target, qc_node_class(node)) != 0 && qc_node_matches(node, target))
             return;
     }
+    w->plan->not_for_vllm = true;
+    if (w->plan->quiet)
+        return;
     qc_warning(qc_ctx_diag(w->plan->ctx), ct_where_of(op),
         "vLLM takes the head for unquantized unless a target names it: it will refuse the head's scale");
     qc_ctx_note(w->plan->ctx, "add \"re:.*lm_head$\" to the targets, or lm_head to ignore");
