@@ -59,6 +59,12 @@ static uint64_t padded_bytes(const qc_scheme_part *part, int rank, const int64_t
     return bytes;
 }
 
+/* Its packing fills up lines of codes to multiples of 32, and keeps the words of those in the same way. */
+static uint64_t padded_line_bytes(int bits, int64_t codes)
+{
+    return 4 * (uint64_t)bits * (uint64_t)((codes + 31) / 32);
+}
+
 /* Codes of `value` under the name and in the form that the group's format has. */
 static ct_tensor *put_codes(ct_walk *w, const qc_op *op, const ct_group *g, const qc_value *codes)
 {
@@ -89,6 +95,8 @@ static ct_tensor *put_codes(ct_walk *w, const qc_op *op, const ct_group *g, cons
         return NULL;
     }
     drop_weight(w, op);
+    if (c->packing == CT_WORDS)
+        c->storage_bytes = (uint64_t)shape[0] * padded_line_bytes(c->bits, columns);
     shape[1] = c->packing == CT_NIBBLES ? columns / 2 : (int64_t)qc_pack_word_count(c->bits, (size_t)columns);
     store_as(plan, c, c->packing == CT_NIBBLES ? "U8" : "I32", QC_DTYPE_NONE, 2, shape);
     return c;
@@ -156,6 +164,8 @@ static ct_tensor *put_zero_point(ct_walk *w, const qc_op *op, const ct_group *g,
     if (g->form.packing != CT_WORDS || !lines)
         return z;
     static_dims(zero, shape);
+    if (shape[1] == 1) /* several lines are copied, without the padding */
+        z->storage_bytes = padded_line_bytes(z->bits, shape[0]);
     shape[0] = (int64_t)qc_pack_word_count(z->bits, (size_t)shape[0]);
     z->packing = CT_WORDS_DOWN;
     store_as(plan, z, "I32", QC_DTYPE_NONE, 2, shape);
