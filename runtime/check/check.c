@@ -141,7 +141,8 @@ static void add_args(qc_str *out, const qc_json *args)
         qc_str_add(out, "none");
         return;
     }
-    const qc_json *dynamic = qc_json_get(args, "dynamic"), *group = qc_json_get(args, "group_size");
+    const qc_json *dynamic = qc_json_get(args, "dynamic"), *group = qc_json_get(args, "group_size"),
+                  *block = qc_json_get(args, "block_structure");
     check_add_safe(out, text_of(qc_json_get(args, "num_bits"), "?"));
     qc_str_add(out, "-bit ");
     check_add_safe(out, text_of(qc_json_get(args, "type"), "?"));
@@ -149,13 +150,16 @@ static void add_args(qc_str *out, const qc_json *args)
     check_add_safe(out, text_of(qc_json_get(args, "strategy"), "?"));
     if (group && group->kind == QC_JSON_NUMBER)
         qc_str_addf(out, " of %s", group->text);
+    if (block && block->kind == QC_JSON_ARRAY && block->first && block->first->next)
+        qc_str_addf(out, " of %s x %s", text_of(block->first, "?"), text_of(block->first->next, "?"));
     if (!is_true(qc_json_get(args, "symmetric")))
         qc_str_add(out, ", asymmetric");
-    if (is_true(dynamic) || (dynamic && dynamic->kind == QC_JSON_STRING)) {
+    if (is_true(dynamic)) {
         qc_str_add(out, ", dynamic");
         return;
     }
-    qc_str_add(out, ", static (");
+    bool local = dynamic && dynamic->kind == QC_JSON_STRING;
+    qc_str_add(out, local ? ", dynamic under a static global scale (" : ", static (");
     check_add_safe(out, text_of(qc_json_get(args, "observer"), "no observer named"));
     qc_str_add_char(out, ')');
 }
@@ -223,7 +227,8 @@ static void add_quantization(qc_str *out, const listing *l)
     qc_str_add(out, "\n  ignored: ");
     add_strings(out, qc_json_get(q, "ignore"));
     qc_str_addf(out, "\n  scales: %zu of weights, %zu of inputs; of attention %zu q, %zu k, %zu v\n",
-        count_ending(l, ".weight_scale"), count_ending(l, ".input_scale"), count_ending(l, ".q_scale"),
+        count_ending(l, ".weight_scale"),
+        count_ending(l, ".input_scale") + count_ending(l, ".input_global_scale"), count_ending(l, ".q_scale"),
         count_ending(l, ".k_scale"), count_ending(l, ".v_scale"));
 }
 
