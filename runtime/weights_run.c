@@ -16,7 +16,7 @@
 #endif
 
 /* About what a core's own cache holds of a chunk's elements, its codes and what comes between. */
-enum { CHUNK_BYTES = 256 << 10 };
+enum { CHUNK_BYTES = 1 << 20 };
 
 /* Rows of one thing, in chunks. */
 typedef struct span {

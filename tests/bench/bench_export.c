@@ -7,7 +7,7 @@
  *
  * A checkpoint of random weights is made in DIR (kept there, and taken again by a later run). For each scheme: job and
  * pipeline take turns, --runs times; the medians and their ratio are printed, the job's peak memory, and its rate over
- * input bytes. The pipeline has as many threads as the machine has processors; each reads a piece of 256 KiB of a shard
+ * input bytes. The pipeline has as many threads as the machine has processors; each reads a piece of 1 MiB of a shard
  * and writes its share of the output to its place in a file whose space is reserved, as the job does, and nothing is
  * computed. Both end with their data on the disk (fsync). --cold: the input is dropped from the page cache before each
  * turn. What the turn before left for the disk to do is waited for (sync) before the clock starts.
@@ -28,7 +28,7 @@
 
 #include "ir/support/io.h"
 
-enum { PIECE_BYTES = 256 << 10, MAX_RUNS = 99, MAX_FILES = 1024 };
+enum { PIECE_BYTES = 1 << 20, MAX_RUNS = 99, MAX_FILES = 1024 };
 
 typedef struct bench {
     qc_arena arena;

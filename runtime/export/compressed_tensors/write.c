@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,11 +46,22 @@ typedef struct writer {
     const ct_write_options *options;
     shard_file *shards;
     uint64_t done_bytes;
+    struct flusher *flusher;
     /* What went wrong first, on some thread; errno in `error`, or 0 where `source` ended early. */
     bool failed;
     int error;
     const char *failed_path, *failed_what;
 } writer;
+
+/* A thread that has written bytes go out to the disk while others are made. It waits when the disk is behind; whoever
+ * computes does not. */
+typedef struct flusher {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool running, stop;
+    int fd; /* to flush next, its own to close; -1: nothing to do */
+} flusher;
 
 /* A tensor at work. */
 typedef struct task {
@@ -79,6 +91,60 @@ static bool fail(writer *w, const char *path, const char *what, int error)
     return false;
 }
 
+static void *flush_all(void *user)
+{
+    flusher *f = user;
+    pthread_mutex_lock(&f->lock);
+    while (!f->stop || f->fd >= 0) {
+        int fd = f->fd;
+        f->fd = -1;
+        if (fd < 0) {
+            pthread_cond_wait(&f->wake, &f->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&f->lock);
+        sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* a hint: fsync has the last word */
+        close(fd);
+        pthread_mutex_lock(&f->lock);
+    }
+    pthread_mutex_unlock(&f->lock);
+    return NULL;
+}
+
+/* Without a thread everything goes out with fsync. */
+static void start_flusher(flusher *f)
+{
+    f->fd = -1;
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->wake, NULL);
+    f->running = pthread_create(&f->thread, NULL, flush_all, f) == 0;
+}
+
+static void stop_flusher(flusher *f)
+{
+    pthread_mutex_lock(&f->lock);
+    f->stop = true;
+    if (f->fd >= 0)
+        close(f->fd);
+    f->fd = -1;
+    pthread_cond_signal(&f->wake);
+    pthread_mutex_unlock(&f->lock);
+    if (f->running)
+        pthread_join(f->thread, NULL);
+    pthread_cond_destroy(&f->wake);
+    pthread_mutex_destroy(&f->lock);
+}
+
+static void flush_soon(flusher *f, int fd)
+{
+    pthread_mutex_lock(&f->lock);
+    if (f->running && f->fd < 0) {
+        f->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        pthread_cond_signal(&f->wake);
+    }
+    pthread_mutex_unlock(&f->lock);
+}
+
 static void advance(writer *w, const ct_tensor *t, uint64_t bytes)
 {
     const ct_write_options *o = w->options;
@@ -93,7 +159,7 @@ static void advance(writer *w, const ct_tensor *t, uint64_t bytes)
             o->progress(o->progress_user, "write", "B", w->done_bytes, o->total_bytes);
     }
     if (flush)
-        sync_file_range(w->shards[t->shard].fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+        flush_soon(w->flusher, w->shards[t->shard].fd);
 }
 
 /* Bytes of a tensor from `offset` in it on. */
@@ -509,8 +575,12 @@ qc_status ct_write_tensors(ct_plan *plan, const ct_write_options *options)
     w.shards = QC_NEW_ARRAY(&plan->arena, shard_file, (size_t)options->shard_count + 1);
     batch *b = QC_NEW(&plan->arena, batch);
     qc_status status = lay_out(&w);
+    flusher f = {.stop = false};
+    w.flusher = &f;
+    start_flusher(&f);
     if (status == QC_OK)
         status = write_shards(&w, b);
+    stop_flusher(&f);
     for (uint32_t s = 0; s < options->shard_count; s++)
         if (w.shards[s].fd >= 0)
             close(w.shards[s].fd);
