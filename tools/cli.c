@@ -142,7 +142,7 @@ void qc_cli_progress(void *user, const char *what, const char *unit, uint64_t do
     cli->progress_last = now;
     double elapsed = now - cli->progress_start;
     fprintf(stderr, "\r\033[K%s: %s %3.0f %%", cli->tool->name, what, 100.0 * (double)done / (double)total);
-    if (done > 0 && elapsed > 0.5) {
+    if (done > total / 100 && elapsed > 0.5) { /* before that there is nothing to judge by */
         char rate[48];
         format_rate(rate, sizeof rate, (double)done / elapsed, unit);
         double left = elapsed / (double)done * (double)(total - done);
