@@ -156,6 +156,8 @@ typedef struct check_verdict {
 
 /* What vLLM makes of the checkpoint. Fails where its rules are not known: for another quant_method. */
 qc_status check_vllm(const check_model *model, check_verdict *verdict);
+/* The part of it that the config groups and the cache scheme decide, without modules. */
+void check_vllm_config(const check_model *model, check_verdict *verdict);
 void check_find(const check_model *model, check_verdict *verdict, check_effect effect, const char *format,
     ...) QC_PRINTF(4, 5);
 /* Its part that goes through the modules (vllm_modules.c). */

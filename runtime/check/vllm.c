@@ -242,6 +242,13 @@ static void check_transforms(const check_model *m, check_verdict *v)
         check_find(m, v, CHECK_REFUSED, "sparsity_config: sparse weights are no longer read");
 }
 
+void check_vllm_config(const check_model *m, check_verdict *v)
+{
+    for (size_t i = 0; i < m->group_count; i++)
+        check_group_of_config(m, v, &m->groups[i]);
+    check_kv(m, v);
+}
+
 qc_status check_vllm(const check_model *m, check_verdict *v)
 {
     v->target = "vllm";
@@ -251,9 +258,7 @@ qc_status check_vllm(const check_model *m, check_verdict *v)
         return qc_error(m->diag, m->directory,
             "quant_method is %s; of vLLM's rules those for compressed-tensors are known",
             m->method ? m->method : "not given");
-    for (size_t i = 0; i < m->group_count; i++)
-        check_group_of_config(m, v, &m->groups[i]);
-    check_kv(m, v);
+    check_vllm_config(m, v);
     check_transforms(m, v);
     return check_vllm_modules(m, v);
 }

@@ -285,14 +285,10 @@ static const char *shell_word(qc_arena *arena, const char *path)
     return out;
 }
 
-/* NULL, with a note or after a warning, when vLLM has nothing for what was written. */
+/* NULL, after a warning, when vLLM has nothing for what was written. */
 static const char *command_line(ct_plan *plan, const char *out)
 {
     qc_arena *arena = qc_ctx_arena(plan->ctx);
-    if (plan->kv.present && !plan->kv.is_float) {
-        qc_ctx_note(plan->ctx, "vLLM 0.32 does not read integer scales of attention and KV cache");
-        return NULL;
-    }
     if (plan->not_for_vllm)
         return NULL;
     const char *start = *out == '-' ? "./" : "";

@@ -222,6 +222,9 @@ qc_status ct_write_tensors(ct_plan *plan, const ct_write_options *options);
 /* The most memory that the process will hold while it writes. */
 uint64_t ct_peak_bytes(const ct_plan *plan);
 
+/* loaders.c: once the groups are finished */
+qc_status ct_warn_of_loaders(ct_plan *plan);
+
 /* export.c */
 qc_status ct_make_directory(qc_diag *diag, const char *path);
 

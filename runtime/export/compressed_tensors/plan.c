@@ -389,10 +389,12 @@ qc_status ct_plan_make(ct_plan *plan)
                 return QC_ERROR;
     find_skipped(&w);
     ct_warn_of_tables(plan);
-    if (plan->before_data)
-        return QC_OK;
     ct_finish_groups(plan);
     plan->quantized = plan->groups.count > 0 || plan->kv.present;
+    if (plan->quantized && ct_warn_of_loaders(plan) != QC_OK)
+        return QC_ERROR;
+    if (plan->before_data)
+        return QC_OK;
     bool copied = true;
     for (size_t i = 0; i < plan->tensors.count; i++)
         copied = copied && plan->tensors.items[i]->source == CT_COPY;
