@@ -118,13 +118,13 @@ static float torch_sum(step_type type, float *x, size_t count)
 
 /* ---- powers -------------------------------------------------------------------------------------------- */
 
-/* |x|^norm as PyTorch takes it in a type, of magnitudes only. */
+/* |x|^norm as PyTorch takes it in a type, of magnitudes only. Its cubes round the square in bf16, and not in f16. */
 static float power(step_type type, float x, float norm)
 {
     if (norm == 2.0f)
         return round_step(type, x * x);
     if (norm == 3.0f)
-        return round_step(type, round_step(type, x * x) * x);
+        return round_step(type, (type == STEP_BF16 ? round_step(type, x * x) : x * x) * x);
     if (norm == 0.5f)
         return round_step(type, sqrtf(x));
     return round_step(type, (float)pow((double)x, (double)norm));

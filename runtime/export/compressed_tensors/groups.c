@@ -62,11 +62,12 @@ qc_status ct_read_args(ct_plan *plan, const qc_symbol *symbol, const char *part_
     args->dynamic = part->dynamic && !args->local;
     args->is_float = qc_dtype_is_float(part->type);
     args->strategy = strategy_of(part);
-    if (plan->as_tensors || args->dynamic)
+    if (args->dynamic)
         return QC_OK;
     if (*part->observer && strcmp(part->observer, "unset") != 0)
-        args->observer = part->observer;
-    else if (strcmp(part_name, "weights") == 0)
+        args->observer =
+            plan->as_tensors && strcmp(part->observer, "minmax") == 0 ? "static_minmax" : part->observer;
+    else if (strcmp(part_name, "weights") == 0 && !plan->as_tensors)
         args->observer = "memoryless_minmax";
     return QC_OK;
 }
