@@ -114,6 +114,7 @@ qc_weights *qc_weights_open(qc_ctx *ctx, const qc_module *module, const char *so
         return NULL;
     }
     qc_map_init(&w->small, &w->arena);
+    qc_map_init(&w->ahead, &w->arena);
     w->opened = QC_NEW_ARRAY(&w->arena, struct stat, w->set.file_count + 1);
     for (size_t i = 0; i < w->set.file_count; i++)
         if (fstat(w->set.files[i].fd, &w->opened[i]) != 0)

@@ -27,7 +27,8 @@ bool qc_value_size_bytes(qc_ctx *ctx, const qc_value *value, size_t *size_bytes)
 
 /* Opens the shards in the module's source directory, or in `source_override` if that is not NULL. A shard
  * that the module records must be there with that size and header, else the error names it. NULL after an
- * error. */
+ * error. Small results are kept by value: the module must live, and its values with it, as long as the weights are
+ * open. */
 qc_weights *qc_weights_open(qc_ctx *ctx, const qc_module *module, const char *source_override);
 void qc_weights_close(qc_weights *weights);
 /* 0: as many as OpenMP has. */
@@ -70,6 +71,9 @@ typedef struct qc_weight_needs {
 qc_weight_needs qc_weights_needs(const qc_weights *weights, const qc_value *value, int64_t align_rows);
 int qc_weights_threads(const qc_weights *weights);
 
+/* Tells the system that the tensors of the source under the value will be read soon; gives their bytes. */
+uint64_t qc_weights_read_ahead(qc_weights *weights, const qc_value *value);
+
 /* Some rows of a stream's value, in the hands of one thread. */
 typedef struct qc_weight_rows {
     int64_t first, count; /* rows; without a stream: the chunk's number, 1 */
@@ -87,8 +91,8 @@ void *qc_weight_rows_memory(const qc_weight_rows *rows, size_t size_bytes);
 /* Takes rows; called on any thread, several at a time, in no order. False stops everything; the reason is the sink's. */
 typedef bool (*qc_weight_sink)(void *user, const qc_weight_rows *rows);
 
-/* A stream whose rows go to a sink, in chunks of whole blocks and of a multiple of align_rows rows. Without a stream: `chunks` pieces of work of
- * some other kind. */
+/* A stream whose rows go to a sink, in chunks of whole blocks and of a multiple of align_rows rows. Without a
+ * stream: `chunks` pieces of work of some other kind. */
 typedef struct qc_weight_job {
     qc_weight_stream *stream;
     int64_t align_rows, chunks;

@@ -75,6 +75,7 @@ struct qc_weights {
     qc_st_set set;
     struct stat *opened; /* of each file */
     int threads;
+    qc_map ahead; /* names of tensors that were asked for ahead */
     qc_map small; /* address of the qc_value -> its elements, few of them */
     search *searches;
     size_t search_bytes;

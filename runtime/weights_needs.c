@@ -5,6 +5,7 @@
  * What goes by rows needs a chunk of its widest form in every form on the way: the elements as stored and as computed
  * with, one code a byte, packed codes, scales. Any other operation needs its operands and its result whole.
  */
+#include <fcntl.h>
 #include <string.h>
 
 #include "runtime/weights_internal.h"
@@ -87,6 +88,35 @@ static void add_value(needs_walk *w, const qc_value *value, int64_t align_rows)
     for (size_t i = 0; i < qc_op_operand_count(op); i++)
         if (qc_op_operand(op, i) && goes_by_rows(qc_value_op(qc_op_operand(op, i))))
             w->needs.whole_bytes += bytes_of(qc_op_operand(op, i));
+}
+
+uint64_t qc_weights_read_ahead(qc_weights *weights, const qc_value *value)
+{
+    qc_arena arena;
+    qc_map seen;
+    uint64_t bytes = 0;
+    qc_arena_init(&arena, weights->arena.oom);
+    qc_map_init(&seen, &arena);
+    QC_VEC(const qc_value *) stack = {0};
+    QC_PUSH(&arena, &stack, value);
+    while (stack.count) {
+        const qc_value *v = stack.items[--stack.count];
+        const qc_op *op = qc_value_op(v);
+        if (!op || !qc_map_set_n(&seen, (const char *)&v, sizeof v, NULL))
+            continue;
+        for (size_t i = 0; i < qc_op_operand_count(op); i++)
+            if (qc_op_operand(op, i))
+                QC_PUSH(&arena, &stack, qc_op_operand(op, i));
+        const char *name = qc_op_is(op, "weight") ? qc_attr_as_text(qc_op_attr(op, "tensor")) : NULL;
+        const qc_st_tensor *t = name ? qc_st_find(&weights->set, name) : NULL;
+        if (!t || !qc_map_set(&weights->ahead, name, NULL))
+            continue;
+        posix_fadvise(weights->set.files[t->file].fd, (off_t)t->offset_bytes, (off_t)t->size_bytes,
+            POSIX_FADV_WILLNEED);
+        bytes += t->size_bytes;
+    }
+    qc_arena_fini(&arena);
+    return bytes;
 }
 
 qc_weight_needs qc_weights_needs(const qc_weights *weights, const qc_value *value, int64_t align_rows)

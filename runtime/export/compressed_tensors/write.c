@@ -26,7 +26,8 @@ enum {
     BATCH_TENSORS = 64,
     FLUSH_BYTES = 32 << 20,
     SLACK_BYTES = 4 << 20,
-    BATCH_BYTES = 256 << 20,
+    BATCH_BYTES = 128 << 20, /* of the source */
+    AHEAD_BYTES = 256 << 20,
     BATCH_READY_BYTES = 64 << 20
 };
 
@@ -46,6 +47,10 @@ typedef struct writer {
     const ct_write_options *options;
     shard_file *shards;
     uint64_t done_bytes;
+    uint64_t taken_bytes,
+        ahead_bytes; /* of the source: by tensors at work or written, and asked for ahead of them */
+    uint32_t ahead_shard;
+    size_t ahead_tensor; /* the next to ask for */
     struct flusher *flusher;
     /* What went wrong first, on some thread; errno in `error`, or 0 where `source` ended early. */
     bool failed;
@@ -447,8 +452,8 @@ static qc_status add(writer *w, batch *b, ct_tensor *t)
     qc_weight_job *job = &b->jobs[b->count];
     *k = (task){w, t, NULL};
     *job = (qc_weight_job){.chunks = 1, .sink = take_literal, .user = k};
-    b->bytes += t->size_bytes;
     if (t->source == CT_COPY) {
+        b->bytes += t->size_bytes;
         job->chunks = (int64_t)((t->size_bytes + COPY_BYTES - 1) / COPY_BYTES);
         job->sink = take_copy;
     } else if (t->source != CT_BYTES && t->source != CT_ZEROS) {
@@ -456,6 +461,8 @@ static qc_status add(writer *w, batch *b, ct_tensor *t)
         if (!k->stream)
             return QC_ERROR;
         b->ready_bytes += qc_weight_stream_bytes(k->stream);
+        b->bytes +=
+            2 * (uint64_t)qc_weight_stream_rows(k->stream) * (uint64_t)qc_weight_stream_row_elems(k->stream);
         job->stream = k->stream;
         job->sink = t->codes_of_weight ? take_codes : take_value;
         job->align_rows =
@@ -478,10 +485,37 @@ static qc_status report(writer *w)
         w->error ? strerror(w->error) : "the file ended early");
 }
 
+/* Single numbers, such as global scales, come first in files, but each takes a look at all of its tensors. They are
+ * written last, when the codes have brought them to light. */
+static bool comes_late(const ct_tensor *t)
+{
+    return t->source == CT_VALUE && !t->codes_of_weight && t->size_bytes <= 8;
+}
+
+/* Asks for what the next batches will read, so that the disk works while this one is computed. */
+static void read_ahead(writer *w)
+{
+    while (w->ahead_shard < w->options->shard_count && w->ahead_bytes < w->taken_bytes + AHEAD_BYTES) {
+        const shard_file *file = &w->shards[w->ahead_shard];
+        if (w->ahead_tensor == file->count) {
+            w->ahead_shard++;
+            w->ahead_tensor = 0;
+            continue;
+        }
+        const ct_tensor *t = file->outs[w->ahead_tensor++].user;
+        if (t->source == CT_VALUE && !comes_late(t))
+            w->ahead_bytes += qc_weights_read_ahead(w->plan->weights, t->value);
+        else if (t->source == CT_COPY)
+            w->ahead_bytes += t->size_bytes;
+    }
+}
+
 /* Writes what the batch holds; scales and zero points with their codes. */
 static qc_status flush(writer *w, batch *b, qc_status status)
 {
     bool refused = false;
+    w->taken_bytes += b->bytes;
+    read_ahead(w);
     if (status == QC_OK && qc_weights_run_jobs(w->plan->weights, b->jobs, b->count, &refused) != QC_OK)
         status = refused ? report(w) : QC_ERROR;
     for (size_t i = 0; i < b->count; i++) {
@@ -508,29 +542,40 @@ static void separate(ct_tensor *t)
     t->scale = t->zero_point = NULL;
 }
 
+/* The tensors of a shard that are not written yet, the late ones or the others. */
+static qc_status write_shard(writer *w, batch *b, uint32_t s, bool late)
+{
+    qc_status status = QC_OK;
+    for (size_t i = 0; status == QC_OK && i < w->shards[s].count; i++) {
+        ct_tensor *t = w->shards[s].outs[i].user;
+        if (t->written || t->source == CT_SCALE || t->source == CT_ZERO_POINT || comes_late(t) != late)
+            continue;
+        t->written = true;
+        status = add(w, b, t);
+        const task *k = &b->tasks[b->count - 1];
+        if (status == QC_OK && (t->scale || t->zero_point) && !qc_weight_stream_brings_scales(k->stream))
+            separate(t);
+        if (status != QC_OK || b->count == BATCH_TENSORS || b->bytes >= BATCH_BYTES ||
+            b->ready_bytes >= BATCH_READY_BYTES)
+            status = flush(w, b, status);
+    }
+    return status;
+}
+
 static qc_status write_shards(writer *w, batch *b)
 {
     qc_status status = QC_OK;
-    for (size_t pass = 0; status == QC_OK && pass < 2; pass++) {
-        /* The second pass is for what turned out to come along with nothing. */
-        for (uint32_t s = 0; status == QC_OK && s < w->options->shard_count; s++)
-            for (size_t i = 0; status == QC_OK && i < w->shards[s].count; i++) {
-                ct_tensor *t = w->shards[s].outs[i].user;
-                if (t->written || t->source == CT_SCALE || t->source == CT_ZERO_POINT)
-                    continue;
-                t->written = true;
-                status = add(w, b, t);
-                const task *k = &b->tasks[b->count - 1];
-                if (status == QC_OK && (t->scale || t->zero_point) &&
-                    !qc_weight_stream_brings_scales(k->stream))
-                    separate(t);
-                if (status != QC_OK || b->count == BATCH_TENSORS || b->bytes >= BATCH_BYTES ||
-                    b->ready_bytes >= BATCH_READY_BYTES)
-                    status = flush(w, b, status);
-            }
-        status = flush(w, b, status);
+    read_ahead(w);
+    for (uint32_t s = 0; status == QC_OK && s < w->options->shard_count; s++) {
+        status = write_shard(w, b, s, false);
+        if (status == QC_OK)
+            status = write_shard(w, b, s, true);
     }
-    return status;
+    /* What turned out to come along with nothing. */
+    for (uint32_t s = 0; status == QC_OK && s < w->options->shard_count; s++)
+        for (int late = 0; status == QC_OK && late < 2; late++)
+            status = write_shard(w, b, s, late);
+    return flush(w, b, status);
 }
 
 /* What the process holds now; a guess where the system does not say. */
