@@ -57,7 +57,9 @@ static qc_module *read_checkpoint(opt_job *job, const char *directory)
 {
     const char *import = qc_cli_text(job->cli, "import", NULL);
     qc_hf_options options = {
-        .mode = !import ? QC_HF_AUTO : strcmp(import, "tensors") == 0 ? QC_HF_TENSORS : QC_HF_GRAPH,
+        .mode = !import                          ? QC_HF_AUTO
+                : strcmp(import, "tensors") == 0 ? QC_HF_TENSORS
+                                                 : QC_HF_GRAPH,
         .dequantize = qc_pipeline_has(job->pipeline, "quant-linear"),
     };
     return qc_hf_import(job->ctx, directory, &options);
@@ -75,8 +77,9 @@ qc_module *opt_read_model(opt_job *job, const char *model)
         const char *snapshot = hub_snapshot(job, model);
         if (snapshot)
             return read_checkpoint(job, snapshot);
-        qc_ctx_error(
-            job->ctx, model, "no such directory, and no repository of this name in the local Hub cache");
+        qc_ctx_error(job->ctx, model,
+            qc_is_file(model) ? "is a file; a checkpoint is given by its directory, IR as NAME.qc"
+                              : "no such directory, and no repository of this name in the local Hub cache");
         return NULL;
     }
     return read_checkpoint(job, model);

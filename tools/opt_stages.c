@@ -8,6 +8,7 @@
 #include "ir/ctx.h"
 #include "ir/support/io.h"
 #include "runtime/calibrate.h"
+#include "runtime/check/check.h"
 #include "runtime/export/compressed_tensors/export.h"
 #include "runtime/model.h"
 #include "runtime/requantization.h"
@@ -291,6 +292,26 @@ static qc_status say_loss(opt_job *job, const qc_module *module)
     return QC_OK;
 }
 
+/* What the loader would not read keeps the command that serves it from being named. */
+static qc_status warn_of_target(opt_job *job)
+{
+    enum { LISTED = 3 };
+    const char *target = qc_cli_text(job->cli, "target", "vllm");
+    qc_check_findings findings;
+    if (!job->serve_command)
+        return QC_OK; /* a warning has said why */
+    qc_diag *diag = qc_ctx_diag(job->ctx);
+    if (qc_check_target(diag, &job->cli->arena, job->output_path, target, &findings) != QC_OK)
+        return QC_ERROR;
+    for (size_t i = 0; i < findings.count && i < LISTED; i++)
+        qc_warning(diag, job->output_path, "%s: %s", target, findings.items[i]);
+    if (findings.count > LISTED)
+        qc_note(diag, "%zu more: qc-check %s --target=%s", findings.count - LISTED, job->output_path, target);
+    if (findings.count)
+        job->serve_command = NULL;
+    return QC_OK;
+}
+
 static void say_plan(void *user, uint64_t total_bytes, uint64_t peak_bytes)
 {
     qc_cli_say(user, "writing %.1f %s; planned peak memory: %llu MiB",
@@ -318,7 +339,7 @@ static qc_pass_result run_export(qc_pass_ctx *pc, qc_module *module)
     qc_status status = qc_export_compressed_tensors(
         job->ctx, module, job->source, job->output_path, &options, &job->serve_command);
     if (status == QC_OK && !options.dry_run)
-        status = say_loss(job, module);
+        status = say_loss(job, module) == QC_OK ? warn_of_target(job) : QC_ERROR;
     return status == QC_OK ? QC_PASS_UNCHANGED : QC_PASS_FAILED;
 }
 

@@ -381,3 +381,27 @@ qc_status qc_check_list(qc_diag *diag, qc_arena *arena, const char *directory,
     qc_st_close(&l.set);
     return QC_OK;
 }
+
+qc_status qc_check_target(
+    qc_diag *diag, qc_arena *arena, const char *directory, const char *target, qc_check_findings *findings)
+{
+    check_model model;
+    check_verdict verdict = {0};
+    qc_st_set set;
+    const qc_json *config;
+    *findings = (qc_check_findings){0};
+    if (strcmp(target, "vllm") != 0)
+        return qc_error(diag, "", "target '%s' has no rules here; known is vllm", target);
+    if (check_open(diag, arena, directory, &set, &config) != QC_OK)
+        return QC_ERROR;
+    qc_status status = check_model_open(diag, arena, directory, &set, config, &model);
+    if (status == QC_OK)
+        status = check_vllm(&model, &verdict);
+    for (size_t i = 0; i < verdict.findings.count; i++) {
+        const check_finding *f = &verdict.findings.items[i];
+        QC_PUSH(arena, findings, qc_arena_printf(arena, "%s: %s", effects[f->effect], f->what));
+    }
+    check_model_close(&model);
+    qc_st_close(&set);
+    return status;
+}

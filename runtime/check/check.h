@@ -23,6 +23,12 @@ typedef struct qc_check_list_options {
 qc_status qc_check_list(qc_diag *diag, qc_arena *arena, const char *directory,
     const qc_check_list_options *options, qc_str *out, size_t *problem_count);
 
+/* "refused: ..." or "wrong: ...", without the tensors and their values: what the loader `target` ("vllm") would refuse in the
+ * checkpoint in `directory`, or read as something else. The lines belong to the arena. */
+typedef QC_VEC(const char *) qc_check_findings;
+qc_status qc_check_target(
+    qc_diag *diag, qc_arena *arena, const char *directory, const char *target, qc_check_findings *findings);
+
 typedef struct qc_check_diff_options {
     bool tensors; /* names, types, shapes, elements */
     bool config;  /* the values of config.json */
