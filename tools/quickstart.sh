@@ -41,3 +41,5 @@ build/tools/qc-run generate "$out" --prompt="$prompt" --max-tokens=120
 title "Your own model"
 show "PATH=$top/build/tools:\$PATH"
 show "qc-opt --pass='$pass' MODEL --calib=TEXTS.jsonl -o OUT"
+show "qc-opt --recipe=RECIPE.yaml MODEL --calib=CONVERSATIONS.jsonl -o OUT"
+show "qc-opt --scheme=NVFP4A16 --ignore=lm_head MODEL -o OUT && qc-check OUT --baseline=MODEL"
