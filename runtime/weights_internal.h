@@ -122,7 +122,8 @@ typedef enum failure_kind {
     FAILURE_NONE,
     FAILURE_MEMORY,
     FAILURE_READ,      /* error: errno, or 0 for a file that ended early */
-    FAILURE_NONFINITE, /* at `element` of `tensor`, or of an expression when tensor is NULL */
+    FAILURE_NONFINITE, /* at `element` of `tensor` */
+    FAILURE_OVERFLOW,  /* at `element` of what is computed from `tensor` (NULL: from none) */
     FAILURE_SCALE,     /* numbers that are finite, near `element`, with a scale of type `scale` that is not */
     FAILURE_SINK,      /* whoever takes the rows did not; it has its own words for it */
 } failure_kind;

@@ -171,12 +171,22 @@ static bool read_bytes(
     return true;
 }
 
+/* The tensor that a value is, or is made of. */
+static const qc_st_tensor *tensor_of(const value_info *v)
+{
+    while (v->x && !v->tensor)
+        v = v->x;
+    return v->tensor;
+}
+
 /* Fills the failure when one of `count` rows from `first` on is not finite. */
 static bool all_finite(const value_info *v, const void *rows, int64_t first, int64_t count, failure *f)
 {
     int64_t bad = first_nonfinite(v->dtype, rows, count * v->row_elems);
     if (bad >= 0)
-        *f = (failure){FAILURE_NONFINITE, .tensor = v->tensor, .element = first * v->row_elems + bad};
+        *f = (failure){.kind = v->tensor ? FAILURE_NONFINITE : FAILURE_OVERFLOW,
+            .tensor = tensor_of(v),
+            .element = first * v->row_elems + bad};
     return bad < 0;
 }
 
@@ -251,7 +261,7 @@ bool qc_weights_check_numbers(const value_info *x, const void *rows, int64_t fir
         return true;
     if (all_finite(x, rows, first, count, f))
         *f = (failure){.kind = FAILURE_SCALE,
-            .tensor = x->tensor,
+            .tensor = tensor_of(x),
             .element = first * x->row_elems + bad * (count * x->row_elems / n),
             .scale = type};
     return false;

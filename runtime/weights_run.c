@@ -61,9 +61,9 @@ static qc_status report(const qc_weights *w, const failure *f)
         return qc_ctx_error(ctx, name,
             "its numbers are too large: no scale of %s is large enough (near element %lld)",
             qc_dtype_name(f->scale), (long long)f->element);
-    if (!f->tensor)
-        return qc_ctx_error(ctx, w->directory, "a weight expression is not finite (near element %lld)",
-            (long long)f->element);
+    if (f->kind == FAILURE_OVERFLOW)
+        return qc_ctx_error(
+            ctx, name, "what is computed from it is not finite (element %lld)", (long long)f->element);
     return qc_ctx_error(ctx, name, "holds a NaN or an infinity (element %lld)", (long long)f->element);
 }
 

@@ -82,6 +82,21 @@ static void set_source(qc_hf_state *s)
     }
 }
 
+/* A source that is dequantized loses what quantizes its attention and its KV cache: only weights are read as numbers. */
+static void warn_of_cache_scales(qc_hf_state *s)
+{
+    static const char *const names[] = {".q_scale", ".k_scale", ".v_scale"};
+    size_t lost = 0;
+    for (size_t i = 0; s->dequantize && i < s->set.tensor_count; i++)
+        for (size_t n = 0; n < sizeof names / sizeof *names; n++)
+            lost += qc_ends_with(s->set.tensors[i].name, names[n]);
+    if (lost > 0)
+        qc_warning(s->diag, s->directory,
+            "its attention or KV cache is quantized too: %zu scales of that are left out; quant-kv makes new "
+            "ones",
+            lost);
+}
+
 static qc_status import(qc_hf_state *s, const qc_hf_options *options)
 {
     if (qc_hf_outline_read(s->diag, s->arena, s->directory, &s->outline))
@@ -99,6 +114,7 @@ static qc_status import(qc_hf_state *s, const qc_hf_options *options)
     s->module = qc_module_create(s->ctx);
     set_source(s);
     s->dequantize = options && options->dequantize && s->outline.quantization;
+    warn_of_cache_scales(s);
     if (tensors)
         return qc_hf_tensors_build(s);
     if (choose_dtype(s, options) || qc_hf_quantization_read(s) || qc_hf_tree_build(s) ||

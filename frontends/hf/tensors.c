@@ -213,6 +213,19 @@ static void list_tensors(qc_hf_state *s, listing *l)
     tell(s, &types, "named like weights, but not BF16, F16 or F32");
 }
 
+/* Where all codes become numbers, codes without a scale would be left as they are, and nobody could read them. */
+static qc_status check_scales(const qc_hf_state *s, const listing *l)
+{
+    for (size_t i = 0; s->dequantize && s->quantization.words && i < l->count; i++) {
+        const qc_st_tensor *t = l->entries[i].tensor;
+        if (!l->entries[i].is_codes && is_named_weight(t->name) && has_elements(t) &&
+            qc_starts_with(t->dtype, "F8_E4"))
+            return qc_error(
+                s->diag, s->set.files[t->file].path, "%s holds codes, but no scale lies beside it", t->name);
+    }
+    return QC_OK;
+}
+
 /* ---- the module ---------------------------------------------------------------------------------------- */
 
 static const char *class_of(const qc_hf_state *s, const char *path)
@@ -313,6 +326,8 @@ qc_status qc_hf_tensors_build(qc_hf_state *s)
     if (s->dequantize && qc_hf_quantization_read(s))
         return QC_ERROR;
     list_tensors(s, &l);
+    if (check_scales(s, &l) != QC_OK)
+        return QC_ERROR;
     qc_hf_import_symbol(s, "tensors", s->dequantize ? s->quantization.words : NULL);
     const char *root_class = s->outline.name && *s->outline.name ? s->outline.name : "Module";
     qc_module_add_node(s->module, "", root_class);

@@ -238,11 +238,25 @@ static size_t add_record(recipe_reader *r, const recipe_modifiers *modifiers, si
     return i;
 }
 
+/* A group that leaves modules alone cannot take back what a modifier before it quantizes. */
+static qc_status check_later(recipe_reader *r, const recipe_modifier *m)
+{
+    for (size_t i = 0; i < m->groups.count; i++) {
+        const recipe_group *g = &m->groups.items[i];
+        if (g->preset && strcmp(g->preset, "UNQUANTIZED") == 0)
+            return recipe_fail(r, g->line,
+                "UNQUANTIZED in a modifier behind others: put its targets into ignore of those before it");
+    }
+    return QC_OK;
+}
+
 static qc_status expand_all(recipe_reader *r, const recipe_modifiers *modifiers, qc_recipe *recipe)
 {
     qc_str out;
     qc_status status = QC_OK;
     qc_str_init(&out, r->arena);
+    for (size_t i = 1; i < modifiers->count && status == QC_OK; i++)
+        status = check_later(r, &modifiers->items[i]);
     for (size_t i = modifiers->count; i-- > 0 && status == QC_OK;)
         status = recipe_expand(r, &modifiers->items[i], &out);
     for (size_t i = 0; i < modifiers->count;)

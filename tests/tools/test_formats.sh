@@ -66,6 +66,16 @@ for g in "$QC_SOURCE_ROOT"/tests/data/format_goldens/*/; do
     data_free "$name" "$QC_SOURCE_ROOT/tests/data/small_models/${name%%.*}" "$g"
 done
 
+# The groups of two passes, where the patterns of one take in modules of the other: config.json names the modules, or a
+# reader would take int8 codes for int4.
+if run 0 "$opt" '--pass=quant-linear{scheme=W8A8, ignore=["re:.*mlp.*", lm_head]}' \
+    '--pass=quant-linear{weights={type=i4, granularity=channel}, targets="re:model.layers.*"}' \
+    "$QC_SOURCE_ROOT/tests/data/small_models/qwen2" -o "$work/overlap" && ! grep -q 're:model' "$work/overlap/config.json"; then
+    passes "overlapping targets" "$opt" "$work/overlap"
+else
+    not_ok "overlapping targets" "$(head -n 3 "$work/err")" "$(grep -A4 '"targets"' "$work/overlap/config.json")"
+fi
+
 # For any number of threads.
 for scheme in w4a16_asym nvfp4a16_mse fp8_block; do
     for threads in 1 5; do

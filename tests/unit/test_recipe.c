@@ -667,6 +667,10 @@ static void test_bad_files(void)
             "r.yaml:3: the modifier 'Sprinkle' is not known"},
         {"r.yaml", "a_stage:\n  b_modifiers:\n    QuantizationModifier:\n",
             "r.yaml:3: QuantizationModifier is a map, not null"},
+        {"r.yaml",
+            "a_stage:\n  b_modifiers:\n    QuantizationModifier: {scheme: FP8}\n  c_modifiers:\n    "
+            "QuantizationModifier:\n      scheme: UNQUANTIZED\n",
+            "r.yaml:6: UNQUANTIZED in a modifier behind others"},
         {"r.json", "{\"a_stage\": {\"a_stage\": 1}, \"a_stage\": 2}", "r.json:1:"},
         {"r.json",
             "{\"a_stage\":\n {\"b_modifiers\":\n {\"QuantizationModifier\":\n {\"shceme\": \"FP8\"}}}}",

@@ -91,8 +91,9 @@ static qc_json *args_json(qc_arena *arena, const ct_args *args)
 static qc_json *group_json(qc_arena *arena, const ct_group *g)
 {
     qc_json *o = qc_json_new(arena, QC_JSON_OBJECT), *targets = qc_json_new(arena, QC_JSON_ARRAY);
-    for (size_t i = 0; i < qc_attr_count(g->targets); i++)
-        qc_json_push(arena, targets, qc_json_new_string(arena, qc_attr_as_text(qc_attr_item(g->targets, i))));
+    const qc_attr *list = g->named ? g->named : g->targets;
+    for (size_t i = 0; i < qc_attr_count(list); i++)
+        qc_json_push(arena, targets, qc_json_new_string(arena, qc_attr_as_text(qc_attr_item(list, i))));
     set_text(arena, o, "format", g->format);
     qc_json_set(arena, o, "input_activations", args_json(arena, &g->input));
     set_text(arena, o, "output_activations", NULL);

@@ -221,3 +221,71 @@ void ct_finish_groups(ct_plan *plan)
         plan->format = strcmp(plan->format, "dense") == 0 ? format : "mixed-precision";
     }
 }
+
+/* ---- targets ------------------------------------------------------------------------------------------- */
+
+/* Does target `a` of an earlier or the same group give way to `b`? Patterns follow what is spelt out, each kind is
+ * alphabetical, and of one text in two groups the later group has it. */
+static bool comes_behind(const char *a, const char *b)
+{
+    int regex_a = strstr(a, "re:") != NULL, regex_b = strstr(b, "re:") != NULL;
+    return regex_a != regex_b ? regex_a > regex_b : strcmp(a, b) >= 0;
+}
+
+/* The group that compressed-tensors gives the module when it reads config.json: by the first target that names its path,
+ * else by the first that names its class. */
+static ct_group *group_of_reader(ct_plan *plan, const qc_node *node)
+{
+    ct_group *found[2] = {NULL, NULL}; /* by path, by class */
+    const char *best[2] = {NULL, NULL};
+    for (size_t i = 0; i < plan->groups.count; i++) {
+        ct_group *g = &plan->groups.items[i];
+        for (size_t k = 0; k < qc_attr_count(g->targets); k++) {
+            const char *target = qc_attr_as_text(qc_attr_item(g->targets, k));
+            if (!qc_node_matches(node, target))
+                continue;
+            bool by_class = !qc_starts_with(target, "re:") && strcmp(target, qc_node_path(node)) != 0;
+            if (best[by_class] && !comes_behind(best[by_class], target))
+                continue;
+            found[by_class] = g;
+            best[by_class] = target;
+        }
+    }
+    return found[0] ? found[0] : found[1];
+}
+
+/* The list of the paths of the modules that have the group. */
+static void name_modules(ct_plan *plan, const qc_map *quantized, ct_group *g)
+{
+    QC_VEC(const qc_attr *) paths = {0};
+    for (const qc_node *n = qc_module_first_node(plan->module); n; n = qc_node_next(n)) {
+        const qc_symbol *symbol = qc_map_get(quantized, qc_node_path(n));
+        if (symbol && ct_find_group(plan, symbol, false) == g)
+            QC_PUSH(&plan->arena, &paths, qc_attr_string(plan->ctx, qc_node_path(n)));
+    }
+    g->named = qc_attr_list(plan->ctx, paths.items, paths.count);
+    if (!plan->quiet)
+        qc_ctx_remark(plan->ctx, qc_arena_printf(&plan->arena, "@%s", qc_symbol_name(g->symbol)),
+            "config.json names its %zu modules: the targets of several passes overlap, and a reader would "
+            "take some "
+            "modules for another group's",
+            paths.count);
+}
+
+void ct_settle_targets(ct_plan *plan, const qc_map *quantized)
+{
+    bool *mixed = QC_NEW_ARRAY(&plan->arena, bool, plan->groups.count + 1);
+    for (const qc_node *n = qc_module_first_node(plan->module); n; n = qc_node_next(n)) {
+        const qc_symbol *symbol = qc_map_get(quantized, qc_node_path(n));
+        const ct_group *own = symbol ? ct_find_group(plan, symbol, false) : NULL;
+        const ct_group *read = own ? group_of_reader(plan, n) : NULL;
+        if (own == read)
+            continue;
+        mixed[own - plan->groups.items] = true;
+        if (read)
+            mixed[read - plan->groups.items] = true;
+    }
+    for (size_t i = 0; i < plan->groups.count; i++)
+        if (mixed[i] && !plan->groups.items[i].attention)
+            name_modules(plan, quantized, &plan->groups.items[i]);
+}

@@ -55,6 +55,7 @@ typedef struct ct_form {
 typedef struct ct_group {
     const qc_symbol *symbol;
     const qc_attr *targets, *ignore; /* lists; ignore may be NULL */
+    const qc_attr *named;            /* list of modules in place of targets in config.json; NULL: none */
     ct_args weights, input;
     const char *format;
     ct_form form;
@@ -127,7 +128,7 @@ typedef struct ct_walk {
     ct_plan *plan;
     qc_map fixed;     /* addresses of values that depend on no model input */
     qc_map positions; /* addresses of nodes -> index in the tree + 1 */
-    qc_map quantized; /* paths of modules with a config group */
+    qc_map quantized; /* paths of modules with a config group -> its symbol */
     QC_VEC(const qc_op *) attentions;
 } ct_walk;
 
@@ -161,6 +162,9 @@ ct_group *ct_find_group(ct_plan *plan, const qc_symbol *symbol, bool attention);
 qc_status ct_add_group(ct_plan *plan, const qc_symbol *symbol, bool attention, size_t position);
 /* Puts the groups into tree order and chooses the format of the whole. */
 void ct_finish_groups(ct_plan *plan);
+/* Groups whose targets would give a reader of config.json another module than theirs name their modules instead; `quantized`
+ * holds the symbols of the modules that have a config group, by path. */
+void ct_settle_targets(ct_plan *plan, const qc_map *quantized);
 
 /* plan_names.c: numbers the tensors as PyTorch's state dict has them and fills plan->ignore; `quantized`
  * holds the paths of modules with a config group. */

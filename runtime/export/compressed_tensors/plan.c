@@ -70,7 +70,7 @@ qc_status ct_use_group(ct_walk *w, const qc_symbol *symbol, bool attention, cons
     const qc_node *node = qc_op_node(op);
     const qc_map_entry *entry = qc_map_find_n(&w->positions, (const char *)&node, sizeof node);
     size_t position = entry ? (size_t)(uintptr_t)entry->value : SIZE_MAX;
-    qc_map_set(&w->quantized, ct_path_of(op), NULL);
+    qc_map_set(&w->quantized, ct_path_of(op), (void *)(uintptr_t)symbol);
     return ct_add_group(w->plan, symbol, attention, position);
 }
 
@@ -390,6 +390,8 @@ qc_status ct_plan_make(ct_plan *plan)
     find_skipped(&w);
     ct_warn_of_tables(plan);
     ct_finish_groups(plan);
+    if (!plan->as_tensors)
+        ct_settle_targets(plan, &w.quantized);
     plan->quantized = plan->groups.count > 0 || plan->kv.present;
     if (plan->quantized && ct_warn_of_loaders(plan) != QC_OK)
         return QC_ERROR;
