@@ -254,6 +254,8 @@ static void run_heads(const job *j, int threads)
 
 static bool is_heads_type(const qc_host_heads *heads)
 {
+    if (heads->pages || heads->scales.dtype || heads->global != 0.0f || heads->scale_column_stride)
+        return false;
     if (heads->scale)
         return heads->dtype == QC_F8E4M3 || heads->dtype == QC_F8E5M2 || heads->dtype == QC_I8;
     return qc_host_is_value_dtype(heads->dtype);
@@ -267,8 +269,8 @@ static qc_status check(qc_diag *diag, const char *where, const qc_host_attention
     if (at->causal ? at->keys != at->past + at->queries : !at->keys)
         return qc_error(
             diag, where, "attention of %zu queries behind %zu on %zu keys", at->queries, at->past, at->keys);
-    if (!qc_host_is_value_dtype(at->dtype) || !is_heads_type(&at->q) || !is_heads_type(&at->k) ||
-        !is_heads_type(&at->v))
+    if (!qc_host_is_value_dtype(at->dtype) || at->probs_codes || !is_heads_type(&at->q) ||
+        !is_heads_type(&at->k) || !is_heads_type(&at->v))
         return qc_error(diag, where, "the host has no attention of %s, %s, %s in %s",
             qc_dtype_name(at->q.dtype), qc_dtype_name(at->k.dtype), qc_dtype_name(at->v.dtype),
             qc_dtype_name(at->dtype));

@@ -76,14 +76,36 @@ qc_status qc_host_linear_run(const qc_host_linear *linear, qc_diag *diag, const 
 
 /* ---- attention ----------------------------------------------------------------------------------------- */
 
-/* A [tokens, heads, head_size] array. With `scale` it holds codes (f8e4m3, f8e5m2, i8) and the value is
- * D(code * scale[head * scale_stride]); scale_stride 0 is one scale for all heads. */
-typedef struct qc_host_heads {
-    qc_dtype dtype;
+/* Scales that were made while running, one for each token and head or for `group` columns of it: the number of
+ * (token, head, group g) is element token * token_stride + head * head_stride + g. Any type of 8 bits or more
+ * that holds numbers. */
+typedef struct qc_host_scales {
+    qc_dtype dtype; /* QC_DTYPE_NONE: there are none */
     const void *data;
-    size_t token_stride, head_stride; /* the innermost stride is 1 */
-    const float *scale;               /* NULL: values of D */
-    size_t scale_stride;
+    const void *const *pages;         /* as in qc_host_heads, with its page_tokens */
+    size_t token_stride, head_stride; /* in scales */
+    size_t group;                     /* columns under one scale; 0: all */
+} qc_host_scales;
+
+/* A [tokens, heads, head_size] array of values of D, or of codes (f8e4m3, f8e5m2, i8, i4, f4e2m1) under static
+ * or dynamic scales, not both. The value of a code is what qc_quantizer_dequantize gives (ir/dtype/quantizer.h,
+ * symmetric): D(code * scale), and with a global scale D(f32(code * f32(scale / global))).
+ *
+ * Types of 4 bits are packed, two codes a byte, low bits first, and each (token, head) row starts at a byte;
+ * strides count the codes of such padded rows, so they are even. Codes of 4 bits that take a byte each say so:
+ * dtype i8 for i4 (the number itself), u8 with codes = f4e2m1. */
+typedef struct qc_host_heads {
+    qc_dtype dtype; /* of what lies in memory */
+    qc_dtype codes; /* f4e2m1 where dtype is u8; QC_DTYPE_NONE: dtype says it */
+    const void *data;
+    const void *const *pages; /* not NULL: page p holds tokens p * page_tokens and on; `data` is unused */
+    size_t page_tokens;
+    size_t token_stride, head_stride; /* within a page or the flat array; the innermost stride is 1 */
+    const float *scale;               /* static: scale[head * scale_stride + column * scale_column_stride] */
+    size_t scale_stride;              /* 0: one for all heads */
+    size_t scale_column_stride;       /* 0: one for all columns of a head */
+    qc_host_scales scales;            /* dynamic */
+    float global;                     /* 0: none */
 } qc_host_heads;
 
 /* Eager attention with every rounding of the eager code (Transformers 5, eager_attention_forward):
@@ -94,11 +116,17 @@ typedef struct qc_host_heads {
  * Query i stands at position past + i; key j at position j. Visible: j <= i's position if causal, and i's
  * position - j < window if window is not 0. Query head h reads key head h / (query_heads / kv_heads). The
  * probability of a masked key is 0, so strips that are masked wholly are not computed, and a non-finite score
- * of a masked key goes unseen. */
+ * of a masked key goes unseen.
+ *
+ * With probs_codes the probabilities stay unnormalised and are rounded to codes, as kernels do that multiply
+ * codes: e = exp_f32(s - max s), c = code(e / probs_scale), out = P(sum(c v) * probs_scale / sum(e)), all f32
+ * but the codes; sum(e) is of the unrounded exponentials. */
 typedef struct qc_host_attention {
     qc_dtype dtype;        /* D: of scores and output */
     qc_dtype probs_dtype;  /* P; QC_DTYPE_NONE: D */
     qc_dtype scores_dtype; /* of the scores if not D; QC_DTYPE_NONE: D */
+    qc_dtype probs_codes;  /* f8e4m3, f8e5m2 or i8; QC_DTYPE_NONE: probabilities are not quantized */
+    float probs_scale;     /* positive; read with probs_codes only */
     qc_host_heads q, k, v;
     void *out; /* [queries, query_heads, value_size] of D */
     size_t out_token_stride, out_head_stride;

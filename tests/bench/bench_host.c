@@ -109,9 +109,9 @@ static double attention_seconds(
     double best,
         flops = 4.0 * HIDDEN * ((double)past * (double)queries + (double)queries * (double)(queries + 1) / 2);
     qc_host_attention at = {.dtype = QC_BF16,
-        .q = {QC_BF16, q, HIDDEN, HEAD, NULL, 0},
-        .k = {QC_BF16, k, KV_HEADS * HEAD, HEAD, NULL, 0},
-        .v = {QC_BF16, v, KV_HEADS * HEAD, HEAD, NULL, 0},
+        .q = {.dtype = QC_BF16, .data = q, .token_stride = HIDDEN, .head_stride = HEAD},
+        .k = {.dtype = QC_BF16, .data = k, .token_stride = KV_HEADS * HEAD, .head_stride = HEAD},
+        .v = {.dtype = QC_BF16, .data = v, .token_stride = KV_HEADS * HEAD, .head_stride = HEAD},
         .out = out,
         .out_token_stride = HIDDEN,
         .out_head_stride = HEAD,

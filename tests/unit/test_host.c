@@ -337,9 +337,9 @@ static qc_host_attention attention_of(qc_dtype dtype, const void *q, const void 
     size_t queries, size_t past, size_t window)
 {
     return (qc_host_attention){.dtype = dtype,
-        .q = {dtype, q, HEADS * SIZE, SIZE, NULL, 0},
-        .k = {dtype, k, GROUPS * SIZE, SIZE, NULL, 0},
-        .v = {dtype, v, GROUPS * SIZE, SIZE, NULL, 0},
+        .q = {.dtype = dtype, .data = q, .token_stride = HEADS * SIZE, .head_stride = SIZE},
+        .k = {.dtype = dtype, .data = k, .token_stride = GROUPS * SIZE, .head_stride = SIZE},
+        .v = {.dtype = dtype, .data = v, .token_stride = GROUPS * SIZE, .head_stride = SIZE},
         .out = out,
         .out_token_stride = HEADS * SIZE,
         .out_head_stride = SIZE,
@@ -447,9 +447,9 @@ static void test_attention_against_f64(void)
     float *v = random_values(15, K * STRIDE, QC_F32, 1.0), out[Q * V];
     qc_host_engine *e = engine_of(2, NULL);
     qc_host_attention at = {.dtype = QC_F32,
-        .q = {QC_F32, q, STRIDE, 0, NULL, 0},
-        .k = {QC_F32, k, STRIDE, 0, NULL, 0},
-        .v = {QC_F32, v, STRIDE, 0, NULL, 0},
+        .q = {.dtype = QC_F32, .data = q, .token_stride = STRIDE, .head_stride = 0},
+        .k = {.dtype = QC_F32, .data = k, .token_stride = STRIDE, .head_stride = 0},
+        .v = {.dtype = QC_F32, .data = v, .token_stride = STRIDE, .head_stride = 0},
         .out = out,
         .out_token_stride = V,
         .queries = Q,
