@@ -153,7 +153,7 @@ static qc_status write_line(writer *w, const char *line)
 {
     const char *at = line;
 
-    if (*at == '?' || *at == '!') {
+    while (*at == '?' || *at == '!') {
         size_t length = word_length(at + 1);
         const char *name = qc_arena_strndup(w->arena, at + 1, length);
         if (qc_op_operand_slot(w->op->info, name) < 0 && qc_op_attr_slot(w->op->info, name) < 0)

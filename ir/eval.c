@@ -2,6 +2,8 @@
  *
  * eval.c - reference semantics of sources, elementwise ops and state (see eval.h).
  */
+#include <stdlib.h>
+
 #include "ir/eval.h"
 
 #include "ir/dtype/codec.h"
@@ -149,12 +151,8 @@ qc_status qc_eval_elementwise(
 
 /* ---- state --------------------------------------------------------------------------------------------- */
 
-/* Without a cache of the caller's, an empty one: the first call of a model. */
-qc_status qc_eval_cache_append(
-    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
+static qc_status append(qc_eval *eval, const qc_op *op, const qc_tensor *x, qc_tensor *results)
 {
-    const qc_tensor *x = operands[0];
-
     if (x->rank != 4 || results->rank != 4 || x->dims[0] != results->dims[0] ||
         x->dims[1] != results->dims[1] || x->dims[3] != results->dims[3] || x->dtype != results->dtype ||
         results->dims[2] != eval->past_length + x->dims[2])
@@ -168,5 +166,44 @@ qc_status qc_eval_cache_append(
         return qc_error(eval->diag, qc_eval_where(eval, op),
             "no cache holds the %lld tokens of earlier calls", (long long)eval->past_length);
     qc_tensor_copy(results, 0, x, 0, x->count);
+    return QC_OK;
+}
+
+/* Without a cache of the caller's, an empty one: the first call of a model. */
+qc_status qc_eval_cache_append(
+    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
+{
+    return append(eval, op, operands[0], results);
+}
+
+/* The layout of pages is a matter of kernels; what is stored is the same. */
+qc_status qc_eval_cache_write(
+    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
+{
+    const qc_tensor *quantized[4] = {operands[0], operands[1], operands[2], NULL};
+    if (!operands[1])
+        return append(eval, op, operands[0], results);
+    qc_tensor codes = *operands[0];
+    codes.dtype = results->dtype;
+    codes.data = calloc(qc_tensor_bytes(codes.dtype, codes.count) + 1, 1);
+    if (!codes.data)
+        return qc_error(
+            eval->diag, qc_eval_where(eval, op), "no memory for %s", qc_tensor_text(eval->scratch, &codes));
+    qc_status status = qc_eval_quantize(eval, op, quantized, &codes);
+    if (status == QC_OK)
+        status = append(eval, op, &codes, results);
+    free(codes.data);
+    return status;
+}
+
+/* ---- constants ----------------------------------------------------------------------------------------- */
+
+qc_status qc_eval_fill(qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
+{
+    float value = (float)qc_attr_as_float(qc_op_attr(op, "value"));
+    (void)eval;
+    (void)operands;
+    for (int64_t i = 0; i < results->count; i++)
+        qc_tensor_write(results, i, 1, &value);
     return QC_OK;
 }

@@ -235,3 +235,21 @@ qc_status qc_eval_hadamard(
     }
     return QC_OK;
 }
+
+qc_status qc_eval_center(qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
+{
+    const qc_tensor *x = operands[0];
+    int64_t columns = qc_tensor_dim(x, -1);
+    float *row = qc_eval_row(eval, columns);
+    (void)op;
+    for (int64_t at = 0; columns > 0 && at < x->count; at += columns) {
+        double sum = 0;
+        qc_tensor_read(x, at, columns, row);
+        for (int64_t i = 0; i < columns; i++)
+            sum += (double)row[i];
+        for (int64_t i = 0; i < columns; i++)
+            row[i] = (float)((double)row[i] - sum / (double)columns);
+        qc_tensor_write(results, at, columns, row);
+    }
+    return QC_OK;
+}

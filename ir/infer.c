@@ -312,19 +312,26 @@ qc_status qc_infer_rope_sin(qc_op *op, const char *where, const qc_type **types)
 /* q, k and v of attention: an operand with a scale is codes, one without has the type `probs`. */
 static qc_status check_attention_operand(qc_op *op, const char *where, size_t slot, qc_dtype compute)
 {
+    static const char *const groups[] = {"q_group", "k_group", "v_group"};
     const qc_operand_info *o = &op->info->operands[slot];
-    const qc_type *x = operand_type(op, slot), *scale = operand_type(op, slot + 3);
+    const qc_type *x = operand_type(op, slot), *scale = operand_type(op, slot + 3),
+                  *global = operand_type(op, slot + 6);
+    int64_t group = int_attr(op, groups[slot]);
+    const char *name = op->info->name;
     if (x->rank != 4)
-        FAIL("attention: %s must be [B, heads, S, d], not %s", o->name, x->text);
+        FAIL("%s: %s must be [B, heads, S, d], not %s", name, o->name, x->text);
     if (!scale && x->dtype != compute)
-        FAIL("attention: %s is %s but probs is %s; codes need %s_scale", o->name, x->text,
+        FAIL("%s: %s is %s but probs is %s; codes need %s_scale", name, o->name, x->text,
             qc_dtype_name(compute), o->name);
-    if (!scale)
-        return QC_OK;
-    int64_t count, heads;
-    if (!qc_type_static_count(scale, &count) || !qc_dim_as_int(x->dims[1], &heads) ||
-        (count != 1 && count != heads))
-        FAIL("attention: %s_scale %s must hold 1 or %s scales", o->name, scale->text, x->dims[1]->text);
+    if (!scale && (global || group))
+        FAIL("%s: %s has %s but no scale", name, o->name, global ? "a global scale" : "groups");
+    if (group < 0)
+        FAIL("%s: %s must not be negative", name, groups[slot]);
+    if (scale && !qc_scale_fits(ctx_of(op), x, scale, group))
+        FAIL("%s: %s_scale %s does not fit %s", name, o->name, scale->text, x->text);
+    const qc_dim *one = qc_dim_int(ctx_of(op), 1);
+    if (global && (global->dtype != QC_F32 || global->rank != 1 || global->dims[0] != one))
+        FAIL("%s: %s_global must be f32[1], not %s", name, o->name, global->text);
     return QC_OK;
 }
 
@@ -335,19 +342,24 @@ qc_status qc_infer_attention(qc_op *op, const char *where, const qc_type **types
     static const char *const roundings[] = {"probs", "scores", "softmax"};
     for (size_t i = 0; i < 3; i++)
         if (!qc_dtype_is_float(dtype_attr(op, roundings[i])))
-            FAIL("attention: %s must be a float type", roundings[i]);
+            FAIL("%s: %s must be a float type", op->info->name, roundings[i]);
     for (size_t i = 0; i < 3; i++)
         if (check_attention_operand(op, where, i, compute) != QC_OK)
             return QC_ERROR;
     int64_t heads, groups;
     if (!qc_dim_as_int(q->dims[1], &heads) || !qc_dim_as_int(k->dims[1], &groups) || !groups ||
         heads % groups)
-        FAIL("attention: the heads of q %s are not a multiple of those of k %s", q->text, k->text);
+        FAIL("%s: the heads of q %s are not a multiple of those of k %s", op->info->name, q->text, k->text);
     if (q->dims[0] != k->dims[0] || q->dims[3] != k->dims[3])
-        FAIL("attention: q %s does not fit k %s", q->text, k->text);
+        FAIL("%s: q %s does not fit k %s", op->info->name, q->text, k->text);
     if (k->dims[0] != v->dims[0] || k->dims[1] != v->dims[1] || k->dims[2] != v->dims[2])
-        FAIL("attention: k %s does not fit v %s", k->text, v->text);
+        FAIL("%s: k %s does not fit v %s", op->info->name, k->text, v->text);
     const qc_dim *dims[4] = {q->dims[0], q->dims[1], q->dims[2], v->dims[3]};
     types[0] = qc_type_make(ctx_of(op), where, compute, 4, dims);
     return types[0] ? QC_OK : QC_ERROR;
+}
+
+qc_status qc_infer_quantized_attention(qc_op *op, const char *where, const qc_type **types)
+{
+    return qc_infer_attention(op, where, types);
 }

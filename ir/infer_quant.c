@@ -32,41 +32,60 @@ static qc_status read_part(const qc_op *op, const char *where, qc_scheme_part *p
         qc_attr_as_text(qc_op_attr(op, "scheme")), qc_attr_as_text(qc_op_attr(op, "arg")), part);
 }
 
-static bool are_statistics(const qc_op *op, const qc_type *x)
+static bool are_statistics(const qc_op *op, const qc_type *x, int rank)
 {
-    return x->rank == 2 && x->dims[0] == qc_dim_int(ctx_of(op), 2);
+    return x->rank == rank && x->dims[0] == qc_dim_int(ctx_of(op), 2);
 }
 
 /* ---- observe ------------------------------------------------------------------------------------------- */
+
+static bool observes_moments(const qc_op *op)
+{
+    return word_is(op, "observer", "imatrix") || word_is(op, "observer", "mean");
+}
 
 qc_status qc_infer_observe(qc_op *op, const char *where, const qc_type **types)
 {
     const qc_type *x = operand_type(op, 0);
     qc_ctx *ctx = ctx_of(op);
-    bool head = word_is(op, "granularity", "head");
-    if (word_is(op, "granularity", "channel")) {
-        if (x->rank < 1)
-            FAIL("observe: granularity channel needs columns, x is %s", x->text);
-        types[0] = qc_type_make(ctx, where, QC_F32, 1, &x->dims[x->rank - 1]);
-        return types[0] ? QC_OK : QC_ERROR;
+    const qc_dim *one = qc_dim_int(ctx, 1);
+    bool head = word_is(op, "granularity", "head"), channel = word_is(op, "granularity", "channel");
+    if ((head || (channel && !observes_moments(op))) && x->rank != 4)
+        FAIL("observe: granularity %s needs x [B, heads, S, d], not %s", head ? "head" : "channel", x->text);
+    if (channel && x->rank < 1)
+        FAIL("observe: granularity channel needs columns, x is %s", x->text);
+    const qc_dim *columns = channel ? x->dims[x->rank - 1] : NULL;
+    if (channel && observes_moments(op)) {
+        const qc_dim *dims[3] = {x->rank == 4 ? x->dims[1] : columns, one, columns};
+        types[0] = qc_type_make(ctx, where, QC_F32, x->rank == 4 ? 3 : 1, dims);
+    } else {
+        const qc_dim *dims[3] = {qc_dim_int(ctx, 2), head || channel ? x->dims[1] : one, columns};
+        types[0] = qc_type_make(ctx, where, x->dtype, channel ? 3 : 2, dims);
     }
-    if (head && x->rank != 4)
-        FAIL("observe: granularity head needs x [B, heads, S, d], not %s", x->text);
-    const qc_dim *dims[2] = {qc_dim_int(ctx, 2), head ? x->dims[1] : qc_dim_int(ctx, 1)};
-    types[0] = qc_type_make(ctx, where, x->dtype, 2, dims);
     return types[0] ? QC_OK : QC_ERROR;
+}
+
+/* Is a share of values, by its name in `args`, above 0 and at most `most`? */
+static bool is_share(const qc_op *op, const char *name, double most)
+{
+    const qc_attr *value = qc_attr_find(qc_op_attr(op, "args"), name);
+    return !value || (qc_attr_as_float(value) > 0 && qc_attr_as_float(value) <= most);
 }
 
 qc_status qc_verify_observe(const qc_op *op, const char *where)
 {
-    bool channel = word_is(op, "granularity", "channel"), imatrix = word_is(op, "observer", "imatrix");
+    bool channel = word_is(op, "granularity", "channel");
     bool searches = strstr(qc_attr_as_text(qc_op_attr(op, "observer")), "mse") != NULL;
     double averaging = qc_attr_as_float(qc_op_attr(op, "averaging"));
     qc_scheme_part part;
-    if (channel != imatrix)
-        FAIL("observe: granularity channel and observer imatrix go together");
+    if (observes_moments(op) && !channel)
+        FAIL("observe: observer %s needs granularity channel", qc_attr_as_text(qc_op_attr(op, "observer")));
+    if (channel && !observes_moments(op) && !word_is(op, "observer", "static_minmax"))
+        FAIL("observe: granularity channel knows the observers static_minmax, imatrix and mean");
     if (!(averaging > 0 && averaging <= 1))
         FAIL("observe: averaging must be above 0 and at most 1, not %g", averaging);
+    if (!is_share(op, "percentile", 100) || !is_share(op, "recall", 1))
+        FAIL("observe: percentile must be above 0 and at most 100, recall above 0 and at most 1");
     if (searches && !qc_op_attr(op, "scheme"))
         FAIL("observe: an observer that searches needs the scheme that it searches for");
     return searches ? read_part(op, where, &part) : QC_OK;
@@ -87,11 +106,12 @@ static qc_status scale_type(
     const char *name = op->info->name;
     qc_ctx *ctx = ctx_of(op);
     const qc_dim *one = qc_dim_int(ctx, 1), *dims[QC_MAX_RANK];
-    bool stat = word_is(op, "from", "stat");
+    bool stat = word_is(op, "from", "stat"), channel = part->granularity == QC_GRANULARITY_CHANNEL;
     int rank = 0;
-    if (stat && !are_statistics(op, x))
-        FAIL("%s: statistics must be [2, n], not %s", name, x->text);
-    if (stat && part->granularity != QC_GRANULARITY_TENSOR && part->granularity != QC_GRANULARITY_HEAD)
+    if (stat && !are_statistics(op, x, channel ? 3 : 2))
+        FAIL("%s: statistics must be %s, not %s", name, channel ? "[2, heads, d]" : "[2, n]", x->text);
+    if (stat && !channel && part->granularity != QC_GRANULARITY_TENSOR &&
+        part->granularity != QC_GRANULARITY_HEAD)
         FAIL("%s: granularity %s needs data, not statistics", name, qc_granularity_name(part->granularity));
     switch (part->granularity) {
     case QC_GRANULARITY_TENSOR:
@@ -103,9 +123,13 @@ static qc_status scale_type(
         dims[0] = x->dims[1], dims[1] = one, dims[2] = one, rank = 3;
         break;
     case QC_GRANULARITY_CHANNEL:
-        if (x->rank != 2)
-            FAIL("%s: granularity channel needs a weight [rows, columns], not %s", name, x->text);
-        dims[0] = x->dims[0], dims[1] = one, rank = 2;
+        if (x->rank == 2)
+            dims[0] = x->dims[0], dims[1] = one, rank = 2;
+        else if (x->rank == 4 || stat)
+            dims[0] = x->dims[1], dims[1] = one, dims[2] = x->dims[x->rank - 1], rank = 3;
+        else
+            FAIL("%s: granularity channel needs a weight [rows, columns] or x [B, heads, S, d], not %s", name,
+                x->text);
         break;
     case QC_GRANULARITY_BLOCK:
         if (x->rank != 2)
@@ -161,7 +185,7 @@ qc_status qc_infer_global_scale(qc_op *op, const char *where, const qc_type **ty
     if (op->operand_count < 2)
         FAIL("global_scale: it needs at least one operand");
     for (uint32_t i = 1; i < op->operand_count; i++)
-        if (word_is(op, "from", "stat") && !are_statistics(op, operand_type(op, i)))
+        if (word_is(op, "from", "stat") && !are_statistics(op, operand_type(op, i), 2))
             FAIL("global_scale: statistics must be [2, n], not %s", operand_type(op, i)->text);
     types[0] = qc_type_make(ctx_of(op), where, QC_F32, 1, &one);
     return types[0] ? QC_OK : QC_ERROR;
@@ -169,14 +193,16 @@ qc_status qc_infer_global_scale(qc_op *op, const char *where, const qc_type **ty
 
 /* ---- codes --------------------------------------------------------------------------------------------- */
 
-static bool broadcasts(const qc_op *op, const qc_type *x, const qc_type *scale)
+bool qc_scale_fits(qc_ctx *ctx, const qc_type *x, const qc_type *scale, int64_t group)
 {
-    const qc_dim *one = qc_dim_int(ctx_of(op), 1);
-    if (scale->rank > x->rank)
+    const qc_dim *one = qc_dim_int(ctx, 1);
+    if (scale->rank > x->rank || (group && scale->rank != x->rank))
         return false;
-    for (int i = 1; i <= scale->rank; i++)
-        if (scale->dims[scale->rank - i] != one && scale->dims[scale->rank - i] != x->dims[x->rank - i])
+    for (int i = 1; i <= scale->rank; i++) {
+        const qc_dim *s = scale->dims[scale->rank - i], *d = x->dims[x->rank - i];
+        if (group && i == 1 ? s != pieces(ctx, d, group) : s != d && (group || s != one))
             return false;
+    }
     return true;
 }
 
@@ -192,13 +218,8 @@ static qc_status check_scale(
     if (block_rows) {
         fits = x->rank == 2 && scale->rank == 2 && scale->dims[0] == pieces(ctx, x->dims[0], block_rows) &&
                scale->dims[1] == pieces(ctx, x->dims[1], block_columns);
-    } else if (group) {
-        fits = x->rank >= 1 && scale->rank == x->rank &&
-               scale->dims[x->rank - 1] == pieces(ctx, x->dims[x->rank - 1], group);
-        for (int i = 0; fits && i + 1 < x->rank; i++)
-            fits = scale->dims[i] == x->dims[i];
     } else {
-        fits = broadcasts(op, x, scale);
+        fits = (x->rank >= 1 || !group) && qc_scale_fits(ctx, x, scale, group);
     }
     if (!fits && !group && !block_rows)
         FAIL("%s: scale %s does not broadcast to x %s", name, scale->text, x->text);
@@ -339,4 +360,22 @@ qc_status qc_verify_unpack(const qc_op *op, const char *where)
     if (!fits)
         FAIL("unpack: %s does not hold %s", x->text, y->text);
     return QC_OK;
+}
+
+/* ---- caches -------------------------------------------------------------------------------------------- */
+
+qc_status qc_infer_cache_read(qc_op *op, const char *where, const qc_type **types)
+{
+    const qc_type *x = operand_type(op, 0), *scale = operand_type(op, 1), *global = operand_type(op, 2);
+    const char *name = qc_attr_as_text(qc_op_attr(op, "to"));
+    qc_dtype to = qc_dtype_from_name(name, strlen(name));
+    int64_t group = qc_attr_as_int(qc_op_attr(op, "group"));
+    if (!qc_dtype_is_float(to))
+        FAIL("cache_read: to must be a float type");
+    if (!scale && (global || group))
+        FAIL("cache_read: %s but no scale", global ? "a global scale" : "groups");
+    if (group < 0 || (scale && !qc_scale_fits(ctx_of(op), x, scale, group)))
+        FAIL("cache_read: scale %s does not fit %s", scale ? scale->text : "", x->text);
+    types[0] = qc_type_with_dtype(ctx_of(op), x, to);
+    return types[0] ? QC_OK : QC_ERROR;
 }

@@ -208,5 +208,7 @@ qc_arena *qc_ctx_arena(qc_ctx *ctx);
 
 /* A scale (may be NULL) that stands in the IR as a constant must be one that values can be divided by. */
 qc_status qc_verify_scale(const qc_op *op, const char *where, const qc_value *scale, const char *name);
+/* Does a scale stand for elements of x: by broadcasting, or, group > 0, one for each `group` columns? */
+bool qc_scale_fits(qc_ctx *ctx, const qc_type *x, const qc_type *scale, int64_t group);
 
 #endif

@@ -10,7 +10,7 @@
 
 /* gen_ops.py refuses rows that have more. */
 #define QC_MAX_ATTRS 12
-#define QC_MAX_OPERANDS 8
+#define QC_MAX_OPERANDS 12
 #define QC_MAX_RESULTS 4
 
 typedef enum qc_trait {

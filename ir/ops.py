@@ -18,7 +18,8 @@ op(name, doc, operands, attrs, ...)
   expr       elementwise: the scalar expression, over the operands' names, computed in f32, rounded once to the element
              type of the result. See scalar.py for the grammar.
   decomposition  composite: its meaning in IR text over other ops; ${attr}, ${dtype:x} and ${dim:x:i} are filled in; a line
-             starting with ?name is kept when the operand or attribute is there and not false, !name when it is not.
+             starting with ?name is kept when the operand or attribute is there and not false, !name when it is not; several
+             conditions must all hold.
   infer, verify, eval are C hooks found by name: qc_infer_NAME, qc_verify_NAME (verify=True), qc_eval_NAME.
 """
 
@@ -38,6 +39,8 @@ op("weight", "A tensor of the source checkpoint, by name; converted exactly when
    attrs=["tensor: string!"], positional="tensor", traits=["typed", "identity"], infer=False, verify=True)
 op("const", "A constant of at most 65,536 elements, in row-major order.",
    attrs=["value: data!"], positional="value", traits=["typed"], infer=False, verify=True)
+op("fill", "Every element is `value`, rounded to the element type.", attrs=["value: float!"], traits=["typed"], infer=False,
+   verify=True)
 op("positions", "The position of each token: its index in the call plus the number of tokens already in the cache.",
    ["ids: int"], traits=["same_type", "independent"])
 
@@ -133,16 +136,15 @@ op("rope", "Rotary position embedding of x [B, heads, S, d], in halves: x * cos 
   %b = mul %r, %s
   %y = add %a, %b
 """)
-op("attention",
-   "Scaled dot-product attention, eager: scores = q k^T rounded to `scores`, times scale and masked there, softmax in `softmax`, "
-   "rounded to `probs`, times v. q [B, H, S, d], k and v [B, G, P+S, d], H a multiple of G. With scales, q, k or v are codes and are "
-   "dequantized to `probs` first.",
-   ["q", "k", "v", "q_scale?: float", "k_scale?: float", "v_scale?: float"],
-   ["scale: float!", "causal: bool = false", "window: int = 0", "scores: dtype!", "softmax: dtype!", "probs: dtype!"],
-   verify=True, decomposition="""
-  ?q_scale %q = dequantize %q, %q_scale {to = ${probs}}
-  ?k_scale %k = dequantize %k, %k_scale {to = ${probs}}
-  ?v_scale %v = dequantize %v, %v_scale {to = ${probs}}
+ATTENTION = dict(
+    operands=["q", "k", "v", "q_scale?: float", "k_scale?: float", "v_scale?: float", "q_global?: float", "k_global?: float",
+              "v_global?: float"],
+    attrs=["scale: float!", "causal: bool = false", "window: int = 0", "scores: dtype!", "softmax: dtype!", "probs: dtype!",
+           "q_group: int = 0", "k_group: int = 0", "v_group: int = 0", "probs_codes: dtype", "probs_scale: float = 1.0"],
+    verify=True, decomposition="".join(f"""
+  ?{x}_scale !{x}_global %{x} = dequantize %{x}, %{x}_scale {{group = ${{{x}_group}}, to = ${{probs}}}}
+  ?{x}_scale ?{x}_global %{x} = dequantize %{x}, %{x}_scale, global=%{x}_global {{group = ${{{x}_group}}, to = ${{probs}}}}"""
+                                       for x in "qkv") + """
   %kr = repeat_heads %k {times = ${group:q:k}}
   %vr = repeat_heads %v {times = ${group:q:v}}
   %s0 = matmul %q, %kr {to = ${scores}, transpose_z}
@@ -150,34 +152,77 @@ op("attention",
   %s1 = mul %s0, %c
   %s2 = attention_mask %s1 {causal = ${causal}, window = ${window}}
   %s3 = cast %s2 {to = ${softmax}}
-  %p0 = softmax %s3
-  %p1 = cast %p0 {to = ${probs}}
-  %y = matmul %p1, %vr {to = ${probs}}
+  !probs_codes %p0 = softmax %s3
+  !probs_codes %p1 = cast %p0 {to = ${probs}}
+  !probs_codes %y = matmul %p1, %vr {to = ${probs}}
+  ?probs_codes %m = reduce_max %s3
+  ?probs_codes %d = sub %s3, %m
+  ?probs_codes %e = exp %d
+  ?probs_codes %l = reduce_sum %e
+  ?probs_codes %t = const [${probs_scale}] : f32[1]
+  ?probs_codes %e1 = div %e, %t
+  ?probs_codes %e2 = cast %e1 {to = ${probs_codes}}
+  ?probs_codes %e3 = cast %e2 {to = ${probs}}
+  ?probs_codes %o0 = matmul %e3, %vr {to = f32}
+  ?probs_codes %o1 = mul %o0, %t
+  ?probs_codes %o2 = div %o1, %l
+  ?probs_codes %y = cast %o2 {to = ${probs}}
 """)
-op("hadamard", "x times the normalised Sylvester-Hadamard matrix over blocks of `size` (a power of two) of the last dimension: "
-   "f32 sums, scaled by 1/sqrt(size), rounded once.", ["x: float"], ["size: int!"], traits=["same_type"], verify=True)
+op("attention",
+   "Scaled dot-product attention, eager: scores = q k^T rounded to `scores`, times scale and masked there, softmax in `softmax`, "
+   "rounded to `probs`, times v. q [B, H, S, d], k and v [B, G, P+S, d], H a multiple of G. With scales, q, k or v are codes and are "
+   "dequantized to `probs` first; a scale is [1], [heads, 1, 1], [heads, 1, d], [B, heads, tokens, 1], or, for each `X_group` columns, "
+   "[B, heads, tokens, groups], then with or without a global scale. With `probs_codes`, the exponentials, over `probs_scale`, are rounded to "
+   "that type before the product with v, and their unrounded sum divides the result.", **ATTENTION)
+op("quantized_attention",
+   "`attention` in lowered form: the same operands, attributes and meaning, on keys and values out of `cache_write`, whose layout and "
+   "codes a kernel reads as they lie.", **ATTENTION)
+op("hadamard", "Vectors along an axis (-1: the last; 0: of a weight's rows) times an orthonormal matrix over blocks of `size`, or, with "
+   "`inverse`, times its transpose. `hadamard` is Sylvester's matrix for powers of two; other sizes are K * 2^m with a known matrix of size K "
+   "(multiples of 4 up to 256). `random_hadamard` is that of compressed-tensors: signs of a fixed seed, then the largest known K. Sums in "
+   "`compute`, the normalising factor, one rounding (from f64: to f32, then to the type).", ["x: float"],
+   ["size: int!", "matrix: word(hadamard|random_hadamard) = hadamard", "inverse: bool = false", "axis: int = -1",
+    "compute: word(f32|f64) = f32"], traits=["same_type"], verify=True)
+op("center", "x minus the mean of its last dimension, both in f64, rounded to f32 and then to the type of x.", ["x: float"],
+   traits=["same_type"])
 
 # ---- state --------------------------------------------------------------------------------------------------
 
 op("cache_append",
    "Puts x [B, G, S, d] behind what earlier calls left in this cache and gives all of it, [B, G, P+S, d]. The cache is named by "
-   "the module and `slot`.", ["x"], ["slot: word(k|v)!"], traits=["effect", "identity", "typed"], infer=False, verify=True)
+   "the module and `slot`; k_scale and v_scale hold scales that are made as the model runs.", ["x"],
+   ["slot: word(k|v|k_scale|v_scale)!"], traits=["effect", "identity", "typed"], infer=False, verify=True)
+op("cache_write",
+   "`cache_append` in lowered form: stores x, or with `scheme` the codes that `quantize` makes of it under the scale and global scale, in "
+   "pages of `page` tokens, and gives all that the cache holds. A page is [page, G, d] (nhd) or [G, page, d] (hnd); the codes of a token and "
+   "head lie densely, low bits first, from a whole byte on.", ["x", "scale?: float", "global?: float"],
+   ["slot: word(k|v|k_scale|v_scale)!", "scheme: symbol", "arg: word(input|weights) = input", "layout: word(nhd|hnd) = nhd",
+    "page: int = 16"], traits=["effect", "identity", "typed"], infer=False, verify=True)
+op("cache_read",
+   "The values of a cache, for readers other than attention: codes dequantized to `to` under their scale (as `dequantize`), anything else cast.",
+   ["x", "scale?: float", "global?: float"], ["to: dtype!", "group: int = 0"], decomposition="""
+  ?scale !global %y = dequantize %x, %scale {group = ${group}, to = ${to}}
+  ?scale ?global %y = dequantize %x, %scale, global=%global {group = ${group}, to = ${to}}
+  !scale %y = cast %x {to = ${to}}
+""")
 
 # ---- quantization -------------------------------------------------------------------------------------------
 
 op("observe",
-   "Running statistics of x over all calibration data. Granularity tensor: [2, 1], head: [2, heads] of x [B, heads, S, d]; row 0 is "
+   "Running statistics of x over all calibration data. Granularity tensor: [2, 1], head: [2, heads] of x [B, heads, S, d], channel: "
+   "[2, heads, d] of such x; row 0 is "
    "the minimum, row 1 the maximum, one range a sequence, folded as `observer` says (`averaging` is the weight of a new sequence "
-   "in a moving average). Observers that search (mse, memoryless_mse, nvfp4_expanded_mse) take from each sequence the range with the "
-   "least error under part `arg` of `scheme`. Granularity channel, with `observer = imatrix`: the mean of the squares of each "
-   "column, f32[columns]. Calibration replaces it by its result.",
-   ["x: float"], ["tap: string!", "observer: word(static_minmax|memoryless_minmax|minmax|mse|memoryless_mse|nvfp4_expanded_mse|"
-                  "imatrix) = static_minmax",
-                  "granularity: word(tensor|head|channel)!", "averaging: float = 0.01", "scheme: symbol",
+   "in a moving average). Observers that search (mse, memoryless_mse, nvfp4_expanded_mse, mse_mean) take from each sequence the range with the "
+   "least error under part `arg` of `scheme`; percentile and recall_window the least range that holds the share of the values that `args` "
+   "says. Granularity channel, with `observer = imatrix`: the mean of the squares of each column, with `mean`: the mean; f32[columns], "
+   "of x [B, heads, S, d] f32[heads, 1, d]. Calibration replaces it by its result.",
+   ["x: float"], ["tap: string!", "observer: word(static_minmax|memoryless_minmax|minmax|mse|memoryless_mse|nvfp4_expanded_mse|mse_mean|"
+                  "percentile|recall_window|imatrix|mean) = static_minmax",
+                  "granularity: word(tensor|head|channel)!", "averaging: float = 0.01", "args: map", "scheme: symbol",
                   "arg: word(input|weights) = input"], traits=["identity"], verify=True)
 op("qparams",
-   "The scale that part `arg` of a scheme gives to x (`from = data`) or to statistics [2, n] (`from = stat`), in the element type that "
-   "the part names or that of x. Granularity tensor: [1]; head: [heads, 1, 1]; channel: [rows, 1]; token: [..., 1]; group: [..., "
+   "The scale that part `arg` of a scheme gives to x (`from = data`) or to statistics [2, n] (`from = stat`; channel: [2, heads, d]), in the element type that "
+   "the part names or that of x. Granularity tensor: [1]; head: [heads, 1, 1]; channel: [rows, 1], of x [B, heads, S, d] [heads, 1, d]; token: [..., 1]; group: [..., "
    "groups of columns]; block: [blocks of rows, blocks of columns]. With a global scale it is relative to that. `importance` weighs "
    "the columns where the observer asks for it. The arithmetic is the row `arith` of the scheme.",
    ["x: float", "global?: float", "importance?: float"],

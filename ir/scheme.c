@@ -76,6 +76,33 @@ static qc_status read_type(const reader *r, const char *field, qc_dtype absent, 
     return QC_OK;
 }
 
+/* What the part adds to the plain rule: a search, room above the largest scale, room above the ranges. */
+static qc_status read_search(const reader *r, qc_scheme_part *part)
+{
+    static const char *const names[] = {"none", "mse", "four_six"};
+    const char *name = text_of(r, "search");
+    const qc_attr *scale_max = qc_attr_find(r->entry, "scale_max"),
+                  *headroom = qc_attr_find(r->entry, "headroom");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0 || (i == 0 && !name[0])) {
+            part->search = (qc_search)i;
+            break;
+        } else if (i + 1 == sizeof names / sizeof *names) {
+            return qc_error(
+                r->diag, r->where, "@%s has the unknown search '%s' for its %s", r->scheme, name, r->arg);
+        }
+    part->scale_max = scale_max ? (float)qc_attr_as_float(scale_max) : 0.0f;
+    part->headroom = headroom ? (float)qc_attr_as_float(headroom) : 1.0f;
+    if ((part->search != QC_SEARCH_NONE || scale_max) && !part->global)
+        return qc_error(
+            r->diag, r->where, "@%s: search and scale_max of its %s need a global scale", r->scheme, r->arg);
+    if (scale_max && !(part->scale_max >= 1 && part->scale_max <= 448))
+        return qc_error(r->diag, r->where, "@%s: scale_max of its %s must be 1 to 448", r->scheme, r->arg);
+    if (!(part->headroom >= 1 && part->headroom <= 1024))
+        return qc_error(r->diag, r->where, "@%s: headroom of its %s must be 1 to 1024", r->scheme, r->arg);
+    return QC_OK;
+}
+
 qc_status qc_scheme_read(qc_diag *diag, const char *where, const qc_module *module, const char *scheme,
     const char *arg, qc_scheme_part *part)
 {
@@ -111,7 +138,7 @@ qc_status qc_scheme_read(qc_diag *diag, const char *where, const qc_module *modu
         return qc_error(diag, where, "@%s: %s codes of its %s have no zero point", scheme, type, arg);
     if (read_granularity(&r, part) != QC_OK ||
         read_type(&r, "scale", QC_DTYPE_NONE, &part->scale_type) != QC_OK ||
-        read_type(&r, "zero_point", QC_I8, &part->zero_point_type) != QC_OK)
+        read_type(&r, "zero_point", QC_I8, &part->zero_point_type) != QC_OK || read_search(&r, part) != QC_OK)
         return QC_ERROR;
     return QC_OK;
 }
@@ -125,6 +152,8 @@ qc_quantizer qc_scheme_quantizer(const qc_scheme_part *part, qc_dtype model_dtyp
         .symmetric = part->symmetric,
         .global = part->global,
         .scale_type = part->scale_type,
+        .search = part->search,
+        .scale_max = part->scale_max,
     };
 }
 

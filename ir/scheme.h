@@ -34,6 +34,9 @@ typedef struct qc_scheme_part {
     const char *observer;         /* "" when the part names none */
     const qc_attr *observer_args; /* map or NULL */
     const char *actorder;         /* "" when the part names none */
+    qc_search search;             /* of local scales under a global one */
+    float scale_max;              /* largest local scale that the global one leaves; 0: 448 */
+    float headroom;               /* ranges of statistics are multiplied by it; 1 unless the part says otherwise */
 } qc_scheme_part;
 
 /* "group" */

@@ -7,6 +7,7 @@
 
 #include "ir/dtype/codec.h"
 #include "ir/ir.h"
+#include "ir/scheme.h"
 #include "op_table.h"
 
 typedef struct verifier {
@@ -216,7 +217,7 @@ static void verify_cache(verifier *v, qc_map *caches, qc_op *op)
     const char *slot = qc_attr_as_text(qc_op_attr(op, "slot"));
     const char *path = op->node ? op->node->path : "";
     if (!qc_map_set(caches, qc_arena_printf(&v->arena, "%s %s", slot, path), op))
-        report(v, op->line, "cache_append: a second one to the cache %s of \"%s\"", slot, path);
+        report(v, op->line, "%s: a second one to the cache %s of \"%s\"", op->info->name, slot, path);
 }
 
 static void verify_func(verifier *v, qc_func *func)
@@ -237,7 +238,7 @@ static void verify_func(verifier *v, qc_func *func)
             report(v, func->line, "argument %zu of @%s has no type", i, func->name);
     for (qc_op *op = func->first; op; op = op->next) {
         verify_op(v, op);
-        if (op->info->op == QC_OP_CACHE_APPEND)
+        if (op->info->op == QC_OP_CACHE_APPEND || op->info->op == QC_OP_CACHE_WRITE)
             verify_cache(v, &caches, op);
     }
     for (size_t i = 0; i < func->results.count; i++) {
@@ -429,17 +430,38 @@ qc_status qc_verify_scale(const qc_op *op, const char *where, const qc_value *sc
     return QC_OK;
 }
 
+/* The codes of probabilities: exponentials lie in [0, 1]. */
+static qc_status verify_probs(const qc_op *op, const char *where)
+{
+    const char *name = qc_attr_as_text(qc_op_attr(op, "probs_codes"));
+    double scale = qc_attr_as_float(qc_op_attr(op, "probs_scale"));
+    qc_dtype codes = qc_dtype_from_name(name, strlen(name));
+    const qc_grid grid = qc_grid_of(codes);
+    if (!name[0])
+        return QC_OK;
+    if (codes != QC_F8E4M3 && codes != QC_F8E5M2 && codes != QC_I8)
+        FAIL("%s: probs_codes must be f8e4m3, f8e5m2 or i8", op->info->name);
+    if (!(scale * (double)grid.max >= 1) || !isfinite(scale))
+        FAIL("%s: under probs_scale %g a probability of 1 is beyond %s", op->info->name, scale, name);
+    return QC_OK;
+}
+
 qc_status qc_verify_attention(const qc_op *op, const char *where)
 {
-    static const char *const scales[] = {"q_scale", "k_scale", "v_scale"};
-    for (size_t i = 0; i < 3; i++)
+    static const char *const scales[] = {"q_scale", "k_scale", "v_scale", "q_global", "k_global", "v_global"};
+    for (size_t i = 0; i < 6; i++)
         if (qc_verify_scale(op, where, qc_op_operand(op, i + 3), scales[i]) != QC_OK)
             return QC_ERROR;
     if (!isfinite(qc_attr_as_float(qc_op_attr(op, "scale"))))
-        FAIL("attention: scale must be finite");
+        FAIL("%s: scale must be finite", op->info->name);
     if (qc_attr_as_int(qc_op_attr(op, "window")) > 0 && !qc_attr_as_bool(qc_op_attr(op, "causal")))
-        FAIL("attention: a window needs causal");
-    return verify_window(op, where);
+        FAIL("%s: a window needs causal", op->info->name);
+    return verify_window(op, where) != QC_OK ? QC_ERROR : verify_probs(op, where);
+}
+
+qc_status qc_verify_quantized_attention(const qc_op *op, const char *where)
+{
+    return qc_verify_attention(op, where);
 }
 
 qc_status qc_verify_attention_mask(const qc_op *op, const char *where)
@@ -512,26 +534,91 @@ qc_status qc_verify_rope(const qc_op *op, const char *where)
     return verify_theta(op, where);
 }
 
+/* n = K * 2^m with K 1, 2 or a multiple of 4 up to 256, of which every matrix is known. */
+static bool has_hadamard_matrix(int64_t size)
+{
+    while (size > 256 && size % 2 == 0)
+        size /= 2;
+    return size == 1 || size == 2 || (size > 0 && size <= 256 && size % 4 == 0);
+}
+
 qc_status qc_verify_hadamard(const qc_op *op, const char *where)
 {
-    int64_t size = qc_attr_as_int(qc_op_attr(op, "size")), last;
+    int64_t size = qc_attr_as_int(qc_op_attr(op, "size")), axis = qc_attr_as_int(qc_op_attr(op, "axis")),
+            along;
     const qc_type *x = op->operands[0].value->type;
-    if (size < 1 || (size & (size - 1)))
-        FAIL("hadamard: size %lld is not a power of two", (long long)size);
-    if (x->rank < 1 || !qc_dim_as_int(x->dims[x->rank - 1], &last) || last % size)
-        FAIL("hadamard: the last dimension of %s is not a multiple of %lld", x->text, (long long)size);
+    if (!has_hadamard_matrix(size))
+        FAIL("hadamard: no matrix of size %lld is known: K * 2^m, K a multiple of 4 up to 256, 2 or 1",
+            (long long)size);
+    if (axis != -1 && axis != 0)
+        FAIL("hadamard: axis must be -1 or 0");
+    if (axis == 0 && x->rank != 1 && x->rank != 2)
+        FAIL("hadamard: axis 0 is for weights [rows, columns] and biases, not %s", x->text);
+    if (x->rank < 1 || !qc_dim_as_int(x->dims[axis == 0 ? 0 : x->rank - 1], &along) || along % size)
+        FAIL("hadamard: the %s dimension of %s is not a multiple of %lld", axis == 0 ? "first" : "last",
+            x->text, (long long)size);
+    return QC_OK;
+}
+
+qc_status qc_verify_fill(const qc_op *op, const char *where)
+{
+    const qc_type *y = op->results[0].type;
+    int64_t count;
+    if (!qc_dtype_is_float(y->dtype) || qc_dtype_bits(y->dtype) < 16 || !qc_type_static_count(y, &count))
+        FAIL("fill: the result must be bf16, f16 or f32 of a static shape, not %s", y->text);
+    if (!isfinite(qc_attr_as_float(qc_op_attr(op, "value"))))
+        FAIL("fill: value must be finite");
+    return QC_OK;
+}
+
+/* A cache [B, G, P+S, d] of what is x [B, G, S, d], in element type `stored`. */
+static qc_status verify_cache_type(const qc_op *op, const char *where, qc_dtype stored)
+{
+    qc_ctx *ctx = op->func->module->ctx;
+    const qc_type *x = op->operands[0].value->type, *y = op->results[0].type;
+    if (!op->node)
+        FAIL("%s: the cache is named by its module, but the op has none", op->info->name);
+    if (x->rank != 4 || y->rank != 4 || stored != y->dtype || x->dims[0] != y->dims[0] ||
+        x->dims[1] != y->dims[1] || x->dims[3] != y->dims[3] ||
+        qc_dim_sub(ctx, y->dims[2], x->dims[2]) != qc_dim_symbol(ctx, "P"))
+        FAIL("%s: %s must be %s%s with P more along dimension 2", op->info->name, y->text, x->text,
+            stored == x->dtype ? "" : " in the type of the codes");
     return QC_OK;
 }
 
 qc_status qc_verify_cache_append(const qc_op *op, const char *where)
 {
-    qc_ctx *ctx = op->func->module->ctx;
-    const qc_type *x = op->operands[0].value->type, *y = op->results[0].type;
-    if (!op->node)
-        FAIL("cache_append: the cache is named by its module, but the op has none");
-    if (x->rank != 4 || y->rank != 4 || x->dtype != y->dtype || x->dims[0] != y->dims[0] ||
-        x->dims[1] != y->dims[1] || x->dims[3] != y->dims[3] ||
-        qc_dim_sub(ctx, y->dims[2], x->dims[2]) != qc_dim_symbol(ctx, "P"))
-        FAIL("cache_append: %s must be %s with P more along dimension 2", y->text, x->text);
-    return QC_OK;
+    return verify_cache_type(op, where, op->operands[0].value->type->dtype);
+}
+
+qc_status qc_verify_cache_write(const qc_op *op, const char *where)
+{
+    const qc_type *x = op->operands[0].value->type;
+    const qc_value *scale = op->operands[1].value, *global = op->operands[2].value;
+    qc_dtype stored = x->dtype;
+    int64_t group = 0;
+    if (qc_attr_as_int(qc_op_attr(op, "page")) < 1)
+        FAIL("cache_write: a page holds at least 1 token");
+    if ((scale != NULL) != (qc_op_attr(op, "scheme") != NULL))
+        FAIL("cache_write: scale and scheme go together");
+    if (scale) {
+        qc_scheme_part part;
+        if (qc_scheme_read(&op->func->module->ctx->diag, where, op->func->module,
+                qc_attr_as_text(qc_op_attr(op, "scheme")), qc_attr_as_text(qc_op_attr(op, "arg")),
+                &part) != QC_OK)
+            return QC_ERROR;
+        stored = part.type;
+        group = part.group_elems;
+        if (part.global != (global != NULL) || !part.symmetric)
+            FAIL("cache_write: @%s %s", qc_attr_as_text(qc_op_attr(op, "scheme")),
+                !part.symmetric ? "has zero points, which a cache does not hold"
+                : part.global   ? "needs a global scale"
+                                : "knows no global scale");
+        if (!qc_scale_fits(op->func->module->ctx, x, scale->type, group))
+            FAIL("cache_write: scale %s does not fit %s", scale->type->text, x->text);
+        if (qc_verify_scale(op, where, scale, "scale") != QC_OK ||
+            qc_verify_scale(op, where, global, "global") != QC_OK)
+            return QC_ERROR;
+    }
+    return verify_cache_type(op, where, stored);
 }

@@ -132,8 +132,8 @@ static qc_value *build_attention(graph *g, const qc_hf_layer *layer, qc_value *x
     v = build_codes(g, layer, kv_group, "v", c->kv_heads, v, &v_scale);
     k = build_cache(g, k, "k");
     v = build_cache(g, v, "v");
-    qc_value *o = qc_build_attention(g->b, q, k, v, q_scale, k_scale, v_scale, g->score_scale, true, window,
-        g->dtype, "f32", g->dtype, "o");
+    qc_value *o = qc_build_attention(g->b, q, k, v, q_scale, k_scale, v_scale, NULL, NULL, NULL,
+        g->score_scale, true, window, g->dtype, "f32", g->dtype, 0, 0, 0, NULL, 1.0, "o");
     o = qc_build_merge_heads(g->b, o, "o");
     return build_linear(g, &layer->o, o, "o");
 }

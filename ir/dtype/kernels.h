@@ -49,4 +49,11 @@ void qc_kernel_magnitudes(step_type model, const void *x, size_t count, size_t g
 bool qc_kernel_scales(const qc_quantizer *q, const float *mins, const float *maxs, size_t count, float global,
     float *scales, float *zero_points);
 
+/* The local scales that a search of that kind chooses for KERNEL_SEARCH_GROUPS groups of 16 elements, one after another,
+ * where steps towards a scale are rounded to D; `least` for groups of zeros. False: an element is not finite, and
+ * `scales` mean nothing. */
+enum { KERNEL_SEARCH_GROUPS = 16 };
+bool qc_kernel_search(
+    qc_search kind, step_type model, const void *x, float global, float least, float *scales);
+
 #endif

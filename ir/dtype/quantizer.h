@@ -18,6 +18,13 @@
 
 #include "ir/dtype/arith.h"
 
+/* How the local scales under a global scale are chosen. */
+typedef enum qc_search {
+    QC_SEARCH_NONE,     /* amax / largest code */
+    QC_SEARCH_MSE,      /* the neighbour of that on the grid of scales with the least squared error */
+    QC_SEARCH_FOUR_SIX, /* amax / 6 or amax / 4, whichever has less squared error */
+} qc_search;
+
 typedef struct qc_quantizer {
     const qc_arith *arith;
     qc_dtype model_dtype; /* D */
@@ -26,6 +33,8 @@ typedef struct qc_quantizer {
     bool global;         /* scales are relative to a global one; the argument `global` below is then not 0 */
     qc_dtype scale_type; /* QC_DTYPE_NONE: D. QC_F8E8M0 makes powers of two as the MX formats do; the grid is
                             then f8e4m3 or f4e2m1, and symmetric */
+    qc_search search;    /* of local scales */
+    float scale_max;     /* largest local scale that a global scale leaves; 0: 448 */
 } qc_quantizer;
 
 /* ---- one range ---- */
