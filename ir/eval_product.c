@@ -5,8 +5,10 @@
  */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "ir/dtype/codec.h"
+#include "ir/dtype/hadamard.h"
 #include "ir/eval.h"
 #include "ir/ir.h"
 #include "op_table.h"
@@ -210,30 +212,41 @@ qc_status qc_eval_attention_mask(
     return QC_OK;
 }
 
-/* Entry (i, j) of the Sylvester matrix is -1 to the power of the number of ones in i & j. */
+/* Sums in f64 whatever `compute` says, rounded to f32, then to the element type; see hadamard.h for the matrices. */
 qc_status qc_eval_hadamard(
     qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
 {
     const qc_tensor *x = operands[0];
+    bool inverse = qc_attr_as_bool(qc_op_attr(op, "inverse"));
     int64_t size = qc_attr_as_int(qc_op_attr(op, "size"));
+    bool rows = qc_attr_as_int(qc_op_attr(op, "axis")) == 0 && x->rank > 1;
+    /* The vectors' elements lie `lanes` apart. */
+    int64_t lanes = rows && x->dims[0] ? x->count / x->dims[0] : 1;
+    const char *where = qc_eval_where(eval, op);
+    qc_hadamard h;
 
-    if (size < 1 || (size & (size - 1)) != 0 || qc_tensor_dim(x, -1) % size != 0)
-        return qc_error(eval->diag, qc_eval_where(eval, op), "blocks of %lld do not divide %s",
-            (long long)size, qc_tensor_text(eval->scratch, x));
-    float *row = qc_eval_row(eval, size), *out = qc_eval_row(eval, size);
-    float scale = (float)(1.0 / sqrt((double)size));
-    for (int64_t at = 0; at < x->count; at += size) {
-        qc_tensor_read(x, at, size, row);
-        for (int64_t j = 0; j < size; j++) {
-            double sum = 0;
-            for (int64_t i = 0; i < size; i++)
-                sum +=
-                    __builtin_popcountll((unsigned long long)(i & j)) & 1 ? -(double)row[i] : (double)row[i];
-            out[j] = (float)sum * scale;
-        }
-        qc_tensor_write(results, at, size, out);
+    if (qc_hadamard_make(eval->diag, eval->scratch, where, size,
+            strcmp(qc_attr_as_text(qc_op_attr(op, "matrix")), "random_hadamard") == 0, &h) != QC_OK)
+        return QC_ERROR;
+    if (qc_tensor_dim(x, rows ? 0 : -1) % size != 0)
+        return qc_error(eval->diag, where, "blocks of %lld do not divide %s", (long long)size,
+            qc_tensor_text(eval->scratch, x));
+    int64_t block = size * lanes;
+    float *row = calloc((size_t)block + 1, sizeof *row);
+    double *sums = calloc((size_t)block + 1, sizeof *sums);
+    qc_status status = row && sums ? QC_OK : qc_error(eval->diag, where, "out of memory");
+    for (int64_t at = 0; status == QC_OK && at < x->count; at += block) {
+        qc_tensor_read(x, at, block, row);
+        for (int64_t i = 0; i < block; i++)
+            sums[i] = (double)row[i];
+        qc_hadamard_apply_lanes_f64(&h, inverse, sums, lanes);
+        for (int64_t i = 0; i < block; i++)
+            row[i] = (float)sums[i];
+        qc_tensor_write(results, at, block, row);
     }
-    return QC_OK;
+    free(row);
+    free(sums);
+    return status;
 }
 
 qc_status qc_eval_center(qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)

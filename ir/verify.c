@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "ir/dtype/codec.h"
+#include "ir/dtype/hadamard.h"
 #include "ir/ir.h"
 #include "ir/scheme.h"
 #include "op_table.h"
@@ -441,7 +442,7 @@ static qc_status verify_probs(const qc_op *op, const char *where)
         return QC_OK;
     if (codes != QC_F8E4M3 && codes != QC_F8E5M2 && codes != QC_I8)
         FAIL("%s: probs_codes must be f8e4m3, f8e5m2 or i8", op->info->name);
-    if (!(scale * (double)grid.max >= 1) || !isfinite(scale))
+    if (!(scale * (double)grid.max > 1 - 1e-6) || !isfinite(scale)) /* 1.0 / 127 in f32 is below 1 / 127 */
         FAIL("%s: under probs_scale %g a probability of 1 is beyond %s", op->info->name, scale, name);
     return QC_OK;
 }
@@ -534,20 +535,12 @@ qc_status qc_verify_rope(const qc_op *op, const char *where)
     return verify_theta(op, where);
 }
 
-/* n = K * 2^m with K 1, 2 or a multiple of 4 up to 256, of which every matrix is known. */
-static bool has_hadamard_matrix(int64_t size)
-{
-    while (size > 256 && size % 2 == 0)
-        size /= 2;
-    return size == 1 || size == 2 || (size > 0 && size <= 256 && size % 4 == 0);
-}
-
 qc_status qc_verify_hadamard(const qc_op *op, const char *where)
 {
     int64_t size = qc_attr_as_int(qc_op_attr(op, "size")), axis = qc_attr_as_int(qc_op_attr(op, "axis")),
             along;
     const qc_type *x = op->operands[0].value->type;
-    if (!has_hadamard_matrix(size))
+    if (!qc_hadamard_size_known(size))
         FAIL("hadamard: no matrix of size %lld is known: K * 2^m, K a multiple of 4 up to 256, 2 or 1",
             (long long)size);
     if (axis != -1 && axis != 0)

@@ -26,6 +26,7 @@ from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from compressed_tensors.quantization import QuantizationArgs
 from compressed_tensors.quantization.lifecycle.forward import dequantize, quantize
 from compressed_tensors.quantization.utils import calculate_qparams, compute_dynamic_scales_and_zp, generate_gparam
+from compressed_tensors.transform.utils.hadamard import deterministic_hadamard_matrix, random_hadamard_matrix
 from llmcompressor.observers import Observer
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import (LlamaRMSNorm, LlamaRotaryEmbedding, apply_rotary_pos_emb,
@@ -467,6 +468,78 @@ def attention():
            "transformers eager_attention_forward over codes * scale in bfloat16", 2, 4e-3)
 
 
+def local_codes(x, group, global_scale):
+    """x in NVFP4 as compressed-tensors makes it: codes, local scales, and the values they stand for."""
+    part = {"type": "f4e2m1", "granularity": "group", "group": group, "global": True, "scale": "f8e4m3", "symmetric": True,
+            "dynamic": True}
+    args = part_args(part)
+    groups = x.reshape(-1, x.shape[-1]).unflatten(-1, (-1, group))
+    scale, zero = calculate_qparams(groups.amin(-1), groups.amax(-1), args, global_scale=global_scale)
+    flat = x.reshape(-1, x.shape[-1])
+    values = quantize(flat, scale, zero.to(x.dtype), args, global_scale=global_scale)
+    real = dequantize(values, scale, zero.to(x.dtype), args, x.dtype, global_scale)
+    shape = list(x.shape[:-1]) + [x.shape[-1] // group]
+    return (Codes("f4e2m1", values.reshape(x.shape)), scale.reshape(shape).to(torch.float8_e4m3fn), real.reshape(x.shape))
+
+
+def rounded_probs(q, k, v, scale, codes, step):
+    """Attention whose exponentials are rounded to codes, in f64 but for the roundings that the op names."""
+    k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+    s = (((q.double() @ k.double().transpose(-1, -2)).float().to(q.dtype)).float() * scale).to(q.dtype)
+    s = (s + torch.triu(torch.full((q.shape[2], k.shape[2]), torch.finfo(q.dtype).min, dtype=q.dtype), k.shape[2] - q.shape[2] + 1))
+    e = torch.exp(s.double() - s.double().amax(-1, keepdim=True))
+    e1 = (e / step).float()
+    rounded = e1.to(codes).double() if codes.is_floating_point else torch.round(e1).double()
+    return ((rounded @ v.double()) * step / e.sum(-1, keepdim=True)).float().to(q.dtype)
+
+
+def quantized_attention():
+    seed("quantized_attention")
+    plain = "causal, probs = bf16, scale = 0.25, scores = bf16, softmax = f32"
+    for op in ("attention", "quantized_attention"):
+        q, k, v = normal((2, 4, 3, 16)), normal((2, 2, 7, 16)), normal((2, 2, 7, 16))
+        source = "transformers eager_attention_forward over compressed_tensors dequantize"
+        g = torch.tensor([900.0])
+        kc, ks, kr = local_codes(k, 8, g)
+        vc, vs, vr = local_codes(v, 8, g)
+        simple(op, ["q", "k", "v", "a", "b", "g"], [q, kc, vc, ks, vs, g],
+               op + " %q, %k, %v, k_scale=%a, v_scale=%b, k_global=%g, v_global=%g {causal, k_group = 8, probs = bf16, "
+               "scale = 0.25, scores = bf16, softmax = f32, v_group = 8}", eager(q, kr, vr, 0.25), source, 2, 4e-3)
+        # a scale a token and head, and one a channel
+        ts, cs = k.abs().amax(-1, keepdim=True).float() / 127.5, (v.abs().amax((0, 2), keepdim=True)[0].float() / 127.5).bfloat16()
+        kc = torch.round(k.float() / ts).clamp(-128, 127).to(torch.int8)
+        vc = torch.round(v.float() / cs.float()).clamp(-128, 127).to(torch.int8)
+        simple(op, ["q", "k", "v", "a", "b"], [q, kc, vc, ts, cs], op + " %%q, %%k, %%v, k_scale=%%a, v_scale=%%b {%s}" % plain,
+               eager(q, (kc.float() * ts).bfloat16(), (vc.float() * cs.float()).bfloat16(), 0.25), source, 2, 4e-3)
+        for codes, step in (("f8e4m3", 1 / 256), ("f8e5m2", 1.0), ("i8", 1 / 127)):
+            simple(op, "qkv", [q, k, v], op + " %%q, %%k, %%v {causal, probs = bf16, probs_codes = %s, probs_scale = %r, scale = 0.25, "
+                   "scores = bf16, softmax = f32}" % (codes, float(np.float32(step))),
+                   rounded_probs(q, k, v, 0.25, TYPES[codes], float(np.float32(step))), "torch, float64 and its casts", 4, 2e-2)
+
+
+def caches():
+    seed("cache_write")
+    head = "dim B, S, P\nmodule \"\" Root\nmodule \"a\" A\n"
+    a, b = normal((1, 2, 3, 4)), normal((1, 2, 2, 4))
+    text = ("qc 1\n" + head + "func @main(%x: bf16[B, 2, S, 4]) -> bf16[B, 2, P + S, 4] {\n"
+            "  %y = cache_write %x {layout = hnd, page = 2, slot = k} : bf16[B, 2, P + S, 4] at \"a\"\n  return %y\n}\n")
+    case("cache_write", text, "torch.cat", [([a], [a]), ([b], [torch.cat([a, b], 2)])])
+    scale = torch.tensor([[[0.0078125]], [[0.01171875]]]).bfloat16()
+    text = ("qc 1\n" + head.replace("module \"a\" A\n", "module \"a\" A\n" + scheme("input", "f8e4m3", "head"))
+            + "func @main(%x: bf16[B, 2, S, 4], %s: bf16[2, 1, 1]) -> f8e4m3[B, 2, P + S, 4] {\n"
+            "  %y = cache_write %x, scale=%s {scheme = @s, slot = v} : f8e4m3[B, 2, P + S, 4] at \"a\"\n  return %y\n}\n")
+    codes = [(x / scale).clamp(-448, 448).to(torch.float8_e4m3fn) for x in (a, b)]
+    both = torch.cat([c.view(torch.uint8) for c in codes], 2).view(torch.float8_e4m3fn)
+    case("cache_write", text, "torch, bfloat16 quotients", [([a, scale], [codes[0]]), ([b, scale], [both])])
+    seed("cache_read")
+    simple("cache_read", "x", [a], "cache_read %x {to = f32}", a.float(), "torch")
+    simple("cache_read", "xs", [codes[0], scale], "cache_read %x, scale=%s {to = bf16}", codes[0].bfloat16() * scale, "torch")
+    g = torch.tensor([700.0])
+    codes, scale, real = local_codes(normal((1, 2, 3, 16)), 8, g)
+    simple("cache_read", "xsg", [codes, scale, g], "cache_read %x, scale=%s, global=%g {group = 8, to = bf16}", real,
+           "compressed_tensors dequantize")
+
+
 def hadamard():
     seed("hadamard")
     for dtype, count, size in (("bf16", 64, 64), ("f32", 24, 8), ("bf16", 32, 2), ("f16", 16, 16), ("f32", 3, 1)):
@@ -476,6 +549,42 @@ def hadamard():
         x = normal((3, count), dtype)
         y = (x.double().reshape(3, -1, size) @ h / size ** 0.5).reshape(3, count)
         simple("hadamard", "x", [x], "hadamard %%x {size = %d}" % size, y.float().to(x.dtype), "torch.kron, float64", 1, 1e-7)
+    for dtype, shape, size, matrix, inverse, axis, compute in (
+            ("bf16", (3, 128), 64, "random_hadamard", False, -1, "f64"),
+            ("bf16", (3, 96), 96, "random_hadamard", True, -1, "f64"), ("f32", (2, 24), 12, "random_hadamard", False, -1, "f32"),
+            ("f16", (64, 3), 32, "random_hadamard", False, 0, "f64"), ("bf16", (48, 5), 24, "random_hadamard", True, 0, "f64"),
+            ("bf16", (16, 3), 8, "hadamard", False, 0, "f64"), ("f32", (40,), 20, "random_hadamard", True, 0, "f64"),
+            ("bf16", (2, 1, 2, 64), 32, "hadamard", False, -1, "f64"), ("f32", (2, 72), 36, "hadamard", True, -1, "f64")):
+        h = random_hadamard_matrix(size, torch.float64, torch.device("cpu"), torch.Generator())
+        source = "compressed_tensors random_hadamard_matrix, float64"
+        if matrix == "hadamard" and size & (size - 1) == 0:
+            h, source = deterministic_hadamard_matrix(size, torch.float64), "compressed_tensors deterministic_hadamard_matrix, float64"
+        elif matrix == "hadamard":  # the signs of the random one taken away: its rows are those of the plain one
+            h, source = h * (torch.randint(0, 2, (size,), generator=torch.Generator(), dtype=torch.float64) * 2 - 1)[:, None], \
+                source + " without its signs"
+        x = normal(shape, dtype)
+        m = h.T if inverse else h
+        wide = x.double().reshape(-1, 1) if len(shape) == 1 else x.double()
+        if axis == 0:
+            y = (m.T @ wide.reshape(-1, size, wide.shape[-1]) / size ** 0.5).reshape(shape)
+        else:
+            y = (wide.reshape(*shape[:-1], -1, size) @ m / size ** 0.5).reshape(shape)
+        attrs = ["size = %d" % size] + ["matrix = random_hadamard"] * (matrix != "hadamard") + ["inverse"] * inverse
+        attrs += ["axis = 0"] * (axis == 0) + ["compute = f64"] * (compute == "f64")
+        simple("hadamard", "x", [x], "hadamard %%x {%s}" % ", ".join(attrs), y.float().to(x.dtype), source, 1, 1e-7)
+
+
+def center():
+    seed("center")
+    for dtype, shape in (("bf16", (5, 24)), ("f32", (2, 3, 7)), ("f16", (4, 1))):
+        x = normal(shape, dtype) + 3
+        y = x.double() - x.double().mean(dim=-1, keepdim=True)
+        simple("center", "x", [x], "center %x", y.float().to(x.dtype), "torch, the steps of llm-compressor's center_embeddings", 1,
+               1e-7)
+    seed("fill")
+    for dtype, value in (("bf16", 1.0), ("f32", -0.3), ("f16", 2.5)):
+        y = torch.full((3, 2), value, dtype=TYPES[dtype])
+        simple("fill", "", [], "fill {value = %s} : %s" % (value, type_of(y)), y, "torch.full")
 
 
 # ---- quantization ------------------------------------------------------------------------------------------------
@@ -794,7 +903,7 @@ def typed(op, x, line, output, source):
 
 def main():
     directory = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
-    for part in (sources, elementwise, cast, shape, products, attention_parts, rope, attention, hadamard, quantization,
+    for part in (sources, elementwise, cast, shape, products, attention_parts, rope, attention, hadamard, center, quantization, quantized_attention, caches,
                  weight_schemes, input_schemes, searching_observers, packing):
         part()
     for op, cases in sorted(FILES.items()):
