@@ -233,7 +233,7 @@ static const char *const decomposed =
     "dim B, S, P\n"
     "func @attention(%q: bf16[B, 4, S, 8], %k: f8e4m3[B, 2, P + S, 8], %v: bf16[B, 2, P + S, 8], "
     "%k_scale: bf16[2, 1, 1]) -> bf16[B, 4, S, 8] {\n"
-    "  %k_2 = dequantize %k, %k_scale {to = bf16}\n"
+    "  %k_2 = dequantize %k, %k_scale {group = 0, to = bf16}\n"
     "  %kr = repeat_heads %k_2 {times = 2}\n"
     "  %vr = repeat_heads %v {times = 2}\n"
     "  %s0 = matmul %q, %kr {to = bf16, transpose_z}\n"
