@@ -92,6 +92,16 @@ static entry *entry_of(qc_bank *bank, const char *key)
     return e;
 }
 
+/* The lender's entry of what is made of these weights as they are in the file (`second` may be NULL), or NULL. Keys of
+ * anything else are addresses, which mean nothing to another bank. */
+static entry *lent(const qc_bank *bank, const char *key, const qc_value *first, const qc_value *second)
+{
+    const qc_bank *lender = bank->options.lender;
+    const qc_op *a = qc_value_op(first), *b = second ? qc_value_op(second) : a;
+    bool named = a && b && qc_op_is(a, "weight") && qc_op_is(b, "weight");
+    return lender && named ? qc_map_get(&lender->entries, key) : NULL;
+}
+
 static const qc_value *plain(const qc_bank *bank, const qc_value *value)
 {
     return bank->options.without_codes ? qc_value_without_codes(value) : value;
@@ -135,8 +145,11 @@ static qc_status evaluate(qc_bank *bank, const qc_value *value, void *data)
 
 static entry *elements_of(qc_bank *bank, const qc_value *value)
 {
-    entry *e = entry_of(bank, key_of(bank, "elements", value));
+    const char *key = key_of(bank, "elements", value);
+    entry *borrowed = lent(bank, key, value, NULL), *e = entry_of(bank, key);
     size_t bytes;
+    if (borrowed && borrowed->data && borrowed->keep)
+        return borrowed;
     if (e->data)
         return e;
     if (!qc_value_size_bytes(bank->options.ctx, value, &bytes) || allocate(bank, e, bytes) != QC_OK)
@@ -191,6 +204,9 @@ const qc_host_linear *qc_bank_linear(qc_bank *bank, const char *where, const qc_
     bias = bias ? plain(bank, bias) : NULL;
     const char *key = qc_arena_printf(&bank->arena, "%s %s %d %d", key_of(bank, "linear", w),
         bias ? key_of(bank, "", bias) : "", (int)input, (int)output);
+    const entry *borrowed = lent(bank, key, w, bias);
+    if (borrowed && borrowed->linear)
+        return borrowed->linear;
     entry *e = entry_of(bank, key);
     if (e->linear || (bank->options.dry && e->bytes))
         return bank->options.dry ? (const void *)&nothing : e->linear;

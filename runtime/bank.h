@@ -21,18 +21,20 @@ typedef struct qc_bank_rows {
 } qc_bank_rows;
 
 /* `weights` may be NULL for functions that read none, or in a dry bank. `without_codes`: weights are what they are
- * before they are quantized. All pointers must outlive the bank. */
+ * before they are quantized. `lender`: a bank over the same source, whose plain weights are used where it has them
+ * ready. All pointers must outlive the bank. */
 typedef struct qc_bank_options {
     qc_ctx *ctx;
     qc_host_engine *engine;
     qc_weights *weights;
     const qc_bank_rows *rows;
+    const qc_bank *lender;
     bool without_codes, dry;
 } qc_bank_options;
 
 qc_bank *qc_bank_create(const qc_bank_options *options);
 void qc_bank_destroy(qc_bank *bank);
-/* Bytes held, and the most that was held at any time, buffers of preparation included. */
+/* Bytes held (lent ones aside), and the most that was held at any time, buffers of preparation included. */
 size_t qc_bank_bytes(const qc_bank *bank);
 size_t qc_bank_peak_bytes(const qc_bank *bank);
 

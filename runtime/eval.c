@@ -13,20 +13,31 @@
 #include "ir/ctx.h"
 #include "ir/support/json.h"
 
+/* One subject: what is known of it so far. */
+typedef struct tally {
+    const char *name;
+    qc_eval_result *result;
+    double *divergence; /* of every scored token so far */
+} tally;
+
 /* One run. Arrays of rows have one entry a scored token of the current group. */
 typedef struct evaluation {
     qc_diag *diag;
-    const char *model_path, *baseline_path;
     const qc_eval_windows *windows;
     const qc_eval_options *options;
-    qc_eval_result *result;
+    const qc_eval_subjects *subjects;
+    qc_executor *baseline;
+    const char *baseline_name;
+    qc_mean baseline_loss;
+    tally *tallies, *current;
     qc_host_engine *engine;
     size_t vocabulary;
     size_t first_window;                   /* of the group */
     size_t row;                            /* of the group, where the next window's rows go */
     float *kept;                           /* baseline logits of the group, [rows, vocabulary] */
     double *loss, *divergence, *agreement; /* of one window's rows */
-    double *all_divergence;                /* of every scored token so far, for the quantile */
+    double *all_divergence;                /* [subjects, scored] where the caller has no room of its own */
+    double *sorted;                        /* [scored] */
     uint64_t done, total;                  /* tokens run, for progress */
 } evaluation;
 
@@ -44,7 +55,7 @@ static void report_progress(evaluation *e, size_t rows)
 
 /* Losses of a window; row r of `logits` foretells token r + 1. */
 static qc_status score_losses(evaluation *e, const qc_eval_window *w, size_t index, const float *logits,
-    const char *path, qc_mean *mean)
+    const char *name, qc_mean *mean)
 {
     size_t rows = scored_rows(w), v = e->vocabulary;
 #pragma omp parallel for schedule(static) num_threads(qc_host_engine_thread_count(e->engine)) if (rows > 4)
@@ -53,7 +64,7 @@ static qc_status score_losses(evaluation *e, const qc_eval_window *w, size_t ind
             -qc_host_log_prob(e->engine, logits + (w->first - 1 + r) * v, v, (size_t)w->ids[w->first + r]);
     for (size_t r = 0; r < rows; r++) {
         if (!isfinite(e->loss[r]))
-            return qc_error(e->diag, path,
+            return qc_error(e->diag, name,
                 "the logits for token %zu of sequence %zu are not finite or rule it out: there is no "
                 "perplexity",
                 w->first + r + 1, index + 1);
@@ -70,7 +81,7 @@ static qc_status take_baseline(void *user, size_t index, const float *logits)
     memcpy(e->kept + e->row * e->vocabulary, logits + (w->first - 1) * e->vocabulary,
         rows * e->vocabulary * sizeof *logits);
     e->row += rows;
-    if (score_losses(e, w, e->first_window + index, logits, e->baseline_path, &e->result->baseline_loss))
+    if (score_losses(e, w, e->first_window + index, logits, e->baseline_name, &e->baseline_loss))
         return QC_ERROR;
     report_progress(e, rows);
     return QC_OK;
@@ -79,6 +90,7 @@ static qc_status take_baseline(void *user, size_t index, const float *logits)
 static void compare_rows(evaluation *e, const qc_eval_window *w, const float *logits)
 {
     size_t rows = scored_rows(w), v = e->vocabulary;
+    qc_eval_result *result = e->current->result;
     const float *kept = e->kept + e->row * v, *mine = logits + (w->first - 1) * v;
 #pragma omp parallel for schedule(static) num_threads(qc_host_engine_thread_count(e->engine)) if (rows > 4)
     for (size_t r = 0; r < rows; r++) {
@@ -86,9 +98,9 @@ static void compare_rows(evaluation *e, const qc_eval_window *w, const float *lo
         e->agreement[r] = qc_host_argmax(kept + r * v, v) == qc_host_argmax(mine + r * v, v);
     }
     for (size_t r = 0; r < rows; r++) {
-        e->all_divergence[e->result->divergence.count] = e->divergence[r];
-        qc_mean_add(&e->result->divergence, e->divergence[r]);
-        qc_mean_add(&e->result->agreement, e->agreement[r]);
+        e->current->divergence[result->divergence.count] = e->divergence[r];
+        qc_mean_add(&result->divergence, e->divergence[r]);
+        qc_mean_add(&result->agreement, e->agreement[r]);
     }
 }
 
@@ -96,7 +108,7 @@ static qc_status take_model(void *user, size_t index, const float *logits)
 {
     evaluation *e = user;
     const qc_eval_window *w = &e->windows->items[e->first_window + index];
-    if (score_losses(e, w, e->first_window + index, logits, e->model_path, &e->result->loss))
+    if (score_losses(e, w, e->first_window + index, logits, e->current->name, &e->current->result->loss))
         return QC_ERROR;
     if (e->kept)
         compare_rows(e, w, logits);
@@ -129,30 +141,44 @@ static size_t group_size(const evaluation *e, size_t first, size_t *rows)
     return count;
 }
 
+/* Room for the divergences of each subject, the caller's or our own. */
+static qc_status allocate_divergences(evaluation *e, double *const *divergences)
+{
+    size_t scored = e->windows->scored, count = e->subjects->count;
+    e->sorted = calloc(scored, sizeof *e->sorted);
+    if (!divergences)
+        e->all_divergence =
+            scored <= SIZE_MAX / sizeof(double) / count ? calloc(scored * count, sizeof(double)) : NULL;
+    if (!e->sorted || (!divergences && !e->all_divergence))
+        return qc_error(e->diag, e->baseline_name, "out of memory for the divergences of %zu tokens", scored);
+    for (size_t i = 0; i < count; i++)
+        e->tallies[i].divergence = divergences ? divergences[i] : e->all_divergence + i * scored;
+    return QC_OK;
+}
+
 /* Room for the largest group and the longest window. */
-static qc_status allocate(evaluation *e, bool with_baseline)
+static qc_status allocate(evaluation *e, double *const *divergences)
 {
     size_t longest = 0, most = 0, rows;
     for (size_t i = 0; i < e->windows->count; i++)
         longest = scored_rows(&e->windows->items[i]) > longest ? scored_rows(&e->windows->items[i]) : longest;
-    for (size_t i = 0; with_baseline && i < e->windows->count;) {
+    for (size_t i = 0; e->baseline && i < e->windows->count;) {
         i += group_size(e, i, &rows);
         most = rows > most ? rows : most;
     }
     e->loss = calloc(longest, sizeof *e->loss);
     if (!e->loss)
-        return qc_error(e->diag, e->model_path, "out of memory for the losses of %zu tokens", longest);
-    if (!with_baseline)
+        return qc_error(e->diag, "", "out of memory for the losses of %zu tokens", longest);
+    if (!e->baseline)
         return QC_OK;
     e->divergence = calloc(longest, sizeof *e->divergence);
     e->agreement = calloc(longest, sizeof *e->agreement);
-    e->all_divergence = calloc(e->windows->scored, sizeof *e->all_divergence);
     e->kept = most <= SIZE_MAX / sizeof *e->kept / e->vocabulary
                   ? malloc(most * e->vocabulary * sizeof *e->kept)
                   : NULL;
-    if (!e->divergence || !e->agreement || !e->all_divergence || !e->kept)
-        return qc_error(e->diag, e->baseline_path, "out of memory for the logits of %zu tokens", most);
-    return QC_OK;
+    if (!e->divergence || !e->agreement || !e->kept)
+        return qc_error(e->diag, e->baseline_name, "out of memory for the logits of %zu tokens", most);
+    return allocate_divergences(e, divergences);
 }
 
 static void release(evaluation *e)
@@ -161,58 +187,108 @@ static void release(evaluation *e)
     free(e->divergence);
     free(e->agreement);
     free(e->all_divergence);
+    free(e->sorted);
     free(e->kept);
     qc_host_engine_destroy(e->engine);
 }
 
-static qc_status run_windows(evaluation *e, qc_model *model, qc_model *baseline, qc_arena *arena)
+static qc_status run_subject(evaluation *e, qc_arena *arena, size_t index, size_t first, size_t count)
+{
+    qc_executor *executor = e->subjects->open(e->subjects->user, index);
+    if (!executor)
+        return QC_ERROR;
+    e->current = &e->tallies[index];
+    qc_status status = QC_OK;
+    int64_t vocabulary = qc_executor_vocabulary(executor);
+    if (e->baseline && (size_t)vocabulary != e->vocabulary)
+        status = qc_error(e->diag, e->baseline_name,
+            "has a vocabulary of %zu tokens, the model one of %" PRId64, e->vocabulary, vocabulary);
+    e->vocabulary = (size_t)vocabulary;
+    if (status == QC_OK)
+        status = run_group(e, executor, arena, first, count, take_model);
+    e->subjects->close(e->subjects->user, index);
+    return status;
+}
+
+/* Quantiles, and the loss of the baseline, which is the same for all. */
+static void finish(evaluation *e)
+{
+    for (size_t i = 0; i < e->subjects->count; i++) {
+        qc_eval_result *r = e->tallies[i].result;
+        size_t count = (size_t)r->divergence.count;
+        memcpy(e->sorted, e->tallies[i].divergence, count * sizeof *e->sorted);
+        r->baseline_loss = e->baseline_loss;
+        r->divergence_q999 = qc_quantile(e->sorted, count, 0.999);
+        r->divergence_q999_error = qc_quantile_error(e->sorted, count, 0.999);
+        r->divergence_max = e->sorted[count - 1]; /* sorted by now */
+    }
+}
+
+static qc_status run_windows(evaluation *e, qc_arena *arena)
 {
     for (size_t first = 0, rows; first < e->windows->count;) {
-        size_t count = baseline ? group_size(e, first, &rows) : e->windows->count;
-        if (baseline && run_group(e, baseline->executor, arena, first, count, take_baseline))
+        size_t count = e->baseline ? group_size(e, first, &rows) : e->windows->count;
+        if (e->baseline && run_group(e, e->baseline, arena, first, count, take_baseline))
             return QC_ERROR;
-        if (run_group(e, model->executor, arena, first, count, take_model))
-            return QC_ERROR;
+        for (size_t i = 0; i < e->subjects->count; i++)
+            if (run_subject(e, arena, i, first, count))
+                return QC_ERROR;
         first += count;
     }
-    if (baseline) {
-        size_t count = (size_t)e->result->divergence.count;
-        e->result->divergence_q999 = qc_quantile(e->all_divergence, count, 0.999);
-        e->result->divergence_max = e->all_divergence[count - 1]; /* sorted by now */
-    }
+    if (e->baseline)
+        finish(e);
     return QC_OK;
+}
+
+qc_status qc_eval_run_subjects(qc_ctx *ctx, qc_executor *baseline, const char *baseline_name,
+    const qc_eval_subjects *subjects, const qc_eval_windows *windows, const qc_eval_options *options,
+    qc_eval_result *results, double *const *divergences)
+{
+    qc_host_options host = {.thread_count = options->threads};
+    evaluation e = {.diag = qc_ctx_diag(ctx),
+        .windows = windows,
+        .options = options,
+        .subjects = subjects,
+        .baseline = baseline,
+        .baseline_name = baseline_name,
+        .vocabulary = baseline ? (size_t)qc_executor_vocabulary(baseline) : 0,
+        .total = windows->scored * (subjects->count + (baseline != NULL))};
+    e.engine = qc_host_engine_create(e.diag, &host);
+    if (!e.engine)
+        return QC_ERROR;
+    qc_arena arena;
+    qc_arena_init(&arena, qc_ctx_arena(ctx)->oom);
+    e.tallies = QC_NEW_ARRAY(&arena, tally, subjects->count);
+    for (size_t i = 0; i < subjects->count; i++) {
+        results[i] = (qc_eval_result){.has_baseline = baseline != NULL};
+        e.tallies[i] = (tally){.name = subjects->names[i], .result = &results[i]};
+    }
+    qc_status status = allocate(&e, divergences);
+    if (status == QC_OK)
+        status = run_windows(&e, &arena);
+    qc_arena_fini(&arena);
+    release(&e);
+    return status;
+}
+
+static qc_executor *open_only(void *user, size_t index)
+{
+    (void)index;
+    return user;
+}
+
+static void close_only(void *user, size_t index)
+{
+    (void)user;
+    (void)index;
 }
 
 qc_status qc_eval_run(qc_model *model, qc_model *baseline, const qc_eval_windows *windows,
     const qc_eval_options *options, qc_eval_result *result)
 {
-    qc_diag *diag = qc_ctx_diag(model->ctx);
-    int64_t vocabulary = qc_executor_vocabulary(model->executor);
-    *result = (qc_eval_result){.has_baseline = baseline != NULL};
-    if (baseline && qc_executor_vocabulary(baseline->executor) != vocabulary)
-        return qc_error(diag, baseline->path,
-            "has a vocabulary of %" PRId64 " tokens, the model one of %" PRId64,
-            qc_executor_vocabulary(baseline->executor), vocabulary);
-    qc_host_options host = {.thread_count = options->threads};
-    evaluation e = {.diag = diag,
-        .model_path = model->path,
-        .baseline_path = baseline ? baseline->path : NULL,
-        .windows = windows,
-        .options = options,
-        .result = result,
-        .vocabulary = (size_t)vocabulary,
-        .total = windows->scored * (baseline ? 2 : 1)};
-    e.engine = qc_host_engine_create(diag, &host);
-    if (!e.engine)
-        return QC_ERROR;
-    qc_arena arena;
-    qc_arena_init(&arena, qc_ctx_arena(model->ctx)->oom);
-    qc_status status = allocate(&e, baseline != NULL);
-    if (status == QC_OK)
-        status = run_windows(&e, model, baseline, &arena);
-    qc_arena_fini(&arena);
-    release(&e);
-    return status;
+    qc_eval_subjects one = {1, (const char *const[]){model->path}, open_only, close_only, model->executor};
+    return qc_eval_run_subjects(model->ctx, baseline ? baseline->executor : NULL,
+        baseline ? baseline->path : NULL, &one, windows, options, result, NULL);
 }
 
 /* ---- printing ------------------------------------------------------------------------------------------ */
@@ -246,7 +322,7 @@ void qc_eval_print_text(const qc_eval_windows *windows, const qc_eval_result *r,
         add_with_error(out, "baseline perplexity", "%.4f", perplexity(&r->baseline_loss),
             perplexity_error(&r->baseline_loss));
         add_with_error(out, "KL divergence", "%.6f", r->divergence.mean, qc_mean_error(&r->divergence));
-        add_with_error(out, "KL divergence, 99.9 %", "%.6f", r->divergence_q999, NAN);
+        add_with_error(out, "KL divergence, 99.9 %", "%.6f", r->divergence_q999, r->divergence_q999_error);
         add_with_error(out, "KL divergence, max", "%.6f", r->divergence_max, NAN);
         add_with_error(out, "top-1 agreement", "%.5f", r->agreement.mean, qc_mean_error(&r->agreement));
     }
@@ -282,6 +358,7 @@ void qc_eval_print_json(const char *model, const char *baseline, const char *dat
         set_number(arena, o, "kl_divergence", r->divergence.mean);
         set_number(arena, o, "kl_divergence_stderr", qc_mean_error(&r->divergence));
         set_number(arena, o, "kl_divergence_q999", r->divergence_q999);
+        set_number(arena, o, "kl_divergence_q999_stderr", r->divergence_q999_error);
         set_number(arena, o, "kl_divergence_max", r->divergence_max);
         set_number(arena, o, "top1_agreement", r->agreement.mean);
         set_number(arena, o, "top1_agreement_stderr", qc_mean_error(&r->agreement));

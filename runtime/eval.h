@@ -53,6 +53,7 @@ typedef struct qc_eval_result {
     qc_mean loss, baseline_loss; /* of -log p, nats a token */
     qc_mean divergence, agreement;
     double divergence_q999, divergence_max; /* 99.9 % quantile */
+    double divergence_q999_error;           /* its standard error; NaN where there are too few tokens */
     bool has_baseline;
 } qc_eval_result;
 
@@ -61,6 +62,23 @@ typedef struct qc_eval_options {
     qc_progress_fn progress; /* may be NULL */
     void *progress_user;
 } qc_eval_options;
+
+/* Models to measure on the same windows. */
+typedef struct qc_eval_subjects {
+    size_t count;
+    const char *const *names; /* for diagnostics */
+    /* The executor of a subject, which runs a group of windows and is then closed, group by group; NULL after a
+     * diagnostic. */
+    qc_executor *(*open)(void *user, size_t index);
+    void (*close)(void *user, size_t index);
+    void *user;
+} qc_eval_subjects;
+
+/* Runs the baseline (NULL: none) once and each subject on every group of windows: the same numbers as one run of each.
+ * results[count]; divergences[count], or NULL, get the divergence of every scored token in order. */
+qc_status qc_eval_run_subjects(qc_ctx *ctx, qc_executor *baseline, const char *baseline_name,
+    const qc_eval_subjects *subjects, const qc_eval_windows *windows, const qc_eval_options *options,
+    qc_eval_result *results, double *const *divergences);
 
 /* Both models need their weights; baseline may be NULL. Logits that give no finite loss are an error. */
 qc_status qc_eval_run(qc_model *model, qc_model *baseline, const qc_eval_windows *windows,

@@ -28,14 +28,27 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-double qc_quantile(double *values, size_t count, double q)
+static double quantile_of_sorted(const double *values, size_t count, double q)
 {
-    if (count == 0)
-        return NAN;
-    qsort(values, count, sizeof *values, compare);
     double at = q * (double)(count - 1), low = floor(at);
     size_t i = (size_t)low;
     if (i + 1 >= count)
         return values[count - 1];
     return values[i] + (at - low) * (values[i + 1] - values[i]);
+}
+
+double qc_quantile(double *values, size_t count, double q)
+{
+    if (count == 0)
+        return NAN;
+    qsort(values, count, sizeof *values, compare);
+    return quantile_of_sorted(values, count, q);
+}
+
+double qc_quantile_error(const double *sorted, size_t count, double q)
+{
+    double s = count ? sqrt(q * (1 - q) / (double)count) : INFINITY;
+    if (q - s < 0 || q + s > 1)
+        return NAN;
+    return (quantile_of_sorted(sorted, count, q + s) - quantile_of_sorted(sorted, count, q - s)) / 2;
 }

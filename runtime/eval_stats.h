@@ -22,5 +22,10 @@ double qc_mean_error(const qc_mean *mean);
 /* The value below which the fraction q lies, linear between neighbours (position q (count - 1) of the sorted
  * values, the usual default: Hyndman and Fan's type 7). Sorts `values`, which hold no NaN; NaN for none. */
 double qc_quantile(double *values, size_t count, double q);
+/* Its standard error, of values that qc_quantile sorted and that are taken as independent: the share of values below
+ * the quantile has the standard error s = sqrt(q (1 - q) / count), and half of the distance between the quantiles at
+ * q - s and q + s is the quantile's (Woodruff, "Confidence intervals for medians and other position measures", 1952).
+ * NaN where q + s or q - s is no share. */
+double qc_quantile_error(const double *sorted, size_t count, double q);
 
 #endif

@@ -34,7 +34,10 @@ static qc_status load(qc_executor *e, const qc_executor_options *options)
     }
     qc_value_kinds_init(&e->kinds, &e->arena);
     qc_value_kinds_add(&e->kinds, e->func);
-    e->bank = qc_bank_create(&(qc_bank_options){.ctx = ctx, .engine = e->engine, .weights = e->weights});
+    e->bank = qc_bank_create(&(qc_bank_options){.ctx = ctx,
+        .engine = e->engine,
+        .weights = e->weights,
+        .lender = options->lender ? options->lender->bank : NULL});
     e->rope = qc_rope_tables_create(ctx);
     e->decomposer = qc_decomposer_create(ctx);
     if (!e->bank || !e->rope || !e->decomposer)
@@ -140,6 +143,11 @@ void qc_executor_destroy(qc_executor *executor)
 int64_t qc_executor_vocabulary(const qc_executor *executor)
 {
     return executor->vocabulary;
+}
+
+size_t qc_executor_weight_bytes(const qc_executor *executor)
+{
+    return executor->bank ? qc_bank_bytes(executor->bank) : 0;
 }
 
 int64_t qc_executor_cache_bytes_per_token(const qc_executor *executor)

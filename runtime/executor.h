@@ -25,12 +25,17 @@ typedef struct qc_executor_options {
     qc_backend backend;
     int threads;        /* 0: all processors */
     const char *source; /* where the weights lie; NULL: the module's source */
+    /* One over the same source, to outlive this one: weights that both read as they are in the files are held once. May
+     * be NULL. */
+    const qc_executor *lender;
 } qc_executor_options;
 
 /* Loads all weights. NULL after a diagnostic. The module must stay alive and unchanged. */
 qc_executor *qc_executor_create(qc_ctx *ctx, qc_module *module, const qc_executor_options *options);
 void qc_executor_destroy(qc_executor *executor);
 int64_t qc_executor_vocabulary(const qc_executor *executor);
+/* Bytes of prepared weights; what is lent counts with the lender. */
+size_t qc_executor_weight_bytes(const qc_executor *executor);
 /* Bytes of KV cache per token of one sequence, as it is stored. */
 int64_t qc_executor_cache_bytes_per_token(const qc_executor *executor);
 

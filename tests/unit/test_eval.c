@@ -91,6 +91,17 @@ static void test_quantile(void)
     CHECK(isnan(qc_quantile(values, 0, 0.5)));
 }
 
+/* Of 0, 1, .. 99: s = sqrt(0.9 * 0.1 / 100) = 0.03, quantiles at 0.93 and 0.87 are 92.07 and 86.13. */
+static void test_quantile_error(void)
+{
+    double values[100];
+    for (int i = 0; i < 100; i++)
+        values[i] = i;
+    CHECK_NEAR(qc_quantile_error(values, 100, 0.9), 2.97, 1e-12);
+    CHECK(isnan(qc_quantile_error(values, 100, 0.999))); /* too few to tell */
+    CHECK(isnan(qc_quantile_error(values, 0, 0.5)));
+}
+
 /* ---- windows ------------------------------------------------------------------------------------------- */
 
 static const int32_t ten[] = {10, 11, 12, 13, 14, 15, 16, 17, 18, 19}, bos[] = {1};
@@ -210,6 +221,44 @@ static void test_perplexity(void)
     CHECK_INT(progress_total, 7);
 }
 
+static qc_executor *open_table(void *user, size_t index)
+{
+    size_t *open = user;
+    *open += index;
+    return index ? &table_a : &table_b;
+}
+
+static void close_table(void *user, size_t index)
+{
+    size_t *open = user;
+    *open -= index;
+}
+
+static void test_subjects(void)
+{
+    qc_eval_result r, both[2];
+    double first[7], second[7];
+    size_t open = 0;
+    qc_ctx *ctx = qc_ctx_create(out_of_memory, keep_message, NULL);
+    qc_eval_options options = {.threads = 1, .progress = keep_progress};
+    qc_eval_subjects subjects = {2, (const char *const[]){"b", "a"}, open_table, close_table, &open};
+    progress_done = progress_total = 0;
+    CHECK(qc_eval_run_subjects(ctx, &table_a, "base", &subjects, &three, &options, both,
+              (double *const[]){first, second}) == QC_OK);
+    CHECK_INT(progress_done, 21);
+    CHECK_INT(open, 0);
+    CHECK(evaluate(&table_b, &table_a, 1, &r) == QC_OK);
+    CHECK(memcmp(&r, &both[0], sizeof r) == 0);
+    CHECK(both[1].divergence.mean == 0 && both[1].agreement.mean == 1);
+    double sum = 0;
+    for (size_t i = 0; i < 7; i++) {
+        sum += first[i];
+        CHECK(second[i] == 0);
+    }
+    CHECK_NEAR(sum / 7, r.divergence.mean, 1e-12);
+    qc_ctx_destroy(ctx);
+}
+
 static void test_comparison(void)
 {
     qc_eval_result r, again;
@@ -277,11 +326,13 @@ int main(void)
 {
     RUN(test_mean);
     RUN(test_quantile);
+    RUN(test_quantile_error);
     RUN(test_windows_with_prefix);
     RUN(test_windows_without_prefix);
     RUN(test_windows_refused);
     RUN(test_perplexity);
     RUN(test_comparison);
+    RUN(test_subjects);
     RUN(test_refused);
     RUN(test_printing);
     return check_done();
