@@ -249,7 +249,7 @@ qc_status qc_session_run(qc_session *session, const int32_t *ids, size_t count, 
         .caches = session->caches,
         .outputs = &output};
     if (qc_plan_run(&run) != QC_OK)
-        return qc_worker_report(&session->worker, e->ctx);
+        return session->keeps_errors ? QC_ERROR : qc_worker_report(&session->worker, e->ctx);
     size_t rows = last_only ? 1 : count;
     qc_host_convert(
         e->engine, qc_plan_output_dtype(e->plan, 0), output, QC_F32, logits, rows * (size_t)e->vocabulary);

@@ -33,6 +33,7 @@ struct qc_executor {
 struct qc_session {
     qc_executor *executor;
     size_t capacity, length;
+    bool keeps_errors; /* errors of runs stay in the worker: other threads use the context too */
     qc_worker worker;
     void **caches;           /* host: one a cache of the plan */
     qc_reference *reference; /* reference: holds the cache */
