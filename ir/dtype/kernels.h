@@ -55,5 +55,8 @@ bool qc_kernel_scales(const qc_quantizer *q, const float *mins, const float *max
 enum { KERNEL_SEARCH_GROUPS = 16 };
 bool qc_kernel_search(
     qc_search kind, step_type model, const void *x, float global, float least, float *scales);
+/* The scales of all groups where q searches. */
+void qc_kernel_search_rows(const qc_quantizer *q, const void *x, int64_t rows, int64_t columns, int64_t group,
+    float global, float *scales);
 
 #endif

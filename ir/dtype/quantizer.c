@@ -30,7 +30,8 @@ float qc_quantizer_global(const qc_quantizer *q, float amax)
     const float least = d == QC_F16 ? 0x1p-14f : 0x1p-126f; /* the smallest normal number */
     float m = larger(amax, 0.0f);
     m = m < least ? least : m;
-    float g = qc_round_to(d, qc_round_to(d, 1.0f / m) * 2688.0f);
+    const float most = 6.0f * (q->scale_max != 0.0f ? q->scale_max : 448.0f);
+    float g = qc_round_to(d, qc_round_to(d, 1.0f / m) * most);
     return isfinite(g) ? g : 1.0f;
 }
 

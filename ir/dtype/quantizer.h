@@ -39,8 +39,9 @@ typedef struct qc_quantizer {
 
 /* ---- one range ---- */
 
-/* Global scale of a tensor whose largest magnitude is `amax` (a number in D): 448 * 6 / amax, made of a
- * reciprocal and a product in D, as compressed-tensors makes it; 1 where that is no finite number. */
+/* Global scale of a tensor whose largest magnitude is `amax` (a number in D): scale_max * 6 / amax, made of a
+ * reciprocal and a product in D, as compressed-tensors makes it; 1 where that is no finite number. A scale_max of 448 leaves
+ * no number above the scale of the largest group; 256 leaves those that a search may want. */
 float qc_quantizer_global(const qc_quantizer *q, float amax);
 
 /* Scale and zero point of the range [min, max], two numbers in D; the range is first widened to hold 0.
@@ -49,6 +50,21 @@ float qc_quantizer_global(const qc_quantizer *q, float amax);
  * record as 0. The zero point is a number of the grid, 0 when symmetric. */
 void qc_quantizer_scale(
     const qc_quantizer *q, float min, float max, float global, float *scale, float *zero_point);
+
+/* The same for the `count` elements x themselves, where q->search may choose the scale. With search, a global scale,
+ * f4e2m1 codes and scales in f8e4m3 candidates are tried, and the first one with the least error stays:
+ *
+ *   QC_SEARCH_MSE       the numbers of the scale's grid from 5 above to 5 below the one nearest to amax / 6
+ *   QC_SEARCH_FOUR_SIX  the one nearest to amax / 4, then the one nearest to amax / 6
+ *
+ * so that of equals the larger scale wins. Numbers stay between the smallest one above 0 and 448. The error of scale s is
+ * s^2 times the sum, element by element, of the squared distances from t to the nearest code, t = |x| * (global / s), all
+ * in f32. Groups of zeros, NaN and infinities get what they get without a search. */
+void qc_quantizer_group_scale(
+    const qc_quantizer *q, const void *x, size_t count, float global, float *scale, float *zero_point);
+
+/* Does q search under this global scale? Then scales come from elements, and ranges alone give them no search. */
+bool qc_quantizer_searches(const qc_quantizer *q, float global);
 
 /* codes[i] = x[i] / scale (+ zero_point), clamped to the grid, rounded to its nearest number, ties to even.
  * `x`: `count` elements in D; `codes`: `count` bytes, not overlapping x. */
@@ -72,6 +88,7 @@ void qc_quantizer_rows_ranges(const qc_quantizer *q, const void *x, int64_t rows
 /* qc_quantizer_scale of `count` ranges. */
 void qc_quantizer_scales(const qc_quantizer *q, const float *mins, const float *maxs, int64_t count,
     float global, float *scales, float *zero_points);
+/* qc_quantizer_group_scale of every group. */
 void qc_quantizer_rows_scales(const qc_quantizer *q, const void *x, int64_t rows, int64_t columns,
     int64_t group, float global, float *scales, float *zero_points);
 void qc_quantizer_rows_codes(const qc_quantizer *q, const void *x, int64_t rows, int64_t columns,
@@ -80,7 +97,7 @@ void qc_quantizer_rows_dequantize(const qc_quantizer *q, qc_dtype to, const uint
     int64_t columns, int64_t group, const float *scales, float global, const float *zero_points, void *x);
 
 /* ---- blocks ----
- * One scale for each block of block_rows x block_columns elements, cut off at the lower and right edge:
+ * One scale for each block of block_rows x block_columns elements, from its range, cut off at the lower and right edge:
  * ceil(rows / block_rows) x ceil(columns / block_columns) of them, row-major. A caller that streams passes
  * rows from a multiple of block_rows on. */
 void qc_quantizer_blocks_ranges(const qc_quantizer *q, const void *x, int64_t rows, int64_t columns,

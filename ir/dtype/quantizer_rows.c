@@ -67,6 +67,12 @@ void qc_quantizer_rows_scales(const qc_quantizer *q, const void *x, int64_t rows
     enum { PIECE = 256 };
     const step_type model = step_of(q->model_dtype);
     float mins[PIECE], maxs[PIECE];
+    if (qc_quantizer_searches(q, global)) {
+        qc_kernel_search_rows(q, x, rows, columns, group, global, scales);
+        for (int64_t i = 0; zero_points && i < rows * groups_of(columns, group); i++)
+            zero_points[i] = 0;
+        return;
+    }
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < columns; c += PIECE * group) {
             int64_t n = smaller_of(PIECE * group, columns - c), count = groups_of(n, group);
