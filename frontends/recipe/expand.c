@@ -252,23 +252,36 @@ static qc_status expand_linears(recipe_reader *r, const recipe_modifier *m, qc_s
 
 /* ---- attention ----------------------------------------------------------------------------------------- */
 
-/* What attention and the KV cache can have: one static scale a tensor or a head. */
+/* Codes of 4-bit floats in groups of 16, under a static global scale. */
+static bool is_nvfp4(const qc_recipe_args *args)
+{
+    return args->is_float && args->num_bits == 4 && strcmp(args->strategy, "tensor_group") == 0;
+}
+
+/* What attention and the KV cache can have: one static scale a tensor or a head, or NVFP4. */
 static qc_status check_states(recipe_reader *r, const char *what, const qc_recipe_args *args)
 {
     const char *wrong = NULL;
-    if (strcmp(args->strategy, "tensor") != 0 && strcmp(args->strategy, "attn_head") != 0)
+    if (is_nvfp4(args)) {
+        if (args->group_size != 16 || strcmp(args->dynamic, "local") != 0)
+            wrong = "attention in NVFP4 has groups of 16, dynamic local";
+        else if (args->scale_dtype && strcmp(args->scale_dtype, "torch.float8_e4m3fn") != 0)
+            wrong = "scales of NVFP4 are torch.float8_e4m3fn";
+    } else if (strcmp(args->strategy, "tensor") != 0 && strcmp(args->strategy, "attn_head") != 0)
         wrong = qc_arena_printf(r->arena,
-            "strategy %s cannot be applied to attention: it is tensor or attn_head", args->strategy);
+            "strategy %s cannot be applied to attention: it is tensor or attn_head, or tensor_group for "
+            "NVFP4",
+            args->strategy);
     else if (args->num_bits != 8)
-        wrong = "attention is quantized to 8 bits";
+        wrong = "attention is quantized to 8 bits, or to NVFP4";
     else if (strcmp(args->dynamic, "false") != 0)
         wrong = "attention has static scales";
     else if (!args->symmetric)
         wrong = "codes of attention are symmetric";
     else if (args->scale_dtype)
         wrong = "scales of attention have the model's type: scale_dtype is null";
-    else if (args->observer &&
-             (qc_starts_with(args->observer, "nvfp4_") || qc_starts_with(args->observer, "imatrix_")))
+    if (!wrong && args->observer &&
+        (qc_starts_with(args->observer, "nvfp4_") || qc_starts_with(args->observer, "imatrix_")))
         wrong = qc_arena_printf(r->arena, "the observer %s is for weights", args->observer);
     return wrong ? recipe_fail(r, args->line, "%s: %s", what, wrong) : QC_OK;
 }
@@ -288,9 +301,12 @@ static qc_status expand_attention(
                 g->targets.items[i]);
     if (check_states(r, "input_activations", &g->input) != QC_OK)
         return QC_ERROR;
-    qc_str_addf(out, ",%s{granularity=%s, observer=%s",
-        g->input.is_float ? "quant-fp8-attn" : "quant-int8-attn", head_or_tensor(&g->input),
-        g->input.observer);
+    if (is_nvfp4(&g->input))
+        qc_str_addf(out, ",quant-nvfp4-attn{observer=%s", g->input.observer);
+    else
+        qc_str_addf(out, ",%s{granularity=%s, observer=%s",
+            g->input.is_float ? "quant-fp8-attn" : "quant-int8-attn", head_or_tensor(&g->input),
+            g->input.observer);
     if (g->input.observer_options)
         qc_str_addf(out, ", observer_args=%s", g->input.observer_options);
     add_names(out, "targets", &g->targets);
@@ -317,8 +333,12 @@ static qc_status expand_kv(recipe_reader *r, const recipe_modifier *m, qc_str *o
         return QC_ERROR;
     if (covers_attention(m))
         return QC_OK;
-    qc_str_addf(out, ",quant-kv{granularity=%s%s, observer=%s", head_or_tensor(&m->kv),
-        m->kv.is_float ? "" : ", type=int8", m->kv.observer ? m->kv.observer : "unset");
+    const char *observer = m->kv.observer ? m->kv.observer : "unset";
+    if (is_nvfp4(&m->kv))
+        qc_str_addf(out, ",quant-kv{type=nvfp4, observer=%s", observer);
+    else
+        qc_str_addf(out, ",quant-kv{granularity=%s%s, observer=%s", head_or_tensor(&m->kv),
+            m->kv.is_float ? "" : ", type=int8", observer);
     if (m->kv.observer_options)
         qc_str_addf(out, ", observer_args=%s", m->kv.observer_options);
     add_ignored_attention(r, out, &m->ignore);

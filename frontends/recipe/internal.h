@@ -6,6 +6,7 @@
  *   fields.c    values of fields, as pydantic takes them; errors with lines and near names
  *   args.c      QuantizationArgs, as compressed-tensors 0.19 checks them
  *   modifier.c  QuantizationModifier, as llm-compressor 0.14 checks it
+ *   transform.c SpinQuantModifier and QuIPModifier: all of it
  *   expand.c    modifier               -> passes
  *   text.c      modifier               -> recipe.yaml
  *   recipe.c    file, stages, modifiers in order
@@ -69,8 +70,24 @@ typedef struct recipe_group {
     const char *format;            /* NULL: by the parts */
 } recipe_group;
 
-/* A QuantizationModifier. */
+/* A SpinQuantModifier or a QuIPModifier. */
+typedef struct recipe_transform {
+    const char *name; /* "SpinQuantModifier" */
+    bool quip;
+    recipe_names rotations; /* as llm-compressor spells them, in the order given */
+    const char *type;       /* "hadamard", "random-hadamard" */
+    bool f32;               /* precision */
+    uint32_t precision_line;
+    int64_t block_size;                /* 0: null */
+    int64_t head_dim;                  /* of a transform_config that was given; 0: the model's */
+    recipe_names targets, ignore;      /* of QuIP */
+    bool single_target, single_ignore; /* given as a string */
+    const qc_yaml_entry *config;       /* transform_config, or NULL */
+} recipe_transform;
+
+/* A QuantizationModifier, unless `transform` is there. */
 typedef struct recipe_modifier {
+    recipe_transform *transform;
     const char *stage, *group; /* without _stage and _modifiers */
     uint32_t line;
     recipe_names targets, ignore;
@@ -84,6 +101,21 @@ typedef struct recipe_modifier {
 } recipe_modifier;
 
 qc_status recipe_modifier_read(recipe_reader *r, const qc_yaml_entry *entry, recipe_modifier *m);
+/* The fields that every modifier has. */
+qc_status recipe_base_field(recipe_reader *r, const qc_yaml_entry *entry, recipe_modifier *m);
+
+/* ---- transform.c --------------------------------------------------------------------------------------- */
+
+/* How a recorded recipe refers to `transform` symbols, which the exporter writes out: "transform_config: [R1, R2]". */
+#define QC_RECIPE_TRANSFORMS "transform_config: ["
+
+qc_status recipe_transform_read(recipe_reader *r, const qc_yaml_entry *entry, recipe_modifier *m);
+/* All rotations that such a modifier can have, in the order of their application; those that it has. */
+const char *const *recipe_transform_names(const recipe_transform *t, size_t *count);
+bool recipe_transform_has(const recipe_transform *t, const char *rotation);
+/* Appends its passes, each behind a comma. */
+void recipe_transform_expand(const recipe_transform *t, qc_str *out);
+void recipe_transform_text(const recipe_modifier *m, qc_str *out);
 
 /* ---- expand.c, text.c ---------------------------------------------------------------------------------- */
 
@@ -91,5 +123,7 @@ qc_status recipe_modifier_read(recipe_reader *r, const qc_yaml_entry *entry, rec
 qc_status recipe_expand(recipe_reader *r, const recipe_modifier *m, qc_str *out);
 /* The fields of the modifier as llm-compressor saves them, indented by four. */
 void recipe_modifier_text(const recipe_modifier *m, qc_str *out);
+/* index, start, end and update where they are given. */
+void recipe_numbers_text(const recipe_modifier *m, qc_str *out);
 
 #endif

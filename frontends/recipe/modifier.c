@@ -265,6 +265,14 @@ static const struct {
     {"update", read_update},
 };
 
+qc_status recipe_base_field(recipe_reader *r, const qc_yaml_entry *entry, recipe_modifier *m)
+{
+    for (size_t i = 0; i < COUNT(fields); i++)
+        if (strcmp(fields[i].name, entry->key) == 0)
+            return fields[i].read(r, entry, m);
+    return QC_ERROR;
+}
+
 /* ---- what is left out ---------------------------------------------------------------------------------- */
 
 static void need_data(recipe_reader *r, recipe_modifier *m, uint32_t line, const char *what, const char *why)

@@ -4,7 +4,7 @@
  *
  * llm-compressor attaches the schemes of all modifiers before it runs the first, so that a module which two of them
  * name belongs to the later one. Quantizing passes leave alone what is quantized already; hence the passes of the
- * last modifier come first.
+ * last modifier come first. Rotations, which stand before all of them, keep their order.
  */
 #include <ctype.h>
 
@@ -104,20 +104,19 @@ static const qc_yaml *read_tree(recipe_reader *r, const char *text, size_t lengt
 /* ---- stages -------------------------------------------------------------------------------------------- */
 
 static const char *const foreign_modifiers[] = {"AWQModifier", "AutoRoundModifier", "ConstantPruningModifier",
-    "GPTQModifier", "LogarithmicEqualizationModifier", "MagnitudePruningModifier", "QuIPModifier",
-    "REAPPruningModifier", "SmoothQuantModifier", "SparseGPTModifier", "SpinQuantModifier",
-    "WandaPruningModifier"};
+    "GPTQModifier", "LogarithmicEqualizationModifier", "MagnitudePruningModifier", "REAPPruningModifier",
+    "SmoothQuantModifier", "SparseGPTModifier", "WandaPruningModifier"};
 enum { FOREIGN_COUNT = sizeof foreign_modifiers / sizeof *foreign_modifiers };
 
 static qc_status no_such_modifier(recipe_reader *r, const qc_yaml_entry *entry)
 {
-    const char *names[FOREIGN_COUNT + 1] = {"QuantizationModifier"};
+    const char *names[FOREIGN_COUNT + 3] = {"QuantizationModifier", "SpinQuantModifier", "QuIPModifier"};
     for (size_t i = 0; i < FOREIGN_COUNT; i++) {
         if (strcmp(foreign_modifiers[i], entry->key) == 0)
             return recipe_fail(r, entry->line, "qc does not have %s", entry->key);
-        names[i + 1] = foreign_modifiers[i];
+        names[i + 3] = foreign_modifiers[i];
     }
-    return recipe_unknown(r, entry->line, "the modifier", entry->key, names, FOREIGN_COUNT + 1);
+    return recipe_unknown(r, entry->line, "the modifier", entry->key, names, FOREIGN_COUNT + 3);
 }
 
 /* The key without its ending, NULL when it ends otherwise. */
@@ -134,9 +133,14 @@ static qc_status read_group(recipe_reader *r, const qc_yaml_entry *entry, const 
     for (size_t i = 0; i < entry->value->entries.count; i++) {
         const qc_yaml_entry *item = &entry->value->entries.items[i];
         recipe_modifier m = {.stage = stage, .group = group};
-        if (strcmp(item->key, "QuantizationModifier") != 0)
+        qc_status (*read)(recipe_reader * r, const qc_yaml_entry *entry, recipe_modifier *m) = NULL;
+        if (strcmp(item->key, "QuantizationModifier") == 0)
+            read = recipe_modifier_read;
+        else if (strcmp(item->key, "SpinQuantModifier") == 0 || strcmp(item->key, "QuIPModifier") == 0)
+            read = recipe_transform_read;
+        if (!read)
             return no_such_modifier(r, item);
-        if (recipe_modifier_read(r, item, &m) != QC_OK)
+        if (read(r, item, &m) != QC_OK)
             return QC_ERROR;
         QC_PUSH(r->arena, modifiers, m);
     }
@@ -187,7 +191,7 @@ static qc_status read_stages(recipe_reader *r, const qc_yaml *root, recipe_modif
 
 /* ---- passes -------------------------------------------------------------------------------------------- */
 
-/* The targets of every group, and kv_cache_scheme, once each. */
+/* The targets of every group, kv_cache_scheme, and rotations by name, once each. */
 static void add_covers(recipe_reader *r, const recipe_modifiers *modifiers, const char *stage, qc_str *out)
 {
     qc_map seen;
@@ -196,6 +200,11 @@ static void add_covers(recipe_reader *r, const recipe_modifiers *modifiers, cons
         const recipe_modifier *m = &modifiers->items[i];
         if (strcmp(m->stage, stage) != 0)
             continue;
+        size_t names = 0;
+        const char *const *rotations = m->transform ? recipe_transform_names(m->transform, &names) : NULL;
+        for (size_t k = 0; k < names; k++)
+            if (recipe_transform_has(m->transform, rotations[k]))
+                qc_map_set(&seen, rotations[k], r);
         for (size_t g = 0; g < m->groups.count; g++)
             for (size_t k = 0; k < m->groups.items[g].targets.count; k++)
                 qc_map_set(&seen, m->groups.items[g].targets.items[k], r);
@@ -225,8 +234,11 @@ static size_t add_record(recipe_reader *r, const recipe_modifiers *modifiers, si
             qc_str_add(&text, ":\n");
         }
         group = m->group;
-        qc_str_add(&text, "    QuantizationModifier:\n");
-        recipe_modifier_text(m, &text);
+        qc_str_addf(&text, "    %s:\n", m->transform ? m->transform->name : "QuantizationModifier");
+        if (m->transform)
+            recipe_transform_text(m, &text);
+        else
+            recipe_modifier_text(m, &text);
     }
     qc_str_add(out, ",record-recipe{stage=");
     qc_str_add_quoted(out, stage, strlen(stage));
@@ -236,6 +248,26 @@ static size_t add_record(recipe_reader *r, const recipe_modifiers *modifiers, si
     qc_str_add_char(out, '}');
     qc_str_fini(&text);
     return i;
+}
+
+/* Rotations come before what quantizes: scales are those of rotated weights. Each is there once. */
+static qc_status check_transforms(recipe_reader *r, const recipe_modifiers *modifiers)
+{
+    const recipe_modifier *quantizer = NULL;
+    for (size_t i = 0; i < modifiers->count; i++) {
+        const recipe_modifier *m = &modifiers->items[i];
+        quantizer = m->transform ? quantizer : m;
+        for (size_t k = 0; m->transform && k < i; k++)
+            if (modifiers->items[k].transform && modifiers->items[k].transform->quip == m->transform->quip)
+                return recipe_fail(
+                    r, m->line, "%s is there twice (line %u)", m->transform->name, modifiers->items[k].line);
+        if (m->transform && quantizer)
+            return recipe_fail(r, m->line,
+                "%s behind a QuantizationModifier would rotate weights whose scales are known: put it in "
+                "front",
+                m->transform->name);
+    }
+    return QC_OK;
 }
 
 /* A group that leaves modules alone cannot take back what a modifier before it quantizes. */
@@ -253,11 +285,14 @@ static qc_status check_later(recipe_reader *r, const recipe_modifier *m)
 static qc_status expand_all(recipe_reader *r, const recipe_modifiers *modifiers, qc_recipe *recipe)
 {
     qc_str out;
-    qc_status status = QC_OK;
+    size_t first = 0; /* that quantizes */
+    qc_status status = check_transforms(r, modifiers);
     qc_str_init(&out, r->arena);
-    for (size_t i = 1; i < modifiers->count && status == QC_OK; i++)
+    for (; first < modifiers->count && modifiers->items[first].transform; first++)
+        recipe_transform_expand(modifiers->items[first].transform, &out);
+    for (size_t i = first + 1; i < modifiers->count && status == QC_OK; i++)
         status = check_later(r, &modifiers->items[i]);
-    for (size_t i = modifiers->count; i-- > 0 && status == QC_OK;)
+    for (size_t i = modifiers->count; i-- > first && status == QC_OK;)
         status = recipe_expand(r, &modifiers->items[i], &out);
     for (size_t i = 0; i < modifiers->count;)
         i = add_record(r, modifiers, i, &out);

@@ -224,9 +224,24 @@ static void add_observers(const recipe_modifier *m, qc_str *out)
         add_field(out, INDENT_FIELDS, "observer", "{}");
 }
 
-void recipe_modifier_text(const recipe_modifier *m, qc_str *out)
+void recipe_numbers_text(const recipe_modifier *m, qc_str *out)
 {
     static const char *const number_names[] = {"index", "start", "end", "update"};
+    for (size_t i = 0; i < 4; i++) {
+        if (!m->numbers[i])
+            continue;
+        qc_recipe_add_indent(out, INDENT_FIELDS);
+        qc_str_addf(out, "%s: ", number_names[i]);
+        if (i == 0)
+            qc_str_add_int(out, m->numbers[i]->value->integer);
+        else
+            qc_recipe_add_float(out, m->numbers[i]->value->number);
+        qc_str_add_char(out, '\n');
+    }
+}
+
+void recipe_modifier_text(const recipe_modifier *m, qc_str *out)
+{
     if (m->has_groups)
         add_groups(m, out);
     qc_recipe_add_list(out, INDENT_FIELDS, "targets", m->targets.items, m->targets.count);
@@ -240,15 +255,5 @@ void recipe_modifier_text(const recipe_modifier *m, qc_str *out)
         out, INDENT_FIELDS, "bypass_divisibility_checks", m->bypass_divisibility_checks ? "true" : "false");
     add_field(
         out, INDENT_FIELDS, "requires_calibration_data", m->requires_calibration_data ? "true" : "false");
-    for (size_t i = 0; i < 4; i++) {
-        if (!m->numbers[i])
-            continue;
-        qc_recipe_add_indent(out, INDENT_FIELDS);
-        qc_str_addf(out, "%s: ", number_names[i]);
-        if (i == 0)
-            qc_str_add_int(out, m->numbers[i]->value->integer);
-        else
-            qc_recipe_add_float(out, m->numbers[i]->value->number);
-        qc_str_add_char(out, '\n');
-    }
+    recipe_numbers_text(m, out);
 }

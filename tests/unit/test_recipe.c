@@ -501,9 +501,8 @@ static void test_bad_files(void)
 static void test_foreign_modifiers(void)
 {
     static const char *const names[] = {"AWQModifier", "AutoRoundModifier", "ConstantPruningModifier",
-        "GPTQModifier", "LogarithmicEqualizationModifier", "MagnitudePruningModifier", "QuIPModifier",
-        "REAPPruningModifier", "SmoothQuantModifier", "SparseGPTModifier", "SpinQuantModifier",
-        "WandaPruningModifier"};
+        "GPTQModifier", "LogarithmicEqualizationModifier", "MagnitudePruningModifier", "REAPPruningModifier",
+        "SmoothQuantModifier", "SparseGPTModifier", "WandaPruningModifier"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         fixture f;
         setup(&f);
