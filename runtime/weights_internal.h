@@ -6,11 +6,12 @@
  *   weights_prepare.c  an expression -> infos of its values; what must be had whole is computed here
  *   weights_scale.c    scales that need a look at a whole tensor first: its range, a search, a global scale
  *   weights_rows.c     rows of a value, in one thread
+ *   weights_turn.c     rows of rotations, of what norms and centering change
  *   weights_run.c      chunks of rows on all threads, failures
  *
  * A stream's expression is cut into two kinds of values. `ready` ones were computed whole when the stream was
  * opened. All others are operations of the streamable kinds (weight, const, cast, unpack, quantize, dequantize,
- * qparams, zero_point) whose row i needs row i of their operands only, or rows of one block. Invariant: after
+ * qparams, zero_point, hadamard, center, fill, mul by columns) whose row i needs row i of their operands only, or rows of one block. Invariant: after
  * qc_weight_stream_open every value that a row needs is ready or streamable, and all shapes, types and schemes
  * have been checked, so that computing rows can fail in the ways of `failure` alone.
  *
@@ -22,6 +23,7 @@
 #include <sys/stat.h>
 
 #include "ir/ctx.h"
+#include "ir/dtype/hadamard.h"
 #include "ir/dtype/mse.h"
 #include "ir/op_info.h"
 #include "ir/scheme.h"
@@ -105,6 +107,7 @@ typedef struct value_info {
     qc_mse mse;     /* qparams, zero_point */
     search *search; /* NULL: the range is that of the elements */
     const float *column_weights; /* of errors in a search, or NULL */
+    const struct turn *turn;     /* hadamard, center, fill, mul: how; else NULL */
 } value_info;
 
 struct qc_weight_stream {
@@ -172,6 +175,8 @@ bool qc_weights_codes(scratch *s, const qc_weights *w, const value_info *v, int6
  * the steps that improved one are OR-ed into *improved (may be NULL). */
 bool qc_weights_search_rows(scratch *s, const value_info *v, const void *x, int64_t count, int stop_step,
     float *mins, float *maxs, uint64_t *improved, failure *f);
+/* Fills the failure when one of `count` rows from `first` on is not finite. */
+bool qc_weights_all_finite(const value_info *v, const void *rows, int64_t first, int64_t count, failure *f);
 /* Scales in a line of blocks or lines of `count` rows. */
 int64_t qc_weights_scale_count(const layout *l, int64_t count);
 
@@ -191,6 +196,23 @@ qc_status qc_weights_amax(qc_weight_stream *s, value_info *v, bool searches, flo
 qc_status qc_weights_tensor_scale(qc_weight_stream *s, value_info *v, float *scale, float *zero_point);
 void qc_weights_release_searches(qc_weight_stream *s);
 void qc_weights_free_searches(qc_weights *w);
+
+/* ---- weights_turn.c ---- */
+
+/* Fills v->turn for hadamard, center, fill and mul, whose factors are ready; *streamable: its rows can be had one by
+ * one or, for a rotation of rows that qc_weights_turn_is_whole speaks of, with qc_weights_turn_whole. */
+qc_status qc_weights_prepare_turn(qc_weight_stream *s, const qc_op *op, const char *where, value_info *v,
+    const value_info *factors, bool *streamable);
+/* Is a block of `size` rows of `row_bytes` too large for a chunk? */
+bool qc_weights_turn_is_whole(int64_t size, uint64_t row_bytes);
+/* Memory of a thread that turns columns. */
+size_t qc_weights_turn_panel_bytes(int64_t size);
+/* Rows of a block that is turned together; 0 when rows are turned by themselves. */
+int64_t qc_weights_turn_align(const value_info *v);
+bool qc_weights_turn_rows(scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count,
+    void *out, failure *f);
+/* All rows into `data`, panels of columns on all threads. */
+qc_status qc_weights_turn_whole(qc_weights *w, const value_info *v, int64_t align_rows, void *data);
 
 /* ---- weights_run.c ---- */
 

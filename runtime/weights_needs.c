@@ -28,10 +28,47 @@ static uint64_t bytes_of(const qc_value *value)
     return __builtin_mul_overflow(elems_of(value), bits < 8 ? 1 : bits / 8, &bytes) ? UINT64_MAX / 4 : bytes;
 }
 
+static uint64_t last_dim(const qc_value *value)
+{
+    int64_t size;
+    const qc_type *type = qc_value_type(value);
+    return qc_type_rank(type) && qc_dim_as_int(qc_type_dim(type, -1), &size) ? (uint64_t)size : 1;
+}
+
+/* Rows of a block that a hadamard turns together; 0 when it turns rows by themselves. */
+static int64_t turned_rows(const qc_op *op)
+{
+    bool rows =
+        qc_attr_as_int(qc_op_attr(op, "axis")) == 0 || qc_type_rank(qc_value_type(qc_op_result(op, 0))) == 1;
+    return rows ? qc_attr_as_int(qc_op_attr(op, "size")) : 0;
+}
+
+/* Bytes of one row of the result. */
+static uint64_t row_bytes_of(const qc_op *op)
+{
+    const qc_value *value = qc_op_result(op, 0);
+    const qc_type *type = qc_value_type(value);
+    int64_t rows = 1;
+    if (qc_type_rank(type))
+        qc_dim_as_int(qc_type_dim(type, 0), &rows);
+    return bytes_of(value) / (rows > 0 ? (uint64_t)rows : 1);
+}
+
+/* A rotation works in f64: whole panels of columns, or a few vectors. */
+static void add_turn(needs_walk *w, const qc_op *op)
+{
+    uint64_t panel = qc_weights_turn_panel_bytes(qc_attr_as_int(qc_op_attr(op, "size")));
+    w->needs.chunk_bytes = panel > w->needs.chunk_bytes ? panel : w->needs.chunk_bytes;
+}
+
 static bool goes_by_rows(const qc_op *op)
 {
     static const char *const names[] = {"weight", "const", "cast", "unpack", "quantize", "dequantize",
-        "qparams", "zero_point", "global_scale"};
+        "qparams", "zero_point", "global_scale", "center", "fill"};
+    if (qc_op_is(op, "hadamard"))
+        return turned_rows(op) == 0 || !qc_weights_turn_is_whole(turned_rows(op), row_bytes_of(op));
+    if (qc_op_is(op, "mul"))
+        return elems_of(qc_op_operand(op, 1)) == last_dim(qc_op_result(op, 0));
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (qc_op_is(op, names[i]))
             return true;
@@ -68,23 +105,27 @@ static void add_search(needs_walk *w, const qc_op *op, const qc_scheme_part *par
 static void add_value(needs_walk *w, const qc_value *value, int64_t align_rows)
 {
     const qc_op *op = qc_value_op(value);
-    const qc_type *type = qc_value_type(value);
-    int64_t rows = 1;
-    if (qc_type_rank(type))
-        qc_dim_as_int(qc_type_dim(type, 0), &rows);
     qc_scheme_part part;
     if (read_part(w, op, &part)) {
         align_rows = part.block_rows > align_rows ? part.block_rows : align_rows;
         add_search(w, op, &part);
     }
+    if (qc_op_is(op, "hadamard")) {
+        align_rows = turned_rows(op) > align_rows ? turned_rows(op) : align_rows;
+        add_turn(w, op);
+    }
     if (goes_by_rows(op)) {
-        uint64_t row = bytes_of(value) / (rows > 0 ? (uint64_t)rows : 1);
+        if (qc_op_is(op, "mul")) /* the factors */
+            w->needs.whole_bytes += bytes_of(qc_op_operand(op, 1));
+        uint64_t row = row_bytes_of(op);
         uint64_t chunk = (uint64_t)qc_weights_chunk_rows((size_t)row, align_rows) * row;
         chunk = QC_CHUNK_FORMS * (chunk < bytes_of(value) ? chunk : bytes_of(value));
         w->needs.chunk_bytes = chunk > w->needs.chunk_bytes ? chunk : w->needs.chunk_bytes;
         return;
     }
     w->needs.whole_bytes += bytes_of(value);
+    if (qc_op_is(op, "hadamard")) /* in place, in the memory of its result */
+        return;
     for (size_t i = 0; i < qc_op_operand_count(op); i++)
         if (qc_op_operand(op, i) && goes_by_rows(qc_value_op(qc_op_operand(op, i))))
             w->needs.whole_bytes += bytes_of(qc_op_operand(op, i));

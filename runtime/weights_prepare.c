@@ -329,6 +329,33 @@ static qc_status evaluate_whole(qc_weight_stream *s, const qc_op *op, value_info
     return status;
 }
 
+static bool is_turn(const qc_op *op)
+{
+    return qc_op_is(op, "hadamard") || qc_op_is(op, "center") || qc_op_is(op, "fill") || qc_op_is(op, "mul");
+}
+
+/* Rotations and the like; rows that are turned together and are too many for a chunk make the value ready. */
+static qc_status prepare_turn(
+    qc_weight_stream *s, const qc_op *op, value_info *v, value_info **operands, bool *streamable)
+{
+    value_info *factors = qc_op_is(op, "mul") ? operands[1] : NULL;
+    v->x = qc_op_is(op, "fill") ? NULL : operands[0];
+    /* Only what is as long as a row can be one factor a column: a whole tensor stays where it is. */
+    if (factors && factors->count == v->row_elems && make_ready(s, factors) != QC_OK)
+        return QC_ERROR;
+    if (qc_weights_prepare_turn(s, op, where_of(s, op), v, factors, streamable) != QC_OK)
+        return QC_ERROR;
+    uint64_t row_bytes = qc_weights_bytes(v->dtype, v->row_elems);
+    if (!*streamable || !qc_weights_turn_is_whole(qc_weights_turn_align(v), row_bytes))
+        return QC_OK;
+    void *buffer = ready_buffer(s, v);
+    if (!buffer || qc_weights_turn_whole(s->weights, v, s->align_rows, buffer) != QC_OK)
+        return QC_ERROR;
+    v->ready = buffer;
+    v->level = 0;
+    return QC_OK;
+}
+
 /* Fills what the op's kind needs; *streamable: its rows can be had one by one. It may be ready already. */
 static qc_status prepare_kind(
     qc_weight_stream *s, const qc_op *op, value_info *v, value_info **operands, bool *streamable)
@@ -336,6 +363,8 @@ static qc_status prepare_kind(
     *streamable = false;
     if (qc_op_is(op, "global_scale"))
         return prepare_global(s, op, v, operands, streamable);
+    if (is_turn(op))
+        return prepare_turn(s, op, v, operands, streamable);
     const bool scaled = qc_op_is(op, "quantize") || qc_op_is(op, "dequantize");
     const bool scale = qc_op_is(op, "qparams"), zero = qc_op_is(op, "zero_point");
     if (!scaled && !scale && !zero) {
@@ -364,6 +393,17 @@ static qc_status prepare_kind(
     return QC_OK;
 }
 
+/* Chunks of so many rows cut no block of `rows` nor what was kept whole before; the larger of the two where both together
+ * would make chunks long: then some blocks are computed twice. */
+static int64_t align_both(int64_t align, int64_t rows)
+{
+    enum { MOST_ROWS = 4096 };
+    int64_t both = align;
+    while (rows > 0 && both % rows != 0 && both <= MOST_ROWS)
+        both += align;
+    return both <= MOST_ROWS ? both : align > rows ? align : rows;
+}
+
 static qc_status prepare_op(qc_weight_stream *s, const qc_op *op, value_info *v, int depth)
 {
     size_t count = qc_op_operand_count(op);
@@ -381,8 +421,8 @@ static qc_status prepare_op(qc_weight_stream *s, const qc_op *op, value_info *v,
     if (v->ready)
         return QC_OK;
     if (streamable) {
-        int64_t rows = v->layout.block_rows;
-        s->align_rows = rows > s->align_rows ? rows : s->align_rows;
+        int64_t rows = v->turn ? qc_weights_turn_align(v) : v->layout.block_rows;
+        s->align_rows = align_both(s->align_rows, rows);
         return v->level >= MAX_LEVEL ? make_ready(s, v) : QC_OK;
     }
     v->level = 0;

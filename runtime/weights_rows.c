@@ -179,8 +179,7 @@ static const qc_st_tensor *tensor_of(const value_info *v)
     return v->tensor;
 }
 
-/* Fills the failure when one of `count` rows from `first` on is not finite. */
-static bool all_finite(const value_info *v, const void *rows, int64_t first, int64_t count, failure *f)
+bool qc_weights_all_finite(const value_info *v, const void *rows, int64_t first, int64_t count, failure *f)
 {
     int64_t bad = first_nonfinite(v->dtype, rows, count * v->row_elems);
     if (bad >= 0)
@@ -210,7 +209,7 @@ static bool read_rows(
 static bool weight_rows(
     scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, void *out, failure *f)
 {
-    return read_rows(s, w, v, first, count, out, f) && all_finite(v, out, first, count, f);
+    return read_rows(s, w, v, first, count, out, f) && qc_weights_all_finite(v, out, first, count, f);
 }
 
 /* ---- scales -------------------------------------------------------------------------------------------- */
@@ -248,7 +247,7 @@ const void *qc_weights_finite_rows(
     scratch *s, const qc_weights *w, const value_info *x, int64_t first, int64_t count, failure *f)
 {
     const void *rows = qc_weights_operand_rows(s, w, x, first, count, f);
-    return rows && (x->tensor || all_finite(x, rows, first, count, f)) ? rows : NULL;
+    return rows && (x->tensor || qc_weights_all_finite(x, rows, first, count, f)) ? rows : NULL;
 }
 
 /* A range that holds what is not finite gives a scale that is not; so does one that is too large for the scale's type,
@@ -259,7 +258,7 @@ bool qc_weights_check_numbers(const value_info *x, const void *rows, int64_t fir
     int64_t bad = first_nonfinite32(numbers, n);
     if (bad < 0)
         return true;
-    if (all_finite(x, rows, first, count, f))
+    if (qc_weights_all_finite(x, rows, first, count, f))
         *f = (failure){.kind = FAILURE_SCALE,
             .tensor = tensor_of(x),
             .element = first * x->row_elems + bad * (count * x->row_elems / n),
@@ -553,6 +552,8 @@ bool qc_weights_rows(
     }
     if (strcmp(v->op, "weight") == 0)
         return weight_rows(s, w, v, first, count, out, f);
+    if (v->turn)
+        return qc_weights_turn_rows(s, w, v, first, count, out, f);
     if (strcmp(v->op, "cast") == 0)
         return cast_rows(s, w, v, first, count, out, f);
     if (strcmp(v->op, "unpack") == 0)
