@@ -61,7 +61,7 @@ static void join(float *min, float *max, float low, float high)
 /* ---- pieces -------------------------------------------------------------------------------------------- */
 
 /* x cut into pieces, one a scale: each `runs` runs of `length` elements, the first at `first(index)`, the next
- * `step` further on. Blocks at the edges have less of both. */
+ * `step` further on. Blocks at the edges have less of both. A column of a head is one piece in each sequence. */
 typedef struct cut {
     const qc_tensor *x;
     qc_granularity granularity;
@@ -69,6 +69,7 @@ typedef struct cut {
     int64_t across;              /* pieces side by side in a row, of group and block */
     int64_t group_columns, rows; /* of a whole piece */
     int64_t size;                /* elements of a whole piece */
+    bool columns_of_heads;       /* granularity channel of x [B, heads, S, d] */
 } cut;
 
 typedef struct piece {
@@ -94,9 +95,10 @@ static bool cut_of(const qc_tensor *x, const qc_scheme_part *part, cut *c)
         return x->rank == 4;
     case QC_GRANULARITY_CHANNEL:
     case QC_GRANULARITY_TOKEN:
-        c->count = x->count / columns;
-        c->size = columns;
-        return part->granularity == QC_GRANULARITY_TOKEN || x->rank == 2;
+        c->columns_of_heads = part->granularity == QC_GRANULARITY_CHANNEL && x->rank == 4;
+        c->count = c->columns_of_heads ? qc_tensor_dim(x, 1) * columns : x->count / columns;
+        c->size = x->count / c->count;
+        return part->granularity == QC_GRANULARITY_TOKEN || x->rank == 2 || x->rank == 4;
     case QC_GRANULARITY_GROUP:
         c->group_columns = part->group_elems;
         break;
@@ -130,8 +132,25 @@ static piece piece_of(const cut *c, int64_t index)
     return (piece){row * columns + column, rows - row < c->rows ? rows - row : c->rows, length, columns};
 }
 
+static void range_of_column(const cut *c, int64_t index, float *min, float *max)
+{
+    const qc_tensor *x = c->x;
+    int64_t columns = qc_tensor_dim(x, -1), tokens = qc_tensor_dim(x, 2), heads = qc_tensor_dim(x, 1);
+    *min = INFINITY, *max = -INFINITY;
+    for (int64_t i = 0; i < x->dims[0] * tokens; i++) {
+        int64_t row = (i / tokens * heads + index / columns) * tokens + i % tokens;
+        float low, high;
+        qc_arith_minmax(x->dtype, at(x, row * columns + index % columns), 1, &low, &high);
+        join(min, max, low, high);
+    }
+}
+
 static void range_of(const cut *c, int64_t index, float *min, float *max)
 {
+    if (c->columns_of_heads) {
+        range_of_column(c, index, min, max);
+        return;
+    }
     piece p = piece_of(c, index);
     qc_arith_minmax(c->x->dtype, at(c->x, p.first), (size_t)p.length, min, max);
     for (int64_t i = 1; i < p.runs; i++) {
@@ -238,6 +257,43 @@ static qc_status observe_columns(qc_eval *eval, const qc_op *op, const qc_tensor
     return QC_OK;
 }
 
+/* Mean of each column of each head, f32[heads, 1, d], or of x without heads, f32[d]: sums in f64. */
+static qc_status observe_means(qc_eval *eval, const qc_op *op, const qc_tensor *x, qc_tensor *results)
+{
+    int64_t columns = qc_tensor_dim(x, -1), heads = x->rank == 4 ? qc_tensor_dim(x, 1) : 1;
+    int64_t tokens = x->rank == 4 ? qc_tensor_dim(x, 2) : 1;
+    if (x->count == 0 || results->count != heads * columns)
+        return mismatch(eval, op, x, results);
+    double *sums = QC_NEW_ARRAY(eval->scratch, double, (size_t)(heads * columns));
+    float *row = qc_eval_row(eval, columns), *means = qc_eval_row(eval, heads * columns);
+    for (int64_t r = 0; r < x->count / columns; r++) {
+        double *sum = sums + r / tokens % heads * columns;
+        qc_tensor_read(x, r * columns, columns, row);
+        for (int64_t j = 0; j < columns; j++)
+            sum[j] += (double)row[j];
+    }
+    for (int64_t i = 0; i < heads * columns; i++)
+        means[i] = (float)(sums[i] / (double)(x->count / (heads * columns)));
+    qc_tensor_write(results, 0, heads * columns, means);
+    return QC_OK;
+}
+
+/* Range of each column of each head over all sequences, [2, heads, d]. */
+static qc_status observe_channels(qc_eval *eval, const qc_op *op, const qc_tensor *x, qc_tensor *results)
+{
+    const qc_scheme_part part = {.granularity = QC_GRANULARITY_CHANNEL};
+    cut c;
+    if (x->rank != 4 || !cut_of(x, &part, &c) || results->count != 2 * c.count)
+        return mismatch(eval, op, x, results);
+    for (int64_t i = 0; i < c.count; i++) {
+        float min, max;
+        range_of(&c, i, &min, &max);
+        qc_tensor_write(results, i, 1, &min);
+        qc_tensor_write(results, c.count + i, 1, &max);
+    }
+    return QC_OK;
+}
+
 /* Ranges of one sequence: `groups` of them, one a head or one for all. */
 static qc_status observe_sequence(qc_eval *eval, const qc_op *op, const qc_tensor *x, int64_t groups,
     const qc_quantizer *q, const qc_mse *mse, float *mins, float *maxs)
@@ -289,7 +345,9 @@ qc_status qc_eval_observe(
     if (need_model_type(eval, op, x->dtype) != QC_OK)
         return QC_ERROR;
     if (strcmp(granularity, "channel") == 0)
-        return observe_columns(eval, op, x, results);
+        return strcmp(observer, "imatrix") == 0 ? observe_columns(eval, op, x, results)
+               : strcmp(observer, "mean") == 0  ? observe_means(eval, op, x, results)
+                                                : observe_channels(eval, op, x, results);
     if (observer_of(eval, op, observer, x->dtype, &q, &mse, &searches, &fold) != QC_OK)
         return QC_ERROR;
     int64_t groups = by_head ? qc_tensor_dim(x, 1) : 1, sequences = qc_tensor_dim(x, 0);
@@ -340,24 +398,34 @@ static qc_status data_ranges(qc_eval *eval, const qc_op *op, const qc_scheme_par
     return QC_OK;
 }
 
-static qc_status stat_ranges(
-    qc_eval *eval, const qc_op *op, const qc_tensor *x, int64_t *count, float **mins, float **maxs)
+/* Ranges out of statistics [2, n] or [2, heads, columns], joined to `wanted` (0: as they are) and widened. */
+static qc_status stat_ranges(qc_eval *eval, const qc_op *op, const qc_scheme_part *part, const qc_tensor *x,
+    int64_t wanted, int64_t *count, float **mins, float **maxs)
 {
-    if (x->rank != 2 || x->dims[0] != 2)
+    int64_t ranges = x->count / 2;
+    if ((x->rank != 2 && x->rank != 3) || x->dims[0] != 2 || ranges == 0 || (wanted && ranges % wanted != 0))
         return mismatch(eval, op, x, x);
-    *count = x->dims[1];
-    *mins = qc_eval_row(eval, *count);
-    *maxs = qc_eval_row(eval, *count);
-    qc_tensor_read(x, 0, *count, *mins);
-    qc_tensor_read(x, *count, *count, *maxs);
+    int64_t each = wanted ? ranges / wanted : 1;
+    *count = ranges / each;
+    *mins = qc_eval_row(eval, ranges);
+    *maxs = qc_eval_row(eval, ranges);
+    qc_tensor_read(x, 0, ranges, *mins);
+    qc_tensor_read(x, ranges, ranges, *maxs);
+    for (int64_t i = 0; i < *count; i++) {
+        float min = (*mins)[i * each], max = (*maxs)[i * each];
+        for (int64_t k = 1; k < each; k++)
+            join(&min, &max, (*mins)[i * each + k], (*maxs)[i * each + k]);
+        (*mins)[i] = part->headroom > 1 ? qc_round_to(x->dtype, min * part->headroom) : min;
+        (*maxs)[i] = part->headroom > 1 ? qc_round_to(x->dtype, max * part->headroom) : max;
+    }
     return QC_OK;
 }
 
 /* Ranges of data or statistics, all finite. */
 static qc_status ranges_of(qc_eval *eval, const qc_op *op, const qc_scheme_part *part, const qc_tensor *x,
-    const qc_tensor *importance, int64_t *count, float **mins, float **maxs)
+    const qc_tensor *importance, int64_t wanted, int64_t *count, float **mins, float **maxs)
 {
-    qc_status status = is_from_stat(op) ? stat_ranges(eval, op, x, count, mins, maxs)
+    qc_status status = is_from_stat(op) ? stat_ranges(eval, op, part, x, wanted, count, mins, maxs)
                                         : data_ranges(eval, op, part, x, importance, count, mins, maxs);
     for (int64_t i = 0; status == QC_OK && i < *count; i++)
         if (!isfinite((*mins)[i]) || !isfinite((*maxs)[i]))
@@ -386,14 +454,25 @@ static qc_status scale_op(qc_eval *eval, const qc_op *op, const qc_tensor *x, co
         return QC_ERROR;
     if (global && global->count != 1)
         return mismatch(eval, op, x, global);
-    if (ranges_of(eval, op, &part, x, importance, &count, &mins, &maxs) != QC_OK)
+    if (ranges_of(eval, op, &part, x, importance, results->count, &count, &mins, &maxs) != QC_OK)
         return QC_ERROR;
     if (count != results->count)
         return mismatch(eval, op, x, results);
     qc_quantizer q = qc_scheme_quantizer(&part, x->dtype);
+    bool searches = !is_from_stat(op) && part.granularity == QC_GRANULARITY_GROUP &&
+                    qc_quantizer_searches(&q, number_of(global));
+    cut c = {0};
+    if (searches && !cut_of(x, &part, &c))
+        return mismatch(eval, op, x, results);
     for (int64_t i = 0; i < count; i++) {
         float scale, zero_point;
-        qc_quantizer_scale(&q, mins[i], maxs[i], number_of(global), &scale, &zero_point);
+        if (searches) {
+            piece p = piece_of(&c, i);
+            qc_quantizer_group_scale(
+                &q, at(x, p.first), (size_t)p.length, number_of(global), &scale, &zero_point);
+        } else {
+            qc_quantizer_scale(&q, mins[i], maxs[i], number_of(global), &scale, &zero_point);
+        }
         qc_tensor_write(results, i, 1, zero_points ? &zero_point : &scale);
     }
     return QC_OK;
@@ -424,7 +503,7 @@ qc_status qc_eval_global_scale(
         float *mins, *maxs;
         if (operands[i]->dtype != operands[1]->dtype)
             return mismatch(eval, op, operands[1], operands[i]);
-        if (ranges_of(eval, op, &part, operands[i], operands[0], &count, &mins, &maxs) != QC_OK)
+        if (ranges_of(eval, op, &part, operands[i], operands[0], 0, &count, &mins, &maxs) != QC_OK)
             return QC_ERROR;
         for (int64_t k = 0; k < count; k++)
             amax = fmaxf(amax, fmaxf(maxs[k], -mins[k]));

@@ -108,8 +108,8 @@ static qc_status scale_type(
     const qc_dim *one = qc_dim_int(ctx, 1), *dims[QC_MAX_RANK];
     bool stat = word_is(op, "from", "stat"), channel = part->granularity == QC_GRANULARITY_CHANNEL;
     int rank = 0;
-    if (stat && !are_statistics(op, x, channel ? 3 : 2))
-        FAIL("%s: statistics must be %s, not %s", name, channel ? "[2, heads, d]" : "[2, n]", x->text);
+    if (stat && !are_statistics(op, x, 3) && (channel || !are_statistics(op, x, 2)))
+        FAIL("%s: statistics must be %s[2, heads, d], not %s", name, channel ? "" : "[2, n] or ", x->text);
     if (stat && !channel && part->granularity != QC_GRANULARITY_TENSOR &&
         part->granularity != QC_GRANULARITY_HEAD)
         FAIL("%s: granularity %s needs data, not statistics", name, qc_granularity_name(part->granularity));
@@ -185,8 +185,10 @@ qc_status qc_infer_global_scale(qc_op *op, const char *where, const qc_type **ty
     if (op->operand_count < 2)
         FAIL("global_scale: it needs at least one operand");
     for (uint32_t i = 1; i < op->operand_count; i++)
-        if (word_is(op, "from", "stat") && !are_statistics(op, operand_type(op, i), 2))
-            FAIL("global_scale: statistics must be [2, n], not %s", operand_type(op, i)->text);
+        if (word_is(op, "from", "stat") && !are_statistics(op, operand_type(op, i), 2) &&
+            !are_statistics(op, operand_type(op, i), 3))
+            FAIL("global_scale: statistics must be [2, n] or [2, heads, d], not %s",
+                operand_type(op, i)->text);
     types[0] = qc_type_make(ctx_of(op), where, QC_F32, 1, &one);
     return types[0] ? QC_OK : QC_ERROR;
 }

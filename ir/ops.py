@@ -221,7 +221,8 @@ op("observe",
                   "granularity: word(tensor|head|channel)!", "averaging: float = 0.01", "args: map", "scheme: symbol",
                   "arg: word(input|weights) = input"], traits=["identity"], verify=True)
 op("qparams",
-   "The scale that part `arg` of a scheme gives to x (`from = data`) or to statistics [2, n] (`from = stat`; channel: [2, heads, d]), in the element type that "
+   "The scale that part `arg` of a scheme gives to x (`from = data`) or to statistics [2, n] (`from = stat`) or [2, heads, d], which granularity channel needs "
+   "and the others join, widened by the part's `headroom`, in the element type that "
    "the part names or that of x. Granularity tensor: [1]; head: [heads, 1, 1]; channel: [rows, 1], of x [B, heads, S, d] [heads, 1, d]; token: [..., 1]; group: [..., "
    "groups of columns]; block: [blocks of rows, blocks of columns]. With a global scale it is relative to that. `importance` weighs "
    "the columns where the observer asks for it. The arithmetic is the row `arith` of the scheme.",
@@ -235,7 +236,7 @@ op("zero_point",
    traits=["identity"], verify=True)
 op("global_scale",
    "The scale of scales, f32[1]: largest scale times largest code, over the largest absolute value of all operands (`from = data`) or "
-   "of their statistics [2, n] (`from = stat`), in the arithmetic of the scheme. Several operands share it.",
+   "of their statistics [2, n] or [2, heads, d] (`from = stat`), in the arithmetic of the scheme. Several operands share it.",
    ["importance?: float", "xs...: float"],
    ["scheme: symbol!", "arg: word(input|weights)!", "from: word(data|stat) = data"], results=["global"],
    traits=["identity"], verify=True)

@@ -8,8 +8,13 @@
  * stands behind it, so that kept statistics never pass for others: "@R3" for a rotated value, "@groups16" for ranges a
  * group of columns, "@mse(i8)" with the parameters for ranges that were searched, "@imatrix" for mean squares.
  *
+ * Keys that are centered have ranges that depend on their mean, which is known only once everything was seen. Rounding
+ * to an element type keeps the order, so the range of k - m is that of k, column by column, less m: the ranges of all
+ * columns are observed, and the mean is subtracted from them as it is from the keys.
+ *
  * A global scale is made of the largest of the ranges of all groups. The largest of running or last ranges is that
- * of the whole tensor, so one range is observed; moving averages and searches are not such, and go group by group.
+ * of the whole tensor, so one range is observed; moving averages and searches are not such, and go group by group. That of
+ * attention is always made of the range of the tensor, as llm-compressor did while it could.
  */
 #include <stdio.h>
 #include <string.h>
@@ -67,20 +72,40 @@ static size_t data_slot(const qc_op *op)
     return qc_op_is(op, "global_scale") ? 1 : 0;
 }
 
+/* The mean that x is centered by: operand z of `sub`, an observed mean or its cast; NULL where x is not. */
+static qc_value *mean_of(const qc_value *x)
+{
+    const qc_op *op = qc_value_op(x);
+    qc_value *z = op && qc_op_is(op, "sub") ? qc_op_operand_named(op, "z") : NULL;
+    const qc_op *from = z ? qc_value_op(z) : NULL;
+    if (from && qc_op_is(from, "cast"))
+        from = qc_value_op(qc_op_operand(from, 0));
+    bool mean = from && qc_op_is(from, "observe") &&
+                strcmp(qc_attr_as_text(qc_op_attr(from, "observer")), "mean") == 0;
+    return mean ? z : NULL;
+}
+
+/* What the ranges of the op are of: its operand, before it is centered. */
+static qc_value *observed_value(const qc_op *qparams)
+{
+    qc_value *x = qc_op_operand(qparams, data_slot(qparams));
+    return mean_of(x) ? qc_op_operand_named(qc_value_op(x), "x") : x;
+}
+
 /* "model.layers.0.self_attn.q"; NULL when the codes reach neither attention nor a linear. */
 static const char *tap_name(qc_pass_ctx *pc, const qc_op *qparams)
 {
-    const qc_op *from = qc_value_op(qc_op_operand(qparams, data_slot(qparams)));
     const char *operand;
     const qc_op *op = destination(quantize_under(qc_op_result(qparams, 0), 0), &operand);
     bool attention = op && qc_op_is(op, "attention");
     if (!op || !qc_op_node(op) || !(attention || qc_op_is(op, "linear")))
         return NULL;
-    const char *path = qc_node_path(qc_op_node(op)), *suffix = attention ? operand : "input";
-    bool rotated = attention && from && qc_op_is(from, "hadamard");
-    size_t size = strlen(path) + strlen(suffix) + 8;
+    if (attention)
+        return qc_quant_attention_tap(pc, op, operand, observed_value(qparams), "");
+    const char *path = qc_node_path(qc_op_node(op));
+    size_t size = strlen(path) + sizeof ".input";
     char *tap = qc_pass_alloc(pc, size);
-    snprintf(tap, size, "%s%s%s%s", path, path[0] ? "." : "", suffix, rotated ? "@R3" : "");
+    snprintf(tap, size, "%s%sinput", path, path[0] ? "." : "");
     return tap;
 }
 
@@ -109,13 +134,41 @@ static const char *observer_of(const qc_attr *part)
 
 static bool searches(const char *observer)
 {
-    qc_mse mse;
-    return qc_mse_from_observer(observer, strlen(observer), &mse);
+    return strstr(observer, "mse") != NULL;
 }
 
-/* What ranges that were searched depend on: "@mse(i8, grid=40)". */
+/* Observers that leave a share of the values outside, the argument that says which are inside, and its default. */
+static const struct {
+    const char *observer, *argument;
+    double share;
+} shares[] = {{"percentile", "percentile", 99.99}, {"recall_window", "recall", 0.9999}};
+
+/* The share of the part's observer, by its name; false where it takes all values. */
+static bool share_of(const qc_attr *part, const char **name, double *share)
+{
+    for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++) {
+        if (strcmp(observer_of(part), shares[i].observer) != 0)
+            continue;
+        const qc_attr *value = qc_attr_find(qc_attr_find(part, "observer_args"), shares[i].argument);
+        *name = shares[i].argument;
+        *share = value ? qc_attr_as_float(value) : shares[i].share;
+        return true;
+    }
+    return false;
+}
+
+/* What ranges that were searched or cut off depend on: "@mse(i8, grid=40)", "@percentile(99.9)". */
 static void add_search(qc_str *tap, const qc_attr *part)
 {
+    const char *name;
+    double share;
+    if (share_of(part, &name, &share)) {
+        qc_str_addf(tap, "@%s(", observer_of(part));
+        qc_str_add_f64(tap, share);
+        qc_str_add_char(tap, ')');
+    }
+    if (!searches(observer_of(part)))
+        return;
     static const char *const args[] = {"expand", "grid", "maxshrink", "norm", "patience"};
     const char *observer = observer_of(part);
     bool plain = strcmp(observer, "memoryless_mse") == 0 || strcmp(observer, "mse") == 0;
@@ -135,7 +188,8 @@ static void add_search(qc_str *tap, const qc_attr *part)
 static bool by_group(const qc_op *op, const char *observer)
 {
     return qc_op_is(op, "global_scale") && strcmp(observer, "static_minmax") != 0 &&
-           strcmp(observer, "memoryless_minmax") != 0;
+           strcmp(observer, "memoryless_minmax") != 0 &&
+           qc_type_rank(qc_value_type(qc_op_operand(op, data_slot(op)))) != 4;
 }
 
 /* x [B, S, columns] as [B, groups, S, group]; NULL, reported, when it has another form. */
@@ -174,14 +228,17 @@ static qc_value *find_tap(job *j, const qc_op *op, const char *tap, const qc_val
 /* observe of a static scale, zero point or global scale of inputs, at `op`. */
 static qc_value *make_observe(job *j, qc_op *op, const qc_attr *part, const char *tap)
 {
-    const char *observer = observer_of(part);
+    const char *observer = observer_of(part), *share_name;
     const qc_attr *averaging = qc_attr_find(qc_attr_find(part, "observer_args"), "averaging_constant");
     bool group = by_group(op, observer);
+    double share;
     const char *granularity = qc_attr_as_text(qc_attr_find(part, "granularity"));
     if (qc_op_is(op, "global_scale"))
         granularity = group ? "head" : "tensor";
+    if (mean_of(qc_op_operand(op, data_slot(op))))
+        granularity = "channel";
     qc_builder *b = qc_builder_before(op);
-    qc_value *x = group ? split_groups(j, op, b, part) : qc_op_operand(op, data_slot(op));
+    qc_value *x = group ? split_groups(j, op, b, part) : observed_value(op);
     if (!x)
         return NULL;
     qc_make(b, "observe");
@@ -191,6 +248,10 @@ static qc_value *make_observe(job *j, qc_op *op, const qc_attr *part, const char
     qc_make_attr_word(b, "observer", observer);
     if (averaging)
         qc_make_attr_float(b, "averaging", qc_attr_as_float(averaging));
+    if (share_of(part, &share_name, &share)) {
+        const qc_attr *value = qc_attr_float(qc_pass_ctx_get(j->pc), share);
+        qc_make_attr(b, "args", qc_attr_map(qc_pass_ctx_get(j->pc), &share_name, &value, 1));
+    }
     if (searches(observer)) {
         qc_make_attr(b, "scheme", qc_op_attr(op, "scheme"));
         qc_make_attr(b, "arg", qc_op_attr(op, "arg"));
@@ -203,27 +264,62 @@ static qc_value *make_observe(job *j, qc_op *op, const qc_attr *part, const char
     return statistics;
 }
 
-static qc_pass_result observe_input(job *j, qc_op *op, const qc_attr *part)
+/* The ranges [2, heads, d] of keys less their mean [heads, 1, d]. */
+static qc_value *center(job *j, qc_op *op, qc_value *statistics, qc_value *mean)
 {
-    const char *granularity = qc_attr_as_text(qc_attr_find(part, "granularity")), *tap = tap_name(j->pc, op);
-    bool global = qc_op_is(op, "global_scale"), taken;
+    qc_ctx *ctx = qc_pass_ctx_get(j->pc);
+    const qc_type *type = qc_value_type(mean);
+    const qc_dim *dims[3] = {qc_type_dim(type, 1), qc_type_dim(type, 0), qc_type_dim(type, 2)};
+    qc_builder *b = qc_builder_before(op);
+    qc_make(b, "reshape");
+    qc_make_operand(b, "x", mean);
+    qc_make_type(b, qc_type_tensor(ctx, qc_type_dtype(type), 3, dims));
+    mean = qc_make_end(b, "center");
+    qc_make(b, "sub");
+    qc_make_operand(b, "x", statistics);
+    qc_make_operand(b, "z", mean);
+    qc_value *centered = qc_make_end(b, "stat_centered");
+    return qc_builder_ok(b) ? centered : NULL;
+}
+
+static qc_pass_result check_observed(job *j, const qc_op *op, const qc_attr *part, const char *tap)
+{
+    const char *granularity = qc_attr_as_text(qc_attr_find(part, "granularity"));
+    bool global = qc_op_is(op, "global_scale");
     if (!tap)
         return qc_pass_fail(
             j->pc, op, "a static scale belongs to codes that reach neither attention nor a linear");
-    if (!global && strcmp(granularity, "tensor") != 0 && strcmp(granularity, "head") != 0)
+    if (!global && !qc_quant_one_of(granularity, "tensor|head|channel"))
         return qc_pass_fail(
-            j->pc, op, "%s: static scales are one a tensor or one a head, not '%s'", tap, granularity);
+            j->pc, op, "%s: static scales are one a tensor, a head or a channel, not '%s'", tap, granularity);
+    if (mean_of(qc_op_operand(op, data_slot(op))) && strcmp(observer_of(part), "static_minmax") != 0)
+        return qc_pass_fail(j->pc, op,
+            "%s: ranges of centered keys are made of those of each column, by the observer static_minmax, "
+            "not "
+            "'%s'",
+            tap, observer_of(part));
+    return QC_PASS_UNCHANGED;
+}
+
+static qc_pass_result observe_input(job *j, qc_op *op, const qc_attr *part)
+{
+    const char *tap = tap_name(j->pc, op);
+    qc_value *mean = mean_of(qc_op_operand(op, data_slot(op)));
+    bool taken;
+    if (check_observed(j, op, part, tap) == QC_PASS_FAILED)
+        return QC_PASS_FAILED;
     qc_str name;
     qc_str_init(&name, j->pc->arena);
     qc_str_add(&name, tap);
     if (by_group(op, observer_of(part)))
         qc_str_addf(&name, "@groups%lld", (long long)qc_attr_as_int(qc_attr_find(part, "group")));
-    if (searches(observer_of(part)))
-        add_search(&name, part);
-    qc_value *statistics = find_tap(j, op, name.data, qc_op_operand(op, data_slot(op)), &taken);
+    add_search(&name, part);
+    qc_value *statistics = find_tap(j, op, name.data, observed_value(op), &taken);
     if (!statistics && !taken)
         statistics = make_observe(j, op, part, name.data);
     qc_str_fini(&name);
+    if (statistics && mean)
+        statistics = center(j, op, statistics, mean);
     if (!statistics)
         return QC_PASS_FAILED;
     qc_op_set_operand(op, data_slot(op), statistics);
@@ -364,9 +460,9 @@ void qc_pass_insert_observers(qc_registry *registry)
         "says where the codes\ngo: `<attention module>.q`, `.k`, `.v`, `<linear module>.input`. What else "
         "the "
         "statistics depend on stands behind it: `@R3` of\na rotated value, `@groups16` of ranges a group, "
-        "`@mse(i8)` of searched ranges. Weights whose observer weighs columns\n(imatrix_mse) get the mean "
-        "squares of "
-        "the linear's input, `<linear module>.input@imatrix`. Dynamic scales and other weights\nneed no data "
-        "and "
-        "stay.");
+        "`@mse(i8)` of searched ranges, `@percentile(99.99)` of ranges that leave values outside.\n"
+        "Keys that are centered are observed by columns, and their mean under `@mean`. Weights whose "
+        "observer "
+        "weighs columns\n(imatrix_mse) get the mean squares of the linear's input, `<linear "
+        "module>.input@imatrix`. Dynamic scales and other weights\nneed no data and stay.");
 }

@@ -53,22 +53,38 @@ void qc_quant_make(qc_pass_ctx *pc, qc_builder *b, qc_value *x, const char *sche
 qc_value *qc_quant_unmake(
     qc_builder *b, const qc_quant_codes *q, const qc_attr *part, qc_dtype to, const char *prefix);
 
-#define QC_ATTENTION_OBSERVERS "static_minmax|memoryless_minmax|minmax|mse|memoryless_mse"
+#define QC_ATTENTION_OBSERVERS                                                                               \
+    "static_minmax|memoryless_minmax|minmax|mse|memoryless_mse|mse_mean|percentile|recall_window"
+/* Those of a global scale: that of one range for the whole tensor. */
+#define QC_ATTENTION_GLOBAL_OBSERVERS "static_minmax|memoryless_minmax|minmax|percentile|recall_window"
 
-/* One run over attention ops. */
-typedef struct qc_quant_attention_request {
-    const char *kind; /* of the symbol: scheme, kv_scheme */
-    const char *base; /* its name */
-    const char *type; /* of the codes; NULL: what the option says */
-    bool q, k, v;     /* which operands get codes */
-} qc_quant_attention_request;
+/* What one attention pass can do. */
+typedef struct qc_quant_attention_pass {
+    const char *kind;          /* of the symbol: scheme, kv_scheme */
+    const char *base;          /* its name */
+    const char *types;         /* words of the option `type`, the first by default; NULL: no such option */
+    const char *type;          /* the word where there is no option */
+    const char *granularities; /* words of the option; NULL: no such option */
+    const char *observers;
+    const char *searches; /* words of the option `search` */
+    bool queries;         /* has the options q and probs; else keys and values alone */
+} qc_quant_attention_pass;
 
-/* Declares granularity, type (words `types`, the first by default; NULL: no such option), observer, observer_args and
- * layers, and what qc_quant_add_options does. */
-void qc_quant_add_attention_options(qc_pass *pass, const char *types, const char *observers);
+/* Declares the options of the pass, and what qc_quant_add_options does. */
+void qc_quant_add_attention_options(qc_pass *pass, const qc_quant_attention_pass *what);
 /* Quantizes the chosen operands of every attention op that the options select; a remark for each other one.
  */
-qc_pass_result qc_quant_attention(
-    qc_pass_ctx *pc, qc_module *module, const qc_quant_attention_request *request);
+qc_pass_result qc_quant_attention(qc_pass_ctx *pc, qc_module *module, const qc_quant_attention_pass *what);
+
+/* The name of what is observed of operand `part` of the attention op: "model.layers.0.self_attn.k@R3", @R3 where x is
+ * rotated. In the pass's scratch memory. */
+const char *qc_quant_attention_tap(
+    qc_pass_ctx *pc, const qc_op *op, const char *part, const qc_value *x, const char *suffix);
+
+/* The options as a part of a scheme, checked. Contradictions are errors that name the option. */
+qc_status qc_quant_attention_part(qc_pass_ctx *pc, const qc_quant_attention_pass *what, const qc_attr **part);
+/* Codes and scale of attention probabilities that the option `probs` asks for: QC_DTYPE_NONE for none. The exponentials,
+ * at most 1, are divided by the scale. */
+qc_dtype qc_quant_attention_probs(const qc_pass_ctx *pc, const qc_quant_attention_pass *what, double *scale);
 
 #endif

@@ -1,20 +1,33 @@
 /* SPDX-License-Identifier: MIT
  *
- * quant_attention.c - codes and scales for q, k and v of attention: what quant-fp8-attn, quant-int8-attn
- * and quant-kv share.
+ * quant_attention.c - codes and scales for q, k and v of attention: what quant-fp8-attn, quant-int8-attn,
+ * quant-nvfp4-attn and quant-kv share.
  *
- * q is quantized where attention reads it, after RoPE; k and v before cache_append, so that the cache holds
- * codes; attention takes the scales as operands. An op is quantized with all parts that were asked for or not
- * at all.
+ * q is quantized where attention reads it, after RoPE and rotations; k and v before cache_append, so that the cache holds
+ * codes; attention takes the scales as operands. Scales of k and v that are computed as the model runs are kept beside
+ * their codes, in a cache of their own. An op is quantized with all parts that were asked for or not at all.
+ *
+ * Keys may be centered first (Zhang et al., SageAttention, 2024): q (k - m)^T is q k^T less a number that all keys of one
+ * query share, which softmax does not see. m is the mean of each column, out of calibration.
  *
  * The symbol must select what was quantized, no more: its targets are those that were asked for (or the
  * classes of the attention modules) when these, less `ignore`, name exactly the quantized modules, else their
  * paths.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "passes/quant.h"
-#include "passes/schemes.h"
+
+/* What the options ask for. */
+typedef struct request {
+    const qc_quant_attention_pass *what;
+    const qc_attr *input; /* the part */
+    bool q, k, v;         /* which operands get codes */
+    bool skip_windows, center_k;
+    qc_dtype probs;
+    double probs_scale;
+} request;
 
 typedef struct selection {
     qc_op **ops; /* attention ops in order */
@@ -22,22 +35,6 @@ typedef struct selection {
     size_t count, taken_count, matched;
     const char *reason; /* why the last of those that match was left alone */
 } selection;
-
-void qc_quant_add_attention_options(qc_pass *pass, const char *types, const char *observers)
-{
-    qc_pass_add_option(pass, "granularity", QC_OPTION_WORD, "tensor", "tensor|head",
-        "one scale for a tensor or for each head");
-    if (types)
-        qc_pass_add_option(pass, "type", QC_OPTION_WORD, "e4m3", types, "the format of the codes");
-    qc_pass_add_option(pass, "observer", QC_OPTION_WORD, "static_minmax", observers,
-        "how the ranges of the calibration sequences are folded into one");
-    qc_pass_add_option(pass, "observer_args", QC_OPTION_MAP, "{}", NULL,
-        "of the observer: averaging_constant, maxshrink, patience, grid, norm");
-    qc_pass_add_option(pass, "layers", QC_OPTION_LIST, "[]", NULL,
-        "only these layers: a number, FIRST-LAST, or a module by class, path or re:PATTERN; empty means all");
-    qc_quant_add_options(pass, "[]",
-        "attention modules: class, path or re:PATTERN; empty means all, recorded by their classes");
-}
 
 /* ---- which ops ----------------------------------------------------------------------------------------- */
 
@@ -122,22 +119,25 @@ static const char *why_not_part(const qc_op *op, const char *part, const char *s
 }
 
 /* NULL when the op is to be quantized. */
-static const char *why_not(qc_pass_ctx *pc, const qc_op *op, const qc_quant_attention_request *request)
+static const char *why_not(qc_pass_ctx *pc, const qc_op *op, const request *r)
 {
     const char *reason = NULL;
     if (qc_pass_option_matches(pc, "ignore", qc_op_node(op), false))
         return "the module is ignored or disabled";
-    if (!reason && request->q)
+    if (r->skip_windows && qc_attr_as_int(qc_op_attr(op, "window")) > 0)
+        return "its window slides, and such layers are skipped";
+    if (r->q)
         reason = why_not_part(op, "q", "q_scale", pc);
-    if (!reason && request->k)
+    if (!reason && r->k)
         reason = why_not_part(op, "k", "k_scale", pc);
-    if (!reason && request->v)
+    if (!reason && r->v)
         reason = why_not_part(op, "v", "v_scale", pc);
+    if (!reason && r->probs != QC_DTYPE_NONE && qc_op_attr_given(op, "probs_codes"))
+        reason = "its probabilities are quantized already";
     return reason;
 }
 
-static void select_ops(
-    qc_pass_ctx *pc, qc_module *module, const qc_quant_attention_request *request, selection *s)
+static void select_ops(qc_pass_ctx *pc, qc_module *module, const request *r, selection *s)
 {
     for (const qc_func *f = qc_module_first_func(module); f; f = qc_func_next(f))
         for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
@@ -160,7 +160,7 @@ static void select_ops(
         else if (!in_layers(pc, node))
             reason = "its layer was not asked for";
         else
-            s->matched++, s->reason = reason = why_not(pc, op, request);
+            s->matched++, s->reason = reason = why_not(pc, op, r);
         s->taken[i] = reason == NULL;
         s->taken_count += reason == NULL;
         if (reason)
@@ -218,30 +218,7 @@ static bool selects_exactly(const selection *s, const qc_attr *targets, const qc
     return true;
 }
 
-/* The part that says how. */
-static qc_status make_part(qc_pass_ctx *pc, const qc_quant_attention_request *request, const qc_attr **part)
-{
-    static const struct {
-        const char *word, *type;
-    } types[] = {{"e4m3", "f8e4m3"}, {"e5m2", "f8e5m2"}, {"int8", "i8"}};
-    qc_ctx *ctx = qc_pass_ctx_get(pc);
-    const char *type = request->type;
-    for (size_t i = 0; !type && i < sizeof types / sizeof types[0]; i++)
-        if (strcmp(qc_pass_option_text(pc, "type"), types[i].word) == 0)
-            type = types[i].type;
-    static const char *const keys[] = {"granularity", "observer", "observer_args", "type", NULL};
-    const qc_attr *values[] = {
-        qc_attr_word(ctx, qc_pass_option_text(pc, "granularity")),
-        qc_attr_word(ctx, qc_pass_option_text(pc, "observer")),
-        qc_pass_option_attr(pc, "observer_args"),
-        qc_attr_word(ctx, type),
-    };
-    return qc_scheme_part_complete(
-        ctx, qc_pass_ctx_name(pc), "attention", qc_quant_map(ctx, keys, values), part);
-}
-
-static const char *make_symbol(qc_pass_ctx *pc, qc_module *module, const qc_quant_attention_request *request,
-    const selection *s, const qc_attr *input)
+static const char *make_symbol(qc_pass_ctx *pc, qc_module *module, const request *r, const selection *s)
 {
     qc_ctx *ctx = qc_pass_ctx_get(pc);
     const qc_attr *targets = qc_quant_list_option(pc, "targets"),
@@ -256,60 +233,165 @@ static const char *make_symbol(qc_pass_ctx *pc, qc_module *module, const qc_quan
     const qc_attr *values[] = {
         qc_attr_word(ctx, qc_pass_option_text(pc, "arith")),
         ignore,
-        input,
+        r->input,
         targets,
     };
-    return qc_quant_symbol(pc, module, request->kind, request->base, -1, qc_quant_map(ctx, keys, values));
+    return qc_quant_symbol(pc, module, r->what->kind, r->what->base, -1, qc_quant_map(ctx, keys, values));
+}
+
+/* ---- shapes -------------------------------------------------------------------------------------------- */
+
+/* Do the columns of q, k and v fall into whole groups? */
+static qc_status check_groups(qc_pass_ctx *pc, const qc_op *op, const request *r)
+{
+    static const char *const parts[] = {"q", "k", "v"};
+    const bool wanted[] = {r->q, r->k, r->v};
+    int64_t group = qc_attr_as_int(qc_attr_find(r->input, "group")), size;
+    for (size_t i = 0; group > 0 && i < 3; i++) {
+        const qc_type *type = qc_value_type(qc_op_operand_named(op, parts[i]));
+        if (!wanted[i] || (qc_dim_as_int(qc_type_dim(type, -1), &size) && size % group == 0))
+            continue;
+        qc_pass_fail(pc, op,
+            "%s has heads of %s, and the head dimension must be a multiple of %lld for NVFP4", parts[i],
+            qc_type_text(qc_pass_ctx_get(pc), type), (long long)group);
+        return QC_ERROR;
+    }
+    return QC_OK;
+}
+
+static qc_status check_shapes(qc_pass_ctx *pc, const selection *s, const request *r)
+{
+    for (size_t i = 0; i < s->count; i++)
+        if (s->taken[i] && check_groups(pc, s->ops[i], r) != QC_OK)
+            return QC_ERROR;
+    return QC_OK;
 }
 
 /* ---- the rewrite --------------------------------------------------------------------------------------- */
 
-/* cache_append again over codes; the old op goes. */
-static qc_value *append_codes(qc_pass_ctx *pc, qc_builder *b, qc_op *cache, qc_value *codes)
+/* PART_SUFFIX, "k_scale" */
+static const char *named(qc_pass_ctx *pc, const char *part, const char *suffix)
 {
-    qc_value *old = qc_op_result(cache, 0);
-    if (!qc_builder_ok(b))
-        return old;                            /* codes have no type then */
-    qc_builder_set_node(b, qc_op_node(cache)); /* the state is named by its module */
-    qc_make(b, "cache_append");
-    qc_make_operand(b, "x", codes);
-    qc_make_attr(b, "slot", qc_op_attr(cache, "slot"));
-    qc_make_type(
-        b, qc_type_with_dtype(qc_pass_ctx_get(pc), qc_value_type(old), qc_type_dtype(qc_value_type(codes))));
-    return qc_make_end(b, qc_value_hint(old));
+    size_t size = strlen(part) + strlen(suffix) + 2;
+    char *text = qc_pass_alloc(pc, size);
+    snprintf(text, size, "%s_%s", part, suffix);
+    return text;
 }
 
-static bool quantize_part(qc_pass_ctx *pc, qc_op *op, const char *part, const char *scale_name,
-    const char *scheme, const qc_attr *input)
+/* cache_append of x [B, G, S, n] to a cache beside `cache`, whose length it has. */
+static qc_value *append(
+    qc_pass_ctx *pc, qc_builder *b, qc_op *cache, qc_value *x, const char *slot, const char *hint)
+{
+    const qc_type *old = qc_value_type(qc_op_result(cache, 0));
+    if (!qc_builder_ok(b))
+        return x; /* it has no type then */
+    const qc_type *type = qc_value_type(x);
+    const qc_dim *dims[4] = {
+        qc_type_dim(type, 0), qc_type_dim(type, 1), qc_type_dim(old, 2), qc_type_dim(type, 3)};
+    qc_builder_set_node(b, qc_op_node(cache)); /* the state is named by its module */
+    qc_make(b, "cache_append");
+    qc_make_operand(b, "x", x);
+    qc_make_attr_word(b, "slot", slot);
+    qc_make_type(b, qc_type_tensor(qc_pass_ctx_get(pc), qc_type_dtype(type), 4, dims));
+    return qc_make_end(b, hint);
+}
+
+/* k less the mean of each of its columns over the calibration data. */
+static qc_value *center(qc_pass_ctx *pc, qc_builder *b, const qc_op *op, qc_value *k)
+{
+    qc_make(b, "observe");
+    qc_make_operand(b, "x", k);
+    qc_make_attr_string(b, "tap", qc_quant_attention_tap(pc, op, "k", k, "@mean"));
+    qc_make_attr_word(b, "granularity", "channel");
+    qc_make_attr_word(b, "observer", "mean");
+    qc_value *mean = qc_make_end(b, "k_mean");
+    if (qc_type_dtype(qc_value_type(k)) != QC_F32) {
+        qc_make(b, "cast");
+        qc_make_operand(b, "x", mean);
+        qc_make_attr_word(b, "to", qc_dtype_name(qc_type_dtype(qc_value_type(k))));
+        mean = qc_make_end(b, "k_center");
+    }
+    qc_make(b, "sub");
+    qc_make_operand(b, "x", k);
+    qc_make_operand(b, "z", mean);
+    return qc_make_end(b, "k_centered");
+}
+
+static bool quantize_part(qc_pass_ctx *pc, qc_op *op, const char *part, const char *scheme, const request *r)
 {
     qc_value *value = qc_op_operand_named(op, part);
+    const qc_attr *group = qc_attr_find(r->input, "group");
     qc_quant_codes q = {0};
     qc_op *cache = strcmp(part, "q") == 0 ? NULL : cache_of(value);
     qc_builder *b = qc_builder_before(cache ? cache : op);
     qc_builder_set_node(b, qc_op_node(op));
-    qc_quant_make(pc, b, cache ? qc_op_operand(cache, 0) : value, scheme, "input", input, part, &q);
+    qc_value *x = cache ? qc_op_operand(cache, 0) : value;
+    if (r->center_k && strcmp(part, "k") == 0)
+        x = center(pc, b, op, x);
+    qc_quant_make(pc, b, x, scheme, "input", r->input, part, &q);
     if (cache)
-        q.codes = append_codes(pc, b, cache, q.codes);
+        q.codes = append(pc, b, cache, q.codes, part, qc_value_hint(qc_op_result(cache, 0)));
+    if (cache && qc_attr_as_bool(qc_attr_find(r->input, "dynamic")))
+        q.scale = append(pc, b, cache, q.scale, named(pc, part, "scale"), named(pc, part, "scales"));
     if (!qc_builder_ok(b))
         return false;
     qc_op_set_operand_named(op, part, q.codes);
-    qc_op_set_operand_named(op, scale_name, q.scale);
+    qc_op_set_operand_named(op, named(pc, part, "scale"), q.scale);
+    if (q.global)
+        qc_op_set_operand_named(op, named(pc, part, "global"), q.global);
+    if (group)
+        qc_op_set_attr(op, named(pc, part, "group"), group);
     if (cache)
         qc_op_erase(cache);
     return true;
 }
 
-qc_pass_result qc_quant_attention(
-    qc_pass_ctx *pc, qc_module *module, const qc_quant_attention_request *request)
+static bool quantize_op(qc_pass_ctx *pc, qc_op *op, const char *scheme, const request *r)
+{
+    qc_ctx *ctx = qc_pass_ctx_get(pc);
+    if ((r->q && !quantize_part(pc, op, "q", scheme, r)) ||
+        (r->k && !quantize_part(pc, op, "k", scheme, r)) || (r->v && !quantize_part(pc, op, "v", scheme, r)))
+        return false;
+    if (r->probs != QC_DTYPE_NONE) {
+        qc_op_set_attr(op, "probs_codes", qc_attr_word(ctx, qc_dtype_name(r->probs)));
+        qc_op_set_attr(op, "probs_scale", qc_attr_float(ctx, r->probs_scale));
+        qc_pass_count(pc, "attention ops whose probabilities are quantized", 1);
+    }
+    qc_pass_count(pc, "attention ops quantized", 1);
+    return true;
+}
+
+/* ---- the pass ------------------------------------------------------------------------------------------ */
+
+static qc_status read_request(qc_pass_ctx *pc, const qc_quant_attention_pass *what, request *r)
+{
+    *r = (request){
+        .what = what,
+        .q = what->queries && qc_pass_option_bool(pc, "q"),
+        .k = qc_pass_option_bool(pc, "k"),
+        .v = qc_pass_option_bool(pc, "v"),
+        .skip_windows = strcmp(qc_pass_option_text(pc, "skip"), "sliding") == 0,
+        .center_k = qc_pass_option_bool(pc, "center_k"),
+    };
+    r->probs = qc_quant_attention_probs(pc, what, &r->probs_scale);
+    if (!r->q && !r->k && !r->v) {
+        qc_pass_fail(pc, NULL, "%s are all switched off: nothing is left to quantize",
+            what->queries ? "q, k and v" : "k and v");
+        return QC_ERROR;
+    }
+    return qc_quant_attention_part(pc, what, &r->input);
+}
+
+qc_pass_result qc_quant_attention(qc_pass_ctx *pc, qc_module *module, const qc_quant_attention_pass *what)
 {
     static const char *const patterns[] = {"targets", "ignore", "layers", NULL};
     selection s = {0};
-    const qc_attr *input = NULL;
-    if (make_part(pc, request, &input) != QC_OK ||
+    request r;
+    if (read_request(pc, what, &r) != QC_OK ||
         qc_quant_check_patterns(pc, module, "attention", patterns) != QC_OK)
         return QC_PASS_FAILED;
     const size_t errors = qc_ctx_error_count(qc_pass_ctx_get(pc));
-    select_ops(pc, module, request, &s);
+    select_ops(pc, module, &r, &s);
     if (qc_ctx_error_count(qc_pass_ctx_get(pc)) > errors) /* matching a pattern took too many steps */
         return QC_PASS_FAILED;
     if (s.count == 0)
@@ -318,20 +400,16 @@ qc_pass_result qc_quant_attention(
                    : qc_pass_fail(pc, NULL, "the model has no attention op to quantize");
     if (s.matched == 0)
         return qc_pass_fail(pc, NULL, "targets and layers select none of the %zu attention ops", s.count);
-    if (s.taken_count == 0)
+    if (s.taken_count == 0) {
         qc_ctx_warning(qc_pass_ctx_get(pc), qc_pass_ctx_name(pc),
             "none of the %zu attention ops that are asked for was quantized: %s", s.matched, s.reason);
-    if (s.taken_count == 0 || !(request->q || request->k || request->v))
         return QC_PASS_UNCHANGED;
-    const char *scheme = make_symbol(pc, module, request, &s, input);
-    for (size_t i = 0; i < s.count; i++) {
-        if (!s.taken[i])
-            continue;
-        if ((request->q && !quantize_part(pc, s.ops[i], "q", "q_scale", scheme, input)) ||
-            (request->k && !quantize_part(pc, s.ops[i], "k", "k_scale", scheme, input)) ||
-            (request->v && !quantize_part(pc, s.ops[i], "v", "v_scale", scheme, input)))
-            return QC_PASS_FAILED;
-        qc_pass_count(pc, "attention ops quantized", 1);
     }
+    if (check_shapes(pc, &s, &r) != QC_OK)
+        return QC_PASS_FAILED;
+    const char *scheme = make_symbol(pc, module, &r, &s);
+    for (size_t i = 0; i < s.count; i++)
+        if (s.taken[i] && !quantize_op(pc, s.ops[i], scheme, &r))
+            return QC_PASS_FAILED;
     return QC_PASS_CHANGED;
 }

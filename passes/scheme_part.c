@@ -14,11 +14,14 @@
 #include "passes/schemes.h"
 
 #define TYPES "f8e4m3|f8e5m2|f4e2m1|i2|i3|i4|i5|i6|i7|i8"
-#define ATTENTION_TYPES "f8e4m3|f8e5m2|i8"
+#define ATTENTION_TYPES "f8e4m3|f8e5m2|f4e2m1|i4|i8"
 #define WEIGHT_OBSERVERS                                                                                     \
     "memoryless_minmax|minmax|static_minmax|mse|memoryless_mse|nvfp4_expanded_mse|imatrix_mse|"              \
     "nvfp4_expanded_imatrix|unset"
-#define INPUT_OBSERVERS "static_minmax|memoryless_minmax|minmax|mse|memoryless_mse|nvfp4_expanded_mse|unset"
+#define PLAIN_OBSERVERS "memoryless_minmax|minmax|static_minmax|unset"
+#define INPUT_OBSERVERS                                                                                      \
+    "static_minmax|memoryless_minmax|minmax|mse|memoryless_mse|nvfp4_expanded_mse|mse_mean|percentile|"      \
+    "recall_window|unset"
 
 typedef struct part_field {
     const char *name;
@@ -32,9 +35,12 @@ enum {
     GLOBAL,
     GRANULARITY,
     GROUP,
+    HEADROOM,
     OBSERVER,
     OBSERVER_ARGS,
     SCALE,
+    SCALE_MAX,
+    SEARCH,
     SYMMETRIC,
     TYPE,
     ZERO_POINT,
@@ -48,9 +54,12 @@ static const part_field fields[FIELD_COUNT] = {
     [GLOBAL] = {"global", QC_ATTR_BOOL},
     [GRANULARITY] = {"granularity", QC_ATTR_WORD},
     [GROUP] = {"group", QC_ATTR_INT},
+    [HEADROOM] = {"headroom", QC_ATTR_FLOAT},
     [OBSERVER] = {"observer", QC_ATTR_WORD},
     [OBSERVER_ARGS] = {"observer_args", QC_ATTR_MAP},
     [SCALE] = {"scale", QC_ATTR_WORD},
+    [SCALE_MAX] = {"scale_max", QC_ATTR_FLOAT},
+    [SEARCH] = {"search", QC_ATTR_WORD},
     [SYMMETRIC] = {"symmetric", QC_ATTR_BOOL},
     [TYPE] = {"type", QC_ATTR_WORD},
     [ZERO_POINT] = {"zero_point", QC_ATTR_WORD},
@@ -59,6 +68,7 @@ static const part_field fields[FIELD_COUNT] = {
 static const char *const kind_texts[] = {
     [QC_ATTR_BOOL] = "true or false",
     [QC_ATTR_INT] = "a whole number",
+    [QC_ATTR_FLOAT] = "a number",
     [QC_ATTR_WORD] = "a word",
     [QC_ATTR_LIST] = "a list",
     [QC_ATTR_MAP] = "a map",
@@ -70,7 +80,7 @@ typedef struct reader {
     bool weights, attention;        /* else inputs */
     const qc_attr *at[FIELD_COUNT]; /* NULL: not given */
     /* Of the same: */
-    const char *type, *granularity, *observer, *scale;
+    const char *type, *granularity, *observer, *scale, *search;
     bool symmetric, dynamic, global;
 } reader;
 
@@ -121,7 +131,8 @@ static qc_status read_fields(reader *r, const qc_attr *written)
         if (field == FIELD_COUNT)
             FAIL(r, "unknown field '%s'", key);
         qc_attr_kind kind = qc_attr_get_kind(value), wanted = fields[field].kind;
-        if (kind != wanted && !(wanted == QC_ATTR_WORD && kind == QC_ATTR_STRING))
+        if (kind != wanted && !(wanted == QC_ATTR_WORD && kind == QC_ATTR_STRING) &&
+            !(wanted == QC_ATTR_FLOAT && kind == QC_ATTR_INT))
             FAIL(r, "%s is %s", key, kind_texts[wanted]);
         r->at[field] = value;
     }
@@ -129,6 +140,7 @@ static qc_status read_fields(reader *r, const qc_attr *written)
     r->granularity = text_of(r, GRANULARITY);
     r->observer = text_of(r, OBSERVER);
     r->scale = text_of(r, SCALE);
+    r->search = text_of(r, SEARCH);
     r->symmetric = !r->at[SYMMETRIC] || qc_attr_as_bool(r->at[SYMMETRIC]);
     r->dynamic = qc_attr_as_bool(r->at[DYNAMIC]);
     r->global = qc_attr_as_bool(r->at[GLOBAL]);
@@ -144,7 +156,7 @@ static bool is_size(const qc_attr *attr)
 static qc_status check_granularity(const reader *r)
 {
     const char *words = r->weights     ? "tensor|channel|group|block"
-                        : r->attention ? "tensor|head"
+                        : r->attention ? "tensor|head|channel|token|group"
                                        : "tensor|token|group";
     bool group = is(r->granularity, "group"), block = is(r->granularity, "block");
     const qc_attr *sizes = r->at[BLOCK];
@@ -171,8 +183,12 @@ static qc_status check_dynamic(const reader *r)
 {
     if (r->weights && r->dynamic)
         FAIL(r, "weights do not change: dynamic is for inputs");
-    if (r->attention && r->dynamic)
-        FAIL(r, "scales of attention are static");
+    if (r->attention && r->dynamic && !qc_quant_one_of(r->granularity, "token|group"))
+        FAIL(r, "scales a %s of attention are static", r->granularity);
+    if (r->attention && is(r->granularity, "channel") && r->type[0] == 'f')
+        FAIL(r,
+            "granularity channel is for integers, not %s: a float's codes suit large and small columns alike",
+            r->type);
     if (!r->weights && is(r->granularity, "token") && !r->dynamic)
         FAIL(r, "scales a token are dynamic: nobody knows the tokens to come");
     if (!r->weights && is(r->granularity, "group") && !r->dynamic)
@@ -223,6 +239,8 @@ static const observer_arg observer_args[] = {
     {"norm", 0, 1e3, true},
     {"expand", 0, 1e3, true},
     {"chunk_size", 1, 1e9, false},
+    {"percentile", 0, 100, true},
+    {"recall", 0, 1, true},
 };
 
 static qc_status check_observer_arg(const reader *r, const char *key, const qc_attr *value)
@@ -255,9 +273,51 @@ static qc_status check_observer(const reader *r)
     for (size_t i = 0; i < qc_attr_count(args); i++)
         if (check_observer_arg(r, qc_attr_key(args, i), qc_attr_item(args, i)) != QC_OK)
             return QC_ERROR;
+    if (r->attention && is(r->granularity, "channel") && r->at[OBSERVER] && !is(r->observer, "static_minmax"))
+        FAIL(r, "scales a channel come of the observer static_minmax, not %s", r->observer);
+    if (r->attention && r->global &&
+        !qc_quant_one_of(r->observer[0] ? r->observer : "unset", QC_ATTENTION_GLOBAL_OBSERVERS "|unset"))
+        FAIL(r, "a global scale of attention comes of the observer %s, not %s",
+            listed(r->ctx, QC_ATTENTION_GLOBAL_OBSERVERS), r->observer);
     if (r->at[ACTORDER] && !r->weights)
         FAIL(r, "actorder is for weights");
     return r->at[ACTORDER] ? check_word(r, "actorder", text_of(r, ACTORDER), "static|weight") : QC_OK;
+}
+
+/* ---- search and room ----------------------------------------------------------------------------------- */
+
+static qc_status check_number(const reader *r, int field, double least, double most)
+{
+    double number = qc_attr_as_float(r->at[field]);
+    if (r->at[field] && !(number >= least && number <= most))
+        FAIL(r, "%s is a number from %g to %g", fields[field].name, least, most);
+    return QC_OK;
+}
+
+/* Are local scales searched? */
+static bool searches_scales(const reader *r)
+{
+    return r->at[SEARCH] && !is(r->search, "none");
+}
+
+static qc_status check_search(const reader *r)
+{
+    if (r->at[SEARCH] && check_word(r, "search", r->search, "none|mse|four_six") != QC_OK)
+        return QC_ERROR;
+    if (check_number(r, SCALE_MAX, 1, 448) != QC_OK || check_number(r, HEADROOM, 1, 1024) != QC_OK)
+        return QC_ERROR;
+    if ((searches_scales(r) || r->at[SCALE_MAX]) && !r->global)
+        FAIL(r, "%s belongs to scales under a global scale: f4e2m1 in groups of 16",
+            r->at[SCALE_MAX] ? "scale_max" : "search");
+    if (r->at[HEADROOM] && (r->weights || (r->dynamic && !r->global)))
+        FAIL(r, "headroom is for ranges out of statistics");
+    if (!searches_scales(r))
+        return QC_OK;
+    if (!r->weights && !r->attention)
+        FAIL(r, "search: engines make the scales of inputs as the model runs, of amax / 6");
+    if (!qc_quant_one_of(r->observer[0] ? r->observer : "unset", PLAIN_OBSERVERS "|percentile|recall_window"))
+        FAIL(r, "search starts from ranges as they are: it excludes the observer %s", r->observer);
+    return QC_OK;
 }
 
 /* ---- the whole ----------------------------------------------------------------------------------------- */
@@ -274,8 +334,14 @@ static const qc_attr *complete(const reader *r)
         if (field == SYMMETRIC)
             value = qc_attr_bool(r->ctx, r->symmetric);
         else if ((field == DYNAMIC && !r->dynamic) || (field == GLOBAL && !r->global) ||
-                 (field == OBSERVER_ARGS && qc_attr_count(value) == 0))
+                 (field == OBSERVER_ARGS && qc_attr_count(value) == 0) ||
+                 (field == SEARCH && is(r->search, "none")) ||
+                 (field == HEADROOM && qc_attr_as_float(value) == 1.0))
             value = NULL;
+        else if (value && fields[field].kind == QC_ATTR_FLOAT)
+            value = qc_attr_float(r->ctx, qc_attr_as_float(value));
+        else if (field == SCALE_MAX && searches_scales(r))
+            value = qc_attr_float(r->ctx, 256); /* leaves room above the scale of the largest group */
         else if (field == OBSERVER && !value && (!r->dynamic || r->global))
             value = qc_attr_word(r->ctx, r->weights ? "memoryless_minmax" : "static_minmax");
         if (value) {
@@ -293,7 +359,7 @@ qc_status qc_scheme_part_complete(
     if (read_fields(&r, written) != QC_OK ||
         check_word(&r, "type", r.type, r.attention ? ATTENTION_TYPES : TYPES) != QC_OK ||
         check_granularity(&r) != QC_OK || check_dynamic(&r) != QC_OK || check_types(&r) != QC_OK ||
-        check_observer(&r) != QC_OK)
+        check_observer(&r) != QC_OK || check_search(&r) != QC_OK)
         return QC_ERROR;
     *part = complete(&r);
     return QC_OK;

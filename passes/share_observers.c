@@ -30,7 +30,7 @@ static bool same_data(const qc_value *x, const qc_value *z)
 /* The first observe of the same data in the same way that comes before `op`. */
 static qc_op *earlier(const qc_func *func, const qc_op *op)
 {
-    static const char *const attrs[] = {"observer", "granularity", "averaging", "scheme", "arg"};
+    static const char *const attrs[] = {"observer", "granularity", "averaging", "args", "scheme", "arg"};
     const qc_value *x = qc_op_operand(op, 0);
     const qc_op *split = split_of(x);
     qc_op *start = qc_value_op(split ? qc_op_operand(split, 0) : x);
