@@ -81,6 +81,43 @@ static const qc_attr *without_observer(qc_pass_ctx *pc, const qc_attr *part, boo
     return qc_attr_map(qc_pass_ctx_get(pc), keys, values, count);
 }
 
+/* The weights' part with what the option `search` asks for: local scales under a global one are searched; any other range
+ * is searched as the observer memoryless_mse does. */
+static qc_status add_search(qc_pass_ctx *pc, const qc_attr *written, qc_linear_group *group)
+{
+    enum { MOST = 24 };
+    qc_ctx *ctx = qc_pass_ctx_get(pc);
+    const qc_attr *part = group->weights, *search = qc_pass_option_attr(pc, "search");
+    const char *word = qc_attr_as_text(search), *keys[MOST + 1];
+    const qc_attr *values[MOST + 1];
+    bool global = qc_attr_as_bool(qc_attr_find(part, "global")), observer = qc_attr_find(written, "observer");
+    size_t count = 0;
+    if (strcmp(word, "none") == 0 || !part)
+        return QC_OK;
+    if (!global && (strcmp(word, "mse") != 0 || observer)) {
+        if (observer)
+            qc_pass_fail(pc, NULL, "search=%s and the observer of weights exclude each other", word);
+        else
+            qc_pass_fail(pc, NULL,
+                "search=%s is for local scales under a global one (NVFP4): weights of type %s in granularity "
+                "%s "
+                "have search=mse",
+                word, qc_attr_as_text(qc_attr_find(part, "type")),
+                qc_attr_as_text(qc_attr_find(part, "granularity")));
+        return QC_ERROR;
+    }
+    const char *field = global ? "search" : "observer";
+    for (size_t i = 0; i < qc_attr_count(part) && count < MOST; i++) {
+        if (strcmp(qc_attr_key(part, i), field) == 0)
+            continue;
+        keys[count] = qc_attr_key(part, i);
+        values[count++] = qc_attr_item(part, i);
+    }
+    keys[count] = field;
+    values[count++] = global ? search : qc_attr_word(ctx, "memoryless_mse");
+    return read_part(pc, "", "weights", qc_attr_map(ctx, keys, values, count), &group->weights);
+}
+
 /* The group that the options scheme, weights, input and targets describe. */
 static qc_status read_single(qc_pass_ctx *pc, bool bare, qc_linear_group *group)
 {
@@ -102,6 +139,8 @@ static qc_status read_single(qc_pass_ctx *pc, bool bare, qc_linear_group *group)
     if (weights && bare)
         group->weights = without_observer(
             pc, group->weights, qc_attr_find(qc_pass_option_attr(pc, "weights"), "observer") != NULL);
+    if (add_search(pc, weights ? qc_pass_option_attr(pc, "weights") : NULL, group) != QC_OK)
+        return QC_ERROR;
     if (!group->weights && !(leaves_alone && !group->input)) {
         qc_pass_fail(pc, NULL, "nothing says how to quantize the weights: give scheme or weights");
         return QC_ERROR;
@@ -255,7 +294,7 @@ static qc_status read_targets(qc_pass_ctx *pc, qc_linear_groups *groups)
 
 static qc_status read_several(qc_pass_ctx *pc, qc_linear_groups *groups)
 {
-    static const char *const others[] = {"scheme", "weights", "input", "targets"};
+    static const char *const others[] = {"scheme", "weights", "input", "targets", "search"};
     const qc_attr *map = qc_pass_option_attr(pc, "groups");
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (qc_pass_option_given(pc, others[i])) {

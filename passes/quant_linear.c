@@ -472,7 +472,12 @@ static const char description[] =
     "| `zero_point` | type of the zero points: i8 |\n"
     "| `observer` | static_minmax, memoryless_minmax, minmax, mse, memoryless_mse, nvfp4_expanded_mse, unset (recorded as null); of weights also imatrix_mse, nvfp4_expanded_imatrix |\n"
     "| `observer_args` | averaging_constant, maxshrink, patience, grid, norm, expand, chunk_size, strict |\n"
+    "| `search` | of weights with `global`: mse tries five numbers of the scale's type on either side of amax / 6, four_six amax / 6 and amax / 4; the least squared error stays |\n"
+    "| `scale_max` | with `global`: the largest local scale that the global scale leaves, 1 to 448; 448 unless there is a search, then 256 |\n"
     "| `actorder` | static, weight: recorded |\n"
+    "\n"
+    "`search` says the same for the weights of the preset; weights without a global scale take mse alone, which is the observer\n"
+    "memoryless_mse. The files stay those of any NVFP4 checkpoint: engines multiply by the scales that they find.\n"
     "\n"
     "A group of weights must divide the columns of every module that gets it; of inputs it should (a warning lists the modules that\n"
     "vLLM does not run); blocks at the edges may be cut off. The weights of linears that loaders fuse (q, k and v; gate and up; q_a and kv_a_proj_with_mqa; w1 and w3) share their global scale.\n"
@@ -497,7 +502,9 @@ void qc_pass_quant_linear(qc_registry *registry)
         pass, "weights", QC_OPTION_MAP, "{}", NULL, "the weights' part in place of the preset's");
     qc_pass_add_option(pass, "input", QC_OPTION_MAP, "{}", NULL, "the inputs' part in place of the preset's");
     qc_pass_add_option(pass, "groups", QC_OPTION_MAP, "{}", NULL,
-        "several groups, in place of scheme, weights, input and targets");
+        "several groups, in place of scheme, weights, input, search and targets");
+    qc_pass_add_option(pass, "search", QC_OPTION_WORD, "none", "none|mse|four_six",
+        "how the scales of weights are chosen: as the preset or part says, or by least squared error");
     qc_pass_add_option(pass, "format", QC_OPTION_WORD, "auto", "auto|" QC_LINEAR_FORMATS,
         "the files' storage format, whatever a group says; auto: the group's, else inferred");
     qc_quant_add_options(pass, "[Linear]", "modules by class, path or re:PATTERN");

@@ -169,14 +169,6 @@ static qc_status run_dequantize(qc_run *run, const qc_step *step)
     return QC_OK;
 }
 
-/* How codes lie in a slot: one byte each. */
-static qc_dtype code_slot(qc_dtype codes)
-{
-    if (qc_dtype_bits(codes) == 8)
-        return codes;
-    return qc_dtype_is_int(codes) ? QC_I8 : QC_U8;
-}
-
 /* Columns of a row, from the last dimension of x. */
 static bool take_columns(const qc_ref *x, int64_t group, coding *c)
 {
@@ -278,12 +270,12 @@ static qc_status take_operands(
 }
 
 static void add_coding(
-    qc_plan *plan, const qc_op *op, qc_step_fn fn, const qc_ref *x, qc_dtype out, const coding *c)
+    qc_plan *plan, const qc_op *op, qc_step_fn fn, const qc_ref *x, int out, const coding *c)
 {
     int in[3] = {x->slot, c->scale_slot, c->zero_slot};
     coding *copy = QC_NEW(&plan->arena, coding);
     *copy = *c;
-    qc_plan_step(plan, fn, op, qc_plan_result(plan, op, out, x->by_token), in, 3, true, copy);
+    qc_plan_step(plan, fn, op, out, in, 3, true, copy);
 }
 
 static qc_status read_scheme(qc_plan *plan, const qc_op *op, qc_scheme_part *part)
@@ -292,7 +284,7 @@ static qc_status read_scheme(qc_plan *plan, const qc_op *op, qc_scheme_part *par
         qc_attr_as_text(qc_op_attr(op, "scheme")), qc_attr_as_text(qc_op_attr(op, "arg")), part);
 }
 
-qc_status qc_plan_quantize(qc_plan *plan, const qc_op *op, bool *done)
+qc_status qc_plan_codes(qc_plan *plan, const qc_op *op, int *slot, bool *done)
 {
     const qc_ref *x = qc_plan_ref(plan, qc_op_operand(op, 0));
     qc_scheme_part part;
@@ -305,8 +297,23 @@ qc_status qc_plan_quantize(qc_plan *plan, const qc_op *op, bool *done)
         return QC_OK;
     if (take_operands(plan, op, &from, part.group_elems, &c, done) != QC_OK)
         return QC_ERROR;
-    if (*done)
-        add_coding(plan, op, run_quantize, &from, code_slot(part.type), &c);
+    if (!*done)
+        return QC_OK;
+    *slot = qc_plan_slot(plan, qc_code_slot(part.type), from.rank, from.dims, from.by_token);
+    add_coding(plan, op, run_quantize, &from, *slot, &c);
+    return QC_OK;
+}
+
+qc_status qc_plan_quantize(qc_plan *plan, const qc_op *op, bool *done)
+{
+    int slot;
+    if (qc_plan_codes(plan, op, &slot, done) != QC_OK)
+        return QC_ERROR;
+    if (!*done)
+        return QC_OK;
+    qc_ref codes = *qc_plan_ref(plan, qc_op_operand(op, 0));
+    codes.slot = slot;
+    qc_plan_set_ref(plan, qc_op_result(op, 0), codes);
     return QC_OK;
 }
 
@@ -323,13 +330,13 @@ qc_status qc_plan_dequantize(qc_plan *plan, const qc_op *op, bool *done)
     c.q = qc_scheme_dequantizer(codes, to, qc_type_dtype(qc_value_type(scale)), qc_op_operand(op, 2) != NULL,
         qc_op_operand(op, 3) == NULL);
     if (!qc_is_value_dtype(to) || c.q.grid.storage == QC_DTYPE_NONE ||
-        qc_plan_slot_at(plan, from.slot)->dtype != code_slot(codes) ||
+        qc_plan_slot_at(plan, from.slot)->dtype != qc_code_slot(codes) ||
         qc_attr_count(qc_op_attr(op, "block")) > 0)
         return QC_OK;
     if (take_operands(plan, op, &from, qc_attr_as_int(qc_op_attr(op, "group")), &c, done) != QC_OK)
         return QC_ERROR;
     if (*done)
-        add_coding(plan, op, run_dequantize, &from, to, &c);
+        add_coding(plan, op, run_dequantize, &from, qc_plan_result(plan, op, to, from.by_token), &c);
     return QC_OK;
 }
 
@@ -368,7 +375,11 @@ static qc_status run_scales(qc_run *run, const qc_step *step)
         for (size_t k = 0; k < count && p.row < wrong; k++)
             if (!isfinite(mins[k]) || !isfinite(maxs[k]))
                 wrong = p.row + k / p.groups < wrong ? p.row + k / p.groups : wrong;
-        qc_quantizer_scales(&c->q, mins, maxs, (int64_t)count, c->global, scales, zeros);
+        if (qc_quantizer_searches(&c->q, c->global))
+            qc_quantizer_rows_scales(&c->q, x + p.first * bytes, (int64_t)p.rows, (int64_t)p.columns,
+                (int64_t)c->group, c->global, scales, zeros);
+        else
+            qc_quantizer_scales(&c->q, mins, maxs, (int64_t)count, c->global, scales, zeros);
         qc_encode_f32(s->result, s->zero_points ? zeros : scales, y + first * elem_bytes(s->result), count);
     }
     return wrong == SIZE_MAX ? QC_OK : not_finite(run, step, wrong);
