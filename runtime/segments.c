@@ -33,7 +33,7 @@ typedef struct cutter {
 static const qc_value *without_codes(const qc_value *value)
 {
     const qc_op *op = qc_value_op(value);
-    while (op && (qc_op_is(op, "quantize") || qc_op_is(op, "dequantize"))) {
+    while (op && qc_op_stands_for_operand(op)) {
         value = qc_op_operand(op, 0);
         op = qc_value_op(value);
     }

@@ -56,15 +56,37 @@ const qc_value *qc_value_without_codes(const qc_value *value)
     }
 }
 
+/* Is the value, or what it is cast from, an observed mean? */
+static bool is_observed_mean(const qc_value *value)
+{
+    const qc_op *op = qc_value_op(value);
+    if (op && qc_op_is(op, "cast"))
+        op = qc_value_op(qc_op_operand(op, 0));
+    return op && qc_op_is(op, "observe") && strcmp(qc_attr_as_text(qc_op_attr(op, "observer")), "mean") == 0;
+}
+
+bool qc_op_stands_for_operand(const qc_op *op)
+{
+    return qc_op_is(op, "quantize") || qc_op_is(op, "dequantize") ||
+           (qc_op_is(op, "sub") && is_observed_mean(qc_op_operand(op, 1)));
+}
+
+static bool ends_with(const char *name, const char *end)
+{
+    size_t length = strlen(name), tail = strlen(end);
+    return length >= tail && strcmp(name + length - tail, end) == 0;
+}
+
 bool qc_operand_is_read(const qc_op *op, size_t slot, bool calibrating)
 {
     const char *name = qc_op_operand_name(op, slot);
     if (!calibrating || !name)
         return true;
+    if (qc_op_is(op, "sub"))
+        return slot == 0 || !qc_op_stands_for_operand(op);
     bool coded = qc_op_is(op, "quantize") || qc_op_is(op, "dequantize") || qc_op_is(op, "attention");
-    size_t length = strlen(name);
-    bool scale = length >= 5 && strcmp(name + length - 5, "scale") == 0;
-    return !coded || !(scale || strcmp(name, "global") == 0 || strcmp(name, "zero_point") == 0);
+    return !coded ||
+           !(ends_with(name, "scale") || ends_with(name, "global") || strcmp(name, "zero_point") == 0);
 }
 
 static bool set_has(const qc_map *set, const void *item)

@@ -23,6 +23,9 @@ typedef struct qc_value_kinds {
 void qc_value_kinds_init(qc_value_kinds *kinds, qc_arena *arena);
 void qc_value_kinds_add(qc_value_kinds *kinds, const qc_func *func);
 qc_value_kind qc_value_kind_of(const qc_value_kinds *kinds, const qc_value *value);
+/* While calibrating nothing is quantized: is the result of the op what its first operand is? Of codes and of what is decoded
+ * from them; and of keys less a mean that is being observed, which leaves softmax unchanged. */
+bool qc_op_stands_for_operand(const qc_op *op);
 /* Does the op read this operand? While calibrating there are no scales yet, and nothing reads them. */
 bool qc_operand_is_read(const qc_op *op, size_t slot, bool calibrating);
 
