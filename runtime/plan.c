@@ -239,7 +239,7 @@ static qc_status plan_decomposition(qc_plan *plan, const qc_op *op)
 static qc_status plan_without_codes(qc_plan *plan, const qc_op *op, bool *done)
 {
     *done = false;
-    if (!plan->request.calibrating || !(qc_op_is(op, "quantize") || qc_op_is(op, "dequantize")))
+    if (!plan->request.calibrating || !qc_op_stands_for_operand(op))
         return QC_OK;
     const qc_ref *ref = qc_plan_ref(plan, qc_op_operand(op, 0));
     if (!ref)
