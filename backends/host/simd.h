@@ -36,6 +36,22 @@ typedef struct qc_host_product {
     bool add;
 } qc_host_product;
 
+/* values[r * stride + i] = D(number(code i of row r) * factor), D bf16, f16 or f32. The factor of column `first`
+ * + i is factors[r * factor_stride + (first + i) / group]. Rows start at a byte, at column `first`; packed codes
+ * of 4 bits are two a byte, low bits first. Columns up to the next multiple of 16 may be written, so `stride`
+ * is at least that. A factor that is NaN is the canonical one. */
+typedef struct qc_host_codes {
+    qc_dtype codes; /* f8e4m3, f8e5m2, i8, i4, f4e2m1 */
+    bool packed;
+    qc_dtype dtype; /* D */
+    size_t rows, columns, first;
+    const void *const *row;
+    const float *factors;
+    size_t factor_stride, group;
+    void *values;
+    size_t stride;
+} qc_host_codes;
+
 typedef struct qc_host_simd {
     const char *name;
     void (*product)(const qc_host_product *product);
@@ -57,6 +73,9 @@ typedef struct qc_host_simd {
     /* widen [lowest, highest] by the values as ordered integers (see qc_host_key) */
     void (*minmax)(qc_dtype dtype, const void *x, size_t count, int32_t *lowest, int32_t *highest);
     void (*minmax_each)(qc_dtype dtype, const void *x, size_t count, int32_t *lowest, int32_t *highest);
+    void (*codes)(const qc_host_codes *codes);
+    /* panel[i * 16 + l] = rows[l][i] of sixteen rows of bf16, f16 or f32; 16-byte reads stay inside them */
+    void (*transpose)(qc_dtype dtype, const void *const *rows, size_t columns, void *panel);
 } qc_host_simd;
 
 extern const qc_host_simd qc_host_simd_generic;
@@ -67,6 +86,13 @@ extern const qc_host_simd qc_host_simd_avx512;
 void qc_host_product_generic(const qc_host_product *product);
 void qc_host_product_avx2(const qc_host_product *product);
 void qc_host_product_avx512(const qc_host_product *product);
+/* simd_codes.c's. */
+void qc_host_codes_generic(const qc_host_codes *codes);
+void qc_host_codes_avx2(const qc_host_codes *codes);
+void qc_host_codes_avx512(const qc_host_codes *codes);
+void qc_host_transpose_generic(qc_dtype dtype, const void *const *rows, size_t columns, void *panel);
+void qc_host_transpose_avx2(qc_dtype dtype, const void *const *rows, size_t columns, void *panel);
+void qc_host_transpose_avx512(qc_dtype dtype, const void *const *rows, size_t columns, void *panel);
 
 static inline size_t qc_host_dtype_bytes(qc_dtype dtype)
 {

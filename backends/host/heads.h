@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * heads.h - attention operands as a kernel wants them: rows of values, wherever and however they lie.
+ */
+#ifndef QC_HOST_HEADS_H
+#define QC_HOST_HEADS_H
+
+#include "backends/host/engine.h"
+
+enum { QC_HOST_CHUNK = 64 }; /* tokens that are widened at a time; a multiple of the panel */
+
+/* One operand, prepared for a call: immutable then. */
+typedef struct qc_host_view {
+    const qc_host_engine *engine;
+    const qc_host_heads *heads;
+    qc_dtype dtype; /* of the values */
+    qc_dtype codes; /* QC_DTYPE_NONE: values lie in memory */
+    bool packed;
+    size_t size;        /* columns of a head */
+    size_t padded;      /* rounded up to 16 */
+    size_t group;       /* columns under one factor */
+    size_t per_row;     /* factors of a row */
+    float factors[256]; /* effective scales by their code, where scales have 8 bits */
+} qc_host_view;
+
+/* Room for a chunk's values and factors. */
+typedef struct qc_host_chunk {
+    const void *rows[QC_HOST_CHUNK];
+    void *values;   /* qc_host_view_value_bytes */
+    float *factors; /* qc_host_view_factor_elems */
+} qc_host_chunk;
+
+/* `d`: what codes become. The scales' addresses are not read. */
+void qc_host_view_init(
+    const qc_host_engine *engine, const qc_host_heads *heads, size_t size, qc_dtype d, qc_host_view *view);
+/* An error that names `where` and the operand's `name` for what the kernels cannot read. */
+qc_status qc_host_view_check(const qc_host_view *view, qc_diag *diag, const char *where, const char *name);
+size_t qc_host_view_value_bytes(const qc_host_view *view);
+size_t qc_host_view_factor_elems(const qc_host_view *view);
+
+/* chunk->rows[i]: `columns` values of view->dtype of token `token` + i from column `column` on, i < count <=
+ * QC_HOST_CHUNK. `column` is a multiple of 16. */
+void qc_host_view_rows(const qc_host_view *view, size_t head, size_t token, size_t count, size_t column,
+    size_t columns, qc_host_chunk *chunk);
+
+#endif

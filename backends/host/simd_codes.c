@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * simd_codes.c - codes to values, and rows to columns: how a cache of codes becomes panels of a product.
+ *
+ * A value is D(number(code) * factor): an f32 product, rounded. With AVX2 sixteen codes at a time become
+ * numbers (4-bit codes through a byte shuffle, which makes i8 of i4 and e5m2 of e2m1; 8-bit floats through the
+ * f16 whose upper byte they nearly are), are multiplied and rounded. Where one factor covers a row and D has 16
+ * bits there are shorter ways: the 16 values of a 4-bit code are two byte shuffles; and in bf16 a normal e4m3
+ * number 2^e (8 + m) has the bits of (8 + m) * factor plus e << 7, since scaling by a power of two moves
+ * nothing but the exponent, so eight values and eight of the subnormals are enough. The last holds while no
+ * value leaves bf16's normal range, which the factor's own range tells.
+ */
+#include "backends/host/simd.h"
+#include "ir/dtype/codec.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define JOIN2(a, b) a##b
+#define JOIN(a, b) JOIN2(a, b)
+
+/* ---- any processor ------------------------------------------------------------------------------------- */
+
+static float number_of(qc_dtype codes, uint32_t code)
+{
+    switch (codes) {
+    case QC_F8E4M3:
+        return qc_f8e4m3_to_f32((uint8_t)code);
+    case QC_F8E5M2:
+        return qc_f8e5m2_to_f32((uint8_t)code);
+    case QC_F4E2M1:
+        return qc_f4e2m1_to_f32((uint8_t)(code & 15));
+    case QC_I4:
+        return (float)qc_code_signed(code & 15, 4);
+    default:
+        return (float)qc_code_signed(code & 255, 8);
+    }
+}
+
+#if !defined(__AVX2__)
+
+static void store_one(qc_dtype dtype, float value, void *values, size_t i)
+{
+    if (dtype == QC_F32)
+        ((float *)values)[i] = value;
+    else
+        ((uint16_t *)values)[i] = dtype == QC_BF16 ? qc_bf16_from_f32(value) : qc_f16_from_f32(value);
+}
+
+static void any_codes(const qc_host_codes *c)
+{
+    float numbers[256];
+    size_t bytes = qc_host_dtype_bytes(c->dtype);
+
+    for (uint32_t code = 0; code < 256; code++)
+        numbers[code] = number_of(c->codes, code);
+    for (size_t r = 0; r < c->rows; r++) {
+        const float *factors = c->factors + r * c->factor_stride;
+        void *values = (char *)c->values + r * c->stride * bytes;
+        for (size_t i = 0; i < c->columns; i++) {
+            uint32_t code = c->packed ? qc_code_get(c->row[r], 4, i) : ((const uint8_t *)c->row[r])[i];
+            store_one(c->dtype, numbers[code] * factors[(c->first + i) / c->group], values, i);
+        }
+    }
+}
+
+#define codes_to_values any_codes
+
+#else /* ---- AVX2 ---------------------------------------------------------------------------------------- */
+
+#include <immintrin.h>
+
+typedef enum kind {
+    BYTE_I8,
+    BYTE_E5M2,
+    BYTE_E4M3
+} kind; /* what sixteen bytes hold before they are numbers */
+
+enum { LANES = 16 };
+
+INLINE __m128i nibble_table(qc_dtype codes)
+{
+    /* i8 of i4; e5m2, the upper half of an f16, of e2m1 */
+    return codes == QC_I4 ? _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1)
+                          : _mm_setr_epi8(0, 0x38, 0x3c, 0x3e, 0x40, 0x42, 0x44, 0x46, (char)0x80, (char)0xb8,
+                                (char)0xbc, (char)0xbe, (char)0xc0, (char)0xc2, (char)0xc4, (char)0xc6);
+}
+
+/* The low and the high halves of the bytes of x, in turn. */
+INLINE __m128i nibbles(__m128i x)
+{
+    const __m128i low = _mm_set1_epi8(15);
+    return _mm_unpacklo_epi8(_mm_and_si128(x, low), _mm_and_si128(_mm_srli_epi16(x, 4), low));
+}
+
+/* Sixteen codes from column `i` of a row on; those behind the last column are 0. */
+INLINE __m128i take(qc_dtype codes, bool packed, const uint8_t *row, size_t i, size_t columns)
+{
+    uint8_t last[LANES] = {0};
+    size_t left = columns - i;
+    const uint8_t *from = row + (packed ? i / 2 : i);
+    __m128i x;
+
+    if (left < LANES) {
+        memcpy(last, from, packed ? (left + 1) / 2 : left);
+        from = last;
+    }
+    if (packed)
+        x = nibbles(_mm_loadl_epi64((const __m128i *)(const void *)from));
+    else
+        x = _mm_loadu_si128((const __m128i *)(const void *)from);
+    if (codes == QC_F4E2M1 && !packed)
+        x = _mm_and_si128(x, _mm_set1_epi8(15));
+    return packed || codes == QC_F4E2M1 ? _mm_shuffle_epi8(nibble_table(codes), x) : x;
+}
+
+typedef struct pair {
+    __m256 low, high;
+} pair;
+
+INLINE pair from_f16(__m256i x)
+{
+    return (pair){
+        _mm256_cvtph_ps(_mm256_castsi256_si128(x)), _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1))};
+}
+
+INLINE pair numbers(kind byte, __m128i x)
+{
+    if (byte == BYTE_I8)
+        return (pair){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(x, 8)))};
+    __m256i wide = _mm256_cvtepu8_epi16(x);
+    if (byte == BYTE_E5M2)
+        return from_f16(_mm256_slli_epi16(wide, 8));
+    /* exponents are biased by 7, those of f16 by 15: 2^8 too small */
+    __m256i all = _mm256_set1_epi16(0x3f80), size = _mm256_and_si256(_mm256_slli_epi16(wide, 7), all);
+    __m256i sign = _mm256_and_si256(_mm256_slli_epi16(wide, 8), _mm256_set1_epi16((short)0x8000));
+    __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi16(size, all), _mm256_set1_epi16(0x7e00));
+    pair p = from_f16(_mm256_or_si256(_mm256_or_si256(size, sign), nan));
+    const __m256 up = _mm256_set1_ps(256.0f);
+    return (pair){_mm256_mul_ps(p.low, up), _mm256_mul_ps(p.high, up)};
+}
+
+/* The bits of bf16 in 32-bit lanes. A NaN here is a small one, so the sum does not leave the NaNs. */
+INLINE __m256i round_bf16(__m256 x)
+{
+    __m256i u = _mm256_castps_si256(x);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+    return _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+}
+
+INLINE void put(qc_dtype dtype, pair p, void *values, size_t i)
+{
+    if (dtype == QC_F32) {
+        _mm256_storeu_ps((float *)values + i, p.low);
+        _mm256_storeu_ps((float *)values + i + 8, p.high);
+    } else if (dtype == QC_F16) {
+        const int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        uint16_t *to = (uint16_t *)values + i;
+        _mm_storeu_si128((__m128i *)(void *)to, _mm256_cvtps_ph(p.low, nearest));
+        _mm_storeu_si128((__m128i *)(void *)(to + 8), _mm256_cvtps_ph(p.high, nearest));
+    } else {
+        __m256i both = _mm256_packus_epi32(round_bf16(p.low), round_bf16(p.high));
+        _mm256_storeu_si256(
+            (__m256i *)(void *)((uint16_t *)values + i), _mm256_permute4x64_epi64(both, 0xd8));
+    }
+}
+
+/* Factors of sixteen columns from column `i` of c->columns on. */
+INLINE pair factors_of(const qc_host_codes *c, const float *factors, size_t i)
+{
+    size_t column = c->first + i, left = c->columns - i;
+    float each[LANES];
+
+    if (c->group % LANES == 0 && column % LANES == 0) {
+        __m256 one = _mm256_broadcast_ss(factors + column / c->group);
+        return (pair){one, one};
+    }
+    if (c->group == 1 && left >= LANES)
+        return (pair){_mm256_loadu_ps(factors + column), _mm256_loadu_ps(factors + column + 8)};
+    for (size_t l = 0; l < LANES; l++)
+        each[l] = factors[(column + (l < left ? l : left - 1)) / c->group];
+    return (pair){_mm256_loadu_ps(each), _mm256_loadu_ps(each + 8)};
+}
+
+/* Columns from `i` on of row `r`. The arguments but c, r and i are constants where this is expanded. */
+INLINE void row_of(kind byte, qc_dtype codes, bool packed, qc_dtype dtype, bool one_factor,
+    const qc_host_codes *c, size_t r, size_t i)
+{
+    const float *factors = c->factors + r * c->factor_stride;
+    void *values = (char *)c->values + r * c->stride * qc_host_dtype_bytes(dtype);
+    __m256 one = _mm256_broadcast_ss(factors + c->first / c->group);
+    pair f = {one, one};
+
+    for (; i < c->columns; i += LANES) {
+        pair x = numbers(byte, take(codes, packed, c->row[r], i, c->columns));
+        if (!one_factor)
+            f = factors_of(c, factors, i);
+        x.low = _mm256_mul_ps(x.low, f.low);
+        x.high = _mm256_mul_ps(x.high, f.high);
+        put(dtype, x, values, i);
+    }
+}
+
+/* ---- one factor a row, values of 16 bits --------------------------------------------------------------- */
+
+/* Sixteen values, their lower and upper bytes, in both halves of a register. */
+typedef struct table {
+    __m256i low, high;
+} table;
+
+INLINE table table_of(const uint16_t *values)
+{
+    __m128i a = _mm_loadu_si128((const __m128i *)(const void *)values);
+    __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(values + 8));
+    const __m128i byte = _mm_set1_epi16(255);
+    __m128i low = _mm_packus_epi16(_mm_and_si128(a, byte), _mm_and_si128(b, byte));
+    __m128i high = _mm_packus_epi16(_mm_srli_epi16(a, 8), _mm_srli_epi16(b, 8));
+    return (table){_mm256_broadcastsi128_si256(low), _mm256_broadcastsi128_si256(high)};
+}
+
+/* values[k] = D(numbers[k] * factor), sixteen of them. */
+INLINE table products(qc_dtype dtype, const float *sixteen, float factor)
+{
+    uint16_t values[LANES];
+    __m256 f = _mm256_set1_ps(factor);
+    put(dtype,
+        (pair){_mm256_mul_ps(_mm256_loadu_ps(sixteen), f), _mm256_mul_ps(_mm256_loadu_ps(sixteen + 8), f)},
+        values, 0);
+    return table_of(values);
+}
+
+/* Thirty-two values by their numbers in the table; the halves of `index` hold those of 16 columns each. */
+INLINE void look_up(const table *t, __m256i index, uint16_t *values)
+{
+    __m256i low = _mm256_shuffle_epi8(t->low, index), high = _mm256_shuffle_epi8(t->high, index);
+    __m256i a = _mm256_unpacklo_epi8(low, high), b = _mm256_unpackhi_epi8(low, high);
+    _mm256_storeu_si256((__m256i *)(void *)values, _mm256_permute2x128_si256(a, b, 0x20));
+    _mm256_storeu_si256((__m256i *)(void *)(values + 16), _mm256_permute2x128_si256(a, b, 0x31));
+}
+
+/* Packed 4-bit codes; gives the first column that is left. */
+INLINE size_t nibble_row(const table *t, const uint8_t *row, uint16_t *values, size_t columns)
+{
+    size_t i = 0;
+    const __m128i low = _mm_set1_epi8(15);
+
+    for (; i + 32 <= columns; i += 32) {
+        __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(row + i / 2));
+        __m128i even = _mm_and_si128(x, low), odd = _mm_and_si128(_mm_srli_epi16(x, 4), low);
+        look_up(t, _mm256_set_m128i(_mm_unpackhi_epi8(even, odd), _mm_unpacklo_epi8(even, odd)), values + i);
+    }
+    return i;
+}
+
+/* e4m3 in bf16. Entries 0 to 7 of the table: (8 + m) * 2^-10 * factor; 8 to 15: the subnormals m * 2^-9. */
+INLINE size_t e4m3_row(const table *t, const uint8_t *row, uint16_t *values, size_t columns)
+{
+    size_t i = 0;
+    const __m256i zero = _mm256_setzero_si256(), eight = _mm256_set1_epi8(8), all = _mm256_set1_epi8(0x7f);
+
+    for (; i + 32 <= columns; i += 32) {
+        __m256i x =
+            _mm256_permute4x64_epi64(_mm256_loadu_si256((const __m256i *)(const void *)(row + i)), 0xd8);
+        __m256i exponent = _mm256_and_si256(x, _mm256_set1_epi8(0x78));
+        __m256i index = _mm256_or_si256(_mm256_and_si256(x, _mm256_set1_epi8(7)),
+            _mm256_and_si256(_mm256_cmpeq_epi8(exponent, zero), eight));
+        __m256i low = _mm256_shuffle_epi8(t->low, index), high = _mm256_shuffle_epi8(t->high, index);
+        __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(x, all), all), all);
+        __m256i sign = _mm256_or_si256(_mm256_and_si256(x, _mm256_set1_epi8((char)0x80)), nan);
+        __m256i a = _mm256_unpacklo_epi8(low, high), b = _mm256_unpackhi_epi8(low, high);
+        a = _mm256_add_epi16(a, _mm256_slli_epi16(_mm256_unpacklo_epi8(exponent, zero), 4));
+        b = _mm256_add_epi16(b, _mm256_slli_epi16(_mm256_unpackhi_epi8(exponent, zero), 4));
+        /* a NaN's upper byte is all ones below the sign, and its lower byte then, too */
+        a = _mm256_or_si256(a, _mm256_unpacklo_epi8(_mm256_add_epi8(nan, nan), sign));
+        b = _mm256_or_si256(b, _mm256_unpackhi_epi8(_mm256_add_epi8(nan, nan), sign));
+        _mm256_storeu_si256((__m256i *)(void *)(values + i), a);
+        _mm256_storeu_si256((__m256i *)(void *)(values + i + 16), b);
+    }
+    return i;
+}
+
+static const float e4m3_numbers[16] = {0x8p-10f, 0x9p-10f, 0xap-10f, 0xbp-10f, 0xcp-10f, 0xdp-10f, 0xep-10f,
+    0xfp-10f, 0.0f, 0x1p-9f, 0x2p-9f, 0x3p-9f, 0x4p-9f, 0x5p-9f, 0x6p-9f, 0x7p-9f};
+
+/* Every row; the loop over them is inside, so that the choices are made once. */
+INLINE void rows_of(kind byte, qc_dtype codes, bool packed, qc_dtype dtype, const qc_host_codes *c)
+{
+    bool one = c->first / c->group == (c->first + c->columns - 1) / c->group;
+    bool quick = one && ((packed && dtype != QC_F32) || (byte == BYTE_E4M3 && dtype == QC_BF16));
+    float sixteen[LANES], built = 0.0f;
+    table t = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    bool has_table = false;
+
+    for (uint32_t k = 0; quick && k < LANES; k++)
+        sixteen[k] = packed ? number_of(codes, k) : e4m3_numbers[k];
+    for (size_t r = 0; r < c->rows; r++) {
+        size_t i = 0;
+        float factor = c->factors[r * c->factor_stride + c->first / c->group];
+        if (quick && (packed || (factor >= 0x1p-100f && factor <= 0x1p+100f))) {
+            uint16_t *values = (uint16_t *)c->values + r * c->stride;
+            if (!has_table || qc_f32_bits(built) != qc_f32_bits(factor)) {
+                t = products(dtype, sixteen, factor);
+                has_table = true;
+                built = factor;
+            }
+            i = packed ? nibble_row(&t, c->row[r], values, c->columns)
+                       : e4m3_row(&t, c->row[r], values, c->columns);
+        }
+        if (one)
+            row_of(byte, codes, packed, dtype, true, c, r, i);
+        else
+            row_of(byte, codes, packed, dtype, false, c, r, i);
+    }
+}
+
+INLINE void of_type(kind byte, qc_dtype codes, bool packed, const qc_host_codes *c)
+{
+    if (c->dtype == QC_BF16)
+        rows_of(byte, codes, packed, QC_BF16, c);
+    else if (c->dtype == QC_F16)
+        rows_of(byte, codes, packed, QC_F16, c);
+    else
+        rows_of(byte, codes, packed, QC_F32, c);
+}
+
+static void codes_to_values(const qc_host_codes *c)
+{
+    if (c->codes == QC_F8E4M3)
+        of_type(BYTE_E4M3, QC_F8E4M3, false, c);
+    else if (c->codes == QC_F8E5M2)
+        of_type(BYTE_E5M2, QC_F8E5M2, false, c);
+    else if (c->codes == QC_F4E2M1 && c->packed)
+        of_type(BYTE_E5M2, QC_F4E2M1, true, c);
+    else if (c->codes == QC_F4E2M1)
+        of_type(BYTE_E5M2, QC_F4E2M1, false, c);
+    else if (c->packed)
+        of_type(BYTE_I8, QC_I4, true, c);
+    else
+        of_type(BYTE_I8, QC_I8, false, c);
+}
+
+/* Eight columns of sixteen rows: the halves of a register hold rows 0 to 7 and 8 to 15. */
+INLINE void eight_columns(const uint16_t *const *rows, size_t i, uint16_t *panel)
+{
+    __m256i x[8], y[8];
+
+    for (int r = 0; r < 8; r++)
+        x[r] = _mm256_set_m128i(_mm_loadu_si128((const __m128i *)(const void *)(rows[r + 8] + i)),
+            _mm_loadu_si128((const __m128i *)(const void *)(rows[r] + i)));
+    for (int r = 0; r < 4; r++) {
+        y[2 * r] = _mm256_unpacklo_epi16(x[2 * r], x[2 * r + 1]);
+        y[2 * r + 1] = _mm256_unpackhi_epi16(x[2 * r], x[2 * r + 1]);
+    }
+    for (int half = 0; half < 2; half++) { /* columns 0 1 | 2 3, then 4 5 | 6 7 */
+        const __m256i *from = y + half;
+        x[4 * half] = _mm256_unpacklo_epi32(from[0], from[2]);
+        x[4 * half + 1] = _mm256_unpackhi_epi32(from[0], from[2]);
+        x[4 * half + 2] = _mm256_unpacklo_epi32(from[4], from[6]);
+        x[4 * half + 3] = _mm256_unpackhi_epi32(from[4], from[6]);
+    }
+    for (int half = 0; half < 2; half++)
+        for (int k = 0; k < 2; k++) {
+            __m256i a = x[4 * half + k], b = x[4 * half + 2 + k];
+            uint16_t *to = panel + (i + (size_t)(4 * half + 2 * k)) * LANES;
+            _mm256_storeu_si256((__m256i *)(void *)to, _mm256_unpacklo_epi64(a, b));
+            _mm256_storeu_si256((__m256i *)(void *)(to + LANES), _mm256_unpackhi_epi64(a, b));
+        }
+}
+
+#endif
+
+/* panel[i][l] = rows[l][i] */
+static void transpose(qc_dtype dtype, const void *const *rows, size_t columns, void *panel)
+{
+    size_t i = 0;
+
+    if (dtype == QC_F32) {
+        for (; i < columns; i++)
+            for (size_t l = 0; l < QC_HOST_PANEL; l++)
+                ((float *)panel)[i * QC_HOST_PANEL + l] = ((const float *)rows[l])[i];
+        return;
+    }
+#if defined(__AVX2__)
+    const uint16_t *half[QC_HOST_PANEL];
+    for (size_t l = 0; l < QC_HOST_PANEL; l++)
+        half[l] = rows[l];
+    for (; i + 8 <= columns; i += 8)
+        eight_columns(half, i, panel);
+#endif
+    for (; i < columns; i++)
+        for (size_t l = 0; l < QC_HOST_PANEL; l++)
+            ((uint16_t *)panel)[i * QC_HOST_PANEL + l] = ((const uint16_t *)rows[l])[i];
+}
+
+void JOIN(qc_host_codes_, QC_HOST_ISA)(const qc_host_codes *codes)
+{
+    codes_to_values(codes);
+}
+
+void JOIN(qc_host_transpose_, QC_HOST_ISA)(
+    qc_dtype dtype, const void *const *rows, size_t columns, void *panel)
+{
+    transpose(dtype, rows, columns, panel);
+}
