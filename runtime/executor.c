@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * executor.c - sessions and runs of many sequences over one plan of @main; see executor.h. The reference
+ * executor.c - sessions and runs of many sequences over one plan of @main in lowered form; see executor.h. The reference
  * backend is in executor_reference.c.
  */
 #include "runtime/executor_internal.h"
@@ -15,6 +15,8 @@
 
 #include "ir/ctx.h"
 #include "ir/dtype/codec.h"
+#include "passes/lower.h"
+#include "passes/manager.h"
 
 /* ---- making -------------------------------------------------------------------------------------------- */
 
@@ -54,8 +56,6 @@ static qc_status load(qc_executor *e, const qc_executor_options *options)
     if (!e->plan)
         return QC_ERROR;
     e->vocabulary = (int64_t)qc_plan_output_row_elems(e->plan, 0);
-    for (size_t i = 0; i < qc_plan_cache_count(e->plan); i++)
-        e->cache_bytes_per_token += (int64_t)qc_plan_cache_row_bytes(e->plan, i);
     return QC_OK;
 }
 
@@ -82,7 +82,9 @@ static bool keeps_tokens(qc_ctx *ctx, const qc_func *func)
 {
     const qc_dim *past = qc_dim_symbol(ctx, "P");
     for (const qc_op *op = qc_func_first_op(func); op; op = qc_op_next(op)) {
-        const char *mixing = qc_op_is(op, "attention") ? "k" : qc_op_is(op, "attention_mask") ? "x" : NULL;
+        const char *mixing = qc_op_is(op, "quantized_attention") ? "k"
+                             : qc_op_is(op, "attention_mask")    ? "x"
+                                                                 : NULL;
         if (!mixing)
             continue;
         const qc_type *q = qc_value_type(qc_op_operand(op, 0));
@@ -92,6 +94,55 @@ static bool keeps_tokens(qc_ctx *ctx, const qc_func *func)
             return false;
     }
     return true;
+}
+
+/* The caches of the function, as cache_write says. */
+static qc_status take_caches(qc_executor *e)
+{
+    for (const qc_op *op = qc_func_first_op(e->func); op; op = qc_op_next(op)) {
+        int64_t heads, size;
+        if (!qc_op_is(op, "cache_write"))
+            continue;
+        const qc_type *type = qc_value_type(qc_op_result(op, 0));
+        if (!qc_dim_as_int(qc_type_dim(type, 1), &heads) || !qc_dim_as_int(qc_type_dim(type, 3), &size) ||
+            heads < 1 || size < 1 || heads > INT32_MAX || size > INT32_MAX)
+            return qc_ctx_error(e->ctx, "main", "a cache must hold [B, heads, P + S, d]");
+        qc_cache_layout layout = {.heads = (size_t)heads,
+            .row_bytes = ((size_t)size * (size_t)qc_dtype_bits(qc_type_dtype(type)) + 7) / 8,
+            .page_tokens = (size_t)qc_attr_as_int(qc_op_attr(op, "page"))};
+        QC_PUSH(&e->arena, &e->caches, layout);
+        e->cache_bytes_per_token += (int64_t)(layout.heads * layout.row_bytes);
+    }
+    return QC_OK;
+}
+
+/* A copy of the module in lowered form: what is executed. */
+static qc_module *lower(qc_ctx *ctx, const qc_module *module)
+{
+    qc_module *lowered = qc_module_clone(module);
+    qc_registry *registry = qc_registry_create(ctx, qc_ctx_arena(ctx)->oom);
+    qc_pipeline *pipeline = qc_pipeline_create(registry);
+    qc_run_settings settings = {0};
+    qc_status status = qc_pipeline_parse(pipeline, "lowering", QC_LOWER_PIPELINE);
+    if (status == QC_OK)
+        status = qc_pipeline_run(pipeline, lowered, &settings);
+    qc_registry_destroy(registry);
+    if (status == QC_OK)
+        return lowered;
+    qc_module_destroy(lowered);
+    return NULL;
+}
+
+static qc_status prepare(qc_executor *e, const qc_module *module, const qc_executor_options *options)
+{
+    e->module = lower(e->ctx, module);
+    if (!e->module)
+        return QC_ERROR;
+    e->func = qc_module_func(e->module, "main");
+    e->keeps_tokens = keeps_tokens(e->ctx, e->func);
+    if (take_caches(e))
+        return QC_ERROR;
+    return e->backend == QC_BACKEND_REFERENCE ? qc_executor_load_reference(e, options) : load(e, options);
 }
 
 qc_executor *qc_executor_create(qc_ctx *ctx, qc_module *module, const qc_executor_options *options)
@@ -111,15 +162,10 @@ qc_executor *qc_executor_create(qc_ctx *ctx, qc_module *module, const qc_executo
         qc_ctx_error(ctx, "", "out of memory");
         return NULL;
     }
-    e->keeps_tokens = keeps_tokens(ctx, func);
     e->ctx = ctx;
-    e->module = module;
-    e->func = func;
     e->backend = options->backend;
     qc_arena_init(&e->arena, qc_ctx_arena(ctx)->oom);
-    qc_status status =
-        options->backend == QC_BACKEND_REFERENCE ? qc_executor_load_reference(e, options) : load(e, options);
-    if (status == QC_OK)
+    if (prepare(e, module, options) == QC_OK)
         return e;
     qc_executor_destroy(e);
     return NULL;
@@ -136,6 +182,8 @@ void qc_executor_destroy(qc_executor *executor)
     qc_bank_destroy(executor->bank);
     qc_weights_close(executor->weights);
     qc_host_engine_destroy(executor->engine);
+    if (executor->module)
+        qc_module_destroy(executor->module);
     qc_arena_fini(&executor->arena);
     free(executor);
 }
@@ -155,22 +203,19 @@ int64_t qc_executor_cache_bytes_per_token(const qc_executor *executor)
     return executor->cache_bytes_per_token;
 }
 
+bool qc_executor_cache_bytes(const qc_executor *executor, size_t tokens, uint64_t *bytes)
+{
+    return qc_pages_bytes(executor->caches.items, executor->caches.count, tokens, bytes);
+}
+
 /* ---- sessions ------------------------------------------------------------------------------------------ */
 
 static qc_status make_caches(qc_session *s)
 {
     const qc_executor *e = s->executor;
-    s->caches = calloc(qc_plan_cache_count(e->plan) + 1, sizeof *s->caches);
-    if (!s->caches)
-        return qc_ctx_error(e->ctx, "", "out of memory");
-    for (size_t i = 0; i < qc_plan_cache_count(e->plan); i++) {
-        size_t bytes, row = qc_plan_cache_row_bytes(e->plan, i);
-        bool fits = !__builtin_mul_overflow(row, s->capacity, &bytes);
-        s->caches[i] = fits ? malloc(bytes ? bytes : 1) : NULL;
-        if (!s->caches[i])
-            return qc_ctx_error(e->ctx, "", "out of memory for a cache of %zu tokens", s->capacity);
-    }
-    return qc_rope_tables_ensure(e->rope, s->capacity);
+    s->pages = qc_pages_create(
+        qc_ctx_diag(e->ctx), qc_plan_caches(e->plan), qc_plan_cache_count(e->plan), s->capacity);
+    return s->pages ? qc_rope_tables_ensure(e->rope, s->capacity) : QC_ERROR;
 }
 
 qc_session *qc_session_create(qc_executor *executor, size_t capacity)
@@ -195,9 +240,7 @@ void qc_session_destroy(qc_session *session)
 {
     if (!session)
         return;
-    for (size_t i = 0; session->caches && i < qc_plan_cache_count(session->executor->plan); i++)
-        free(session->caches[i]);
-    free(session->caches);
+    qc_pages_destroy(session->pages);
     qc_session_close_reference(session);
     qc_worker_fini(&session->worker);
     free(session);
@@ -246,9 +289,10 @@ qc_status qc_session_run(qc_session *session, const int32_t *ids, size_t count, 
         .tokens = count,
         .past = session->length,
         .last_only = last_only,
-        .caches = session->caches,
+        .caches = qc_pages_table(session->pages),
         .outputs = &output};
-    if (qc_plan_run(&run) != QC_OK)
+    if (qc_pages_reserve(session->pages, &session->worker.diag, session->length + count) != QC_OK ||
+        qc_plan_run(&run) != QC_OK)
         return session->keeps_errors ? QC_ERROR : qc_worker_report(&session->worker, e->ctx);
     size_t rows = last_only ? 1 : count;
     qc_host_convert(

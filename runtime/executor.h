@@ -30,16 +30,20 @@ typedef struct qc_executor_options {
     const qc_executor *lender;
 } qc_executor_options;
 
-/* Loads all weights. NULL after a diagnostic. The module must stay alive and unchanged. */
+/* Loads all weights. NULL after a diagnostic. What is executed is a copy in lowered form (passes/lower.h): codes in
+ * caches of pages, read by quantized_attention. */
 qc_executor *qc_executor_create(qc_ctx *ctx, qc_module *module, const qc_executor_options *options);
 void qc_executor_destroy(qc_executor *executor);
 int64_t qc_executor_vocabulary(const qc_executor *executor);
 /* Bytes of prepared weights; what is lent counts with the lender. */
 size_t qc_executor_weight_bytes(const qc_executor *executor);
-/* Bytes of KV cache per token of one sequence, as it is stored. */
+/* Bytes of KV cache per token of one sequence, as it is stored: codes of 4 bits take half a byte, scales that are
+ * made as the model runs count. */
 int64_t qc_executor_cache_bytes_per_token(const qc_executor *executor);
+/* The most that the caches of one sequence of `tokens` tokens take, in whole pages. False when it overflows. */
+bool qc_executor_cache_bytes(const qc_executor *executor, size_t tokens, uint64_t *bytes);
 
-/* The KV cache of one sequence, room for `capacity` tokens. */
+/* The KV cache of one sequence, for at most `capacity` tokens; its memory comes as tokens do. */
 qc_session *qc_session_create(qc_executor *executor, size_t capacity);
 void qc_session_destroy(qc_session *session);
 size_t qc_session_length(const qc_session *session);

@@ -11,12 +11,13 @@
 
 struct qc_executor {
     qc_ctx *ctx;
-    qc_module *module;
+    qc_module *module; /* the executor's own, in lowered form */
     const qc_func *func;
     qc_backend backend;
     int64_t vocabulary, cache_bytes_per_token;
     bool keeps_tokens; /* attention sees the tokens of earlier calls */
     qc_arena arena;
+    QC_VEC(qc_cache_layout) caches;
     qc_weights *weights; /* NULL when the module names no source */
     /* host */
     qc_host_engine *engine;
@@ -35,7 +36,7 @@ struct qc_session {
     size_t capacity, length;
     bool keeps_errors; /* errors of runs stay in the worker: other threads use the context too */
     qc_worker worker;
-    void **caches;           /* host: one a cache of the plan */
+    qc_pages *pages;         /* host: the caches of the plan */
     qc_reference *reference; /* reference: holds the cache */
 };
 

@@ -36,22 +36,6 @@ static qc_status give_weight(void *user, qc_diag *diag, const char *name, qc_ten
     return QC_OK;
 }
 
-/* Bytes of all caches for one token. */
-static qc_status count_cache(qc_executor *e)
-{
-    for (const qc_op *op = qc_func_first_op(e->func); op; op = qc_op_next(op)) {
-        int64_t heads, size;
-        if (!qc_op_is(op, "cache_append"))
-            continue;
-        const qc_type *type = qc_value_type(qc_op_result(op, 0));
-        if (qc_type_rank(type) != 4 || !qc_dim_as_int(qc_type_dim(type, 1), &heads) ||
-            !qc_dim_as_int(qc_type_dim(type, 3), &size))
-            return qc_ctx_error(e->ctx, "", "a cache must hold [B, heads, P + S, d]");
-        e->cache_bytes_per_token += heads * size * qc_dtype_bits(qc_type_dtype(type)) / 8;
-    }
-    return QC_OK;
-}
-
 qc_status qc_executor_load_reference(qc_executor *e, const qc_executor_options *options)
 {
     const qc_type *type = qc_value_type(qc_func_result(e->func, 0));
@@ -63,7 +47,7 @@ qc_status qc_executor_load_reference(qc_executor *e, const qc_executor_options *
         if (!e->weights)
             return QC_ERROR;
     }
-    return count_cache(e);
+    return QC_OK;
 }
 
 void qc_executor_unload_reference(qc_executor *e)

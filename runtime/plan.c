@@ -196,10 +196,10 @@ int qc_plan_by_token(qc_plan *plan, const qc_op *op, const qc_ref *ref)
 
 /* ---- ops ----------------------------------------------------------------------------------------------- */
 
-const qc_op_info *qc_plan_op_info(const qc_op *op)
+const qc_op_info *qc_plan_op_info(const char *name)
 {
     for (size_t i = 0; i < qc_op_info_count; i++)
-        if (strcmp(qc_op_infos[i].name, qc_op_name(op)) == 0)
+        if (strcmp(qc_op_infos[i].name, name) == 0)
             return &qc_op_infos[i];
     return NULL;
 }
@@ -255,8 +255,9 @@ static qc_status plan_without_codes(qc_plan *plan, const qc_op *op, bool *done)
 
 qc_status qc_plan_op(qc_plan *plan, const qc_op *op)
 {
-    bool done;
-    if (plan_without_codes(plan, op, &done) != QC_OK)
+    bool done, in_pages = qc_op_is(op, "quantized_attention") || qc_op_is(op, "attention");
+    if (plan_without_codes(plan, op, &done) != QC_OK ||
+        (!in_pages && qc_plan_gather_operands(plan, op) != QC_OK))
         return QC_ERROR;
     for (const qc_plan_handler *h = qc_plan_handlers; h->op && !done; h++)
         if (qc_op_is(op, h->op)) {
@@ -266,7 +267,9 @@ qc_status qc_plan_op(qc_plan *plan, const qc_op *op)
         }
     if (done)
         return QC_OK;
-    const qc_op_info *info = qc_plan_op_info(op);
+    const qc_op_info *info = qc_plan_op_info(qc_op_name(op));
+    if (in_pages && qc_plan_gather_operands(plan, op) != QC_OK)
+        return QC_ERROR;
     if (info && info->decomposition)
         return plan_decomposition(plan, op);
     if (!info || !info->eval || info->result_count != 1)
@@ -393,6 +396,7 @@ qc_plan *qc_plan_create(const qc_plan_env *env, const qc_plan_request *request)
     plan->request = *request;
     qc_arena_init(&plan->arena, qc_ctx_arena(env->ctx)->oom);
     qc_map_init(&plan->refs, &plan->arena);
+    qc_map_init(&plan->stored, &plan->arena);
     qc_map_init(&plan->row_tables, &plan->arena);
     qc_map_init(&plan->waiting, &plan->arena);
     if (plan_arguments(plan) != QC_OK || plan_ops(plan) != QC_OK || plan_outputs(plan) != QC_OK) {
@@ -441,10 +445,10 @@ qc_observed qc_plan_observed(const qc_plan *plan, size_t index)
 
 size_t qc_plan_cache_count(const qc_plan *plan)
 {
-    return plan->cache_rows.count;
+    return plan->caches.count;
 }
 
-size_t qc_plan_cache_row_bytes(const qc_plan *plan, size_t index)
+const qc_cache_layout *qc_plan_caches(const qc_plan *plan)
 {
-    return plan->cache_rows.items[index];
+    return plan->caches.items;
 }

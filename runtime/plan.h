@@ -15,6 +15,7 @@
 
 #include "ir/decompose.h"
 #include "runtime/bank.h"
+#include "runtime/pages.h"
 #include "runtime/rope_tables.h"
 #include "runtime/value_kinds.h"
 
@@ -68,9 +69,9 @@ typedef struct qc_observed {
 } qc_observed;
 qc_observed qc_plan_observed(const qc_plan *plan, size_t index);
 
-/* The KV cache that one sequence needs: the caches in order, bytes of one token each. */
+/* The caches that one sequence needs, in order. */
 size_t qc_plan_cache_count(const qc_plan *plan);
-size_t qc_plan_cache_row_bytes(const qc_plan *plan, size_t index);
+const qc_cache_layout *qc_plan_caches(const qc_plan *plan);
 
 /* What one sequence takes: its slots, and the working memory of the largest kernel. False when a size
  * overflows. */
@@ -105,7 +106,8 @@ typedef struct qc_run {
     size_t tokens, past;
     bool last_only; /* row-wise work behind the last mixing of tokens is done for the last one alone */
     const void *const *inputs; /* [tokens, row] each */
-    void *const *caches; /* one a cache, with room for past + tokens rows; NULL: past is 0, nothing is kept */
+    /* The pages of each cache, with room for past + tokens rows (qc_pages_table); NULL: past is 0, nothing is kept. */
+    void *const *const *caches;
     /* Filled: where each output lies until the worker's next run, [tokens or 1, row]. */
     const void **outputs;
     /* Filled, observe by observe: minima and maxima; sums of squares in place of minima. */

@@ -17,7 +17,8 @@ typedef enum qc_place {
     QC_PLACE_FIXED, /* weights, constants */
     QC_PLACE_IDS,
     QC_PLACE_INPUT,
-    QC_PLACE_CACHE, /* all rows so far; without a cache, the slot `alias` */
+    QC_PLACE_ALIAS, /* the slot `alias`: a cache_append, which keeps nothing */
+    QC_PLACE_PAGES, /* all rows so far, in the pages of cache `index`; where nothing is kept, the slot `alias` */
 } qc_place;
 
 typedef struct qc_slot {
@@ -28,8 +29,8 @@ typedef struct qc_slot {
     bool token_rows;                 /* stored as rows, one a token of this run */
     size_t row_elems;                /* of such a row */
     const void *data;                /* FIXED */
-    size_t index;                    /* INPUT, CACHE */
-    int alias;                       /* CACHE */
+    size_t index;                    /* INPUT, PAGES */
+    int alias;                       /* ALIAS, PAGES; else -1 */
     int first, last;                 /* steps; last is INT_MAX for outputs */
     bool tail, read_by_others;
 } qc_slot;
@@ -64,8 +65,9 @@ struct qc_plan {
     qc_arena arena;
     QC_VEC(qc_slot) slots;
     QC_VEC(qc_step) steps;
-    QC_VEC(size_t) cache_rows; /* bytes */
-    qc_map refs;               /* address of a value -> qc_ref * */
+    QC_VEC(qc_cache_layout) caches;
+    qc_map refs;   /* address of a value -> qc_ref * */
+    qc_map stored; /* the same of caches in pages, which `refs` may know by a copy of their rows */
     const qc_dim *batch, *sequence, *past, *total;
     const char *where; /* of the composite op whose decomposition is being planned, or NULL */
     QC_VEC(int) output_slots;
@@ -93,6 +95,10 @@ qc_step *qc_plan_step(qc_plan *plan, qc_step_fn fn, const qc_op *op, int out, co
 /* The value in row-major order of its IR shape, or by tokens: through a copy where it is not. */
 int qc_plan_dense(qc_plan *plan, const qc_op *op, const qc_ref *ref);
 int qc_plan_by_token(qc_plan *plan, const qc_op *op, const qc_ref *ref);
+/* The ref of a cache as it lies in its pages; of any other value what qc_plan_ref gives. */
+const qc_ref *qc_plan_stored(qc_plan *plan, const qc_value *value);
+/* Makes the refs of operands that lie in pages refer to copies of all their rows, codes one byte each. */
+qc_status qc_plan_gather_operands(qc_plan *plan, const qc_op *op);
 /* Plans all ops of a list between, in order; used for decompositions too. */
 qc_status qc_plan_op(qc_plan *plan, const qc_op *op);
 
@@ -117,22 +123,38 @@ qc_status qc_plan_rmsnorm(qc_plan *plan, const qc_op *op, bool *done);
 qc_status qc_plan_rope(qc_plan *plan, const qc_op *op, bool *done);
 qc_status qc_plan_attention(qc_plan *plan, const qc_op *op, bool *done);
 qc_status qc_plan_cache_append(qc_plan *plan, const qc_op *op, bool *done);
+qc_status qc_plan_cache_write(qc_plan *plan, const qc_op *op, bool *done);
+/* The codes of operand x of a quantize, or of a cache_write with a scheme, in a slot of their own, a byte each.
+ * `*done` false: no kernel makes them. */
+qc_status qc_plan_codes(qc_plan *plan, const qc_op *op, int *slot, bool *done);
 qc_status qc_plan_scales(qc_plan *plan, const qc_op *op, bool *done);
 qc_status qc_plan_quantize(qc_plan *plan, const qc_op *op, bool *done);
 qc_status qc_plan_dequantize(qc_plan *plan, const qc_op *op, bool *done);
 qc_status qc_plan_observe(qc_plan *plan, const qc_op *op, bool *done);
 /* The reference semantics, on dense copies. */
 qc_status qc_plan_eval(qc_plan *plan, const qc_op *op, const qc_op_info *info);
-const qc_op_info *qc_plan_op_info(const qc_op *op);
+/* The same of another op's hook on this op's operands and attributes, into `result`, row-major. */
+qc_status qc_plan_eval_into(qc_plan *plan, const qc_op *op, const qc_op_info *info, const qc_ref *result);
+const qc_op_info *qc_plan_op_info(const char *name);
 
 /* ---- running (plan_run.c) ------------------------------------------------------------------------------ */
 
 /* Where a slot's elements begin for this step: for a step of the last token alone, at that token. */
 void *qc_run_at(const qc_run *run, const qc_step *step, int slot);
+/* The pages of a slot; NULL where it lies in one piece. */
+const void *const *qc_run_pages(const qc_run *run, int slot);
 /* Tokens that the step works on, and elements of a slot that it sees. */
 size_t qc_run_tokens(const qc_run *run, const qc_step *step);
 bool qc_run_count(const qc_run *run, const qc_step *step, int slot, size_t *count);
 bool qc_run_dim(const qc_run *run, const qc_dim *dim, int64_t *value);
+
+/* How codes lie in a slot: one byte each. */
+static inline qc_dtype qc_code_slot(qc_dtype codes)
+{
+    if (qc_dtype_bits(codes) >= 8)
+        return codes;
+    return qc_dtype_is_int(codes) ? QC_I8 : QC_U8;
+}
 
 static inline bool qc_is_value_dtype(qc_dtype dtype)
 {

@@ -35,6 +35,7 @@ static qc_status run_eval(qc_run *run, const qc_step *step)
 {
     const eval_call *call = step->data;
     qc_arena *scratch = &run->worker->scratch;
+    /* with room for operands that a hook of another op looks for */
     const qc_tensor **operands = QC_NEW_ARRAY(scratch, const qc_tensor *, (size_t)step->in_count + 1);
     qc_tensor result;
     qc_status status = make_tensor(run, step, &call->result, &result);
@@ -57,7 +58,7 @@ static qc_status run_eval(qc_run *run, const qc_step *step)
     return status;
 }
 
-qc_status qc_plan_eval(qc_plan *plan, const qc_op *op, const qc_op_info *info)
+qc_status qc_plan_eval_into(qc_plan *plan, const qc_op *op, const qc_op_info *info, const qc_ref *result)
 {
     size_t count = qc_op_operand_count(op);
     qc_ref *operands = QC_NEW_ARRAY(&plan->arena, qc_ref, count + 1);
@@ -79,12 +80,18 @@ qc_status qc_plan_eval(qc_plan *plan, const qc_op *op, const qc_op_info *info)
                 qc_dtype_name(qc_plan_slot_at(plan, in[i])->dtype));
     }
     eval_call *call = QC_NEW(&plan->arena, eval_call);
-    int out = qc_plan_result(plan, op, QC_DTYPE_NONE, false);
     call->info = info;
     call->operands = operands;
-    call->result = *qc_plan_ref(plan, qc_op_result(op, 0));
-    qc_plan_step(plan, run_eval, op, out, in, (int)count, false, call);
+    call->result = *result;
+    qc_plan_step(plan, run_eval, op, result->slot, in, (int)count, false, call);
     return QC_OK;
+}
+
+qc_status qc_plan_eval(qc_plan *plan, const qc_op *op, const qc_op_info *info)
+{
+    qc_plan_result(plan, op, QC_DTYPE_NONE, false);
+    const qc_ref result = *qc_plan_ref(plan, qc_op_result(op, 0));
+    return qc_plan_eval_into(plan, op, info, &result);
 }
 
 /* ---- views --------------------------------------------------------------------------------------------- */
@@ -495,7 +502,9 @@ const qc_plan_handler qc_plan_handlers[] = {
     {"rmsnorm", qc_plan_rmsnorm},
     {"rope", qc_plan_rope},
     {"attention", qc_plan_attention},
+    {"quantized_attention", qc_plan_attention},
     {"cache_append", qc_plan_cache_append},
+    {"cache_write", qc_plan_cache_write},
     {"qparams", qc_plan_scales},
     {"zero_point", qc_plan_scales},
     {"quantize", qc_plan_quantize},

@@ -3,7 +3,7 @@
  * plan_quant.c - scales, zero points, codes and their values as loops over rows of the last dimension. The
  * arithmetic is ir/dtype/quantizer.h.
  *
- * Scales known before the run are one a tensor or one a head; those of a run are one a row, one for each group
+ * Scales known before the run are one a tensor, one a head or one for each column of a head; those of a run are one a row, one for each group
  * of its columns, or one for all. What has another shape keeps the reference semantics. Codes of less than 8
  * bits are one byte each in a run's slots.
  */
@@ -113,8 +113,11 @@ static const float *take_scales(const coded *d, const piece *p, float *scales, f
     const coding *c = d->c;
     if (c->scales) {
         for (size_t i = 0; i < p->rows; i++) {
-            scales[i] = c->scales[(p->row + i) % c->fixed_rows];
-            zeros[i] = c->zeros ? c->zeros[(p->row + i) % c->fixed_rows] : 0.0f;
+            size_t first = (p->row + i) % c->fixed_rows * c->per_row + p->first_group;
+            for (size_t k = 0; k < p->groups; k++) {
+                scales[i * p->groups + k] = c->scales[first + k];
+                zeros[i * p->groups + k] = c->zeros ? c->zeros[first + k] : 0.0f;
+            }
         }
         return c->zeros ? zeros : NULL;
     }
@@ -181,7 +184,7 @@ static bool take_columns(const qc_ref *x, int64_t group, coding *c)
     return true;
 }
 
-/* Scales known before the run: one, or one a head. */
+/* Scales known before the run: one, one a head, or one for each column of a head. */
 static qc_status take_fixed(
     qc_plan *plan, const qc_value *scale, const qc_value *zero, const qc_ref *x, coding *c, bool *fits)
 {
@@ -189,12 +192,14 @@ static qc_status take_fixed(
     int64_t count, heads;
     bool by_head = x->by_token && qc_type_rank(type) >= 3 && qc_type_dim(type, -3) == x->dims[1];
     *fits = qc_type_static_count(type, &count) && (!zero || qc_plan_is_weight(plan, zero)) &&
-            (count == 1 || (by_head && qc_dim_as_int(x->dims[1], &heads) && count == heads));
+            (count == 1 || (by_head && qc_dim_as_int(x->dims[1], &heads) &&
+                               (count == heads || count == heads * (int64_t)c->columns)));
     if (!*fits)
         return QC_OK;
-    c->group = c->columns;
-    c->per_row = 1;
-    c->fixed_rows = (size_t)count;
+    bool by_column = count > 1 && count != heads;
+    c->group = by_column ? 1 : c->columns;
+    c->per_row = by_column ? c->columns : 1;
+    c->fixed_rows = (size_t)count / c->per_row;
     c->scales = qc_bank_floats(plan->env.bank, scale);
     c->zeros = zero && c->scales ? qc_bank_floats(plan->env.bank, zero) : NULL;
     return c->scales && (!zero || c->zeros) ? QC_OK : QC_ERROR;

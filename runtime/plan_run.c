@@ -175,8 +175,9 @@ static void *slot_base(const qc_run *run, const qc_slot *slot)
         return run->worker->ids;
     case QC_PLACE_INPUT:
         return (void *)(uintptr_t)run->inputs[slot->index];
-    case QC_PLACE_CACHE:
-        return run->caches ? run->caches[slot->index] : slot_base(run, &run->plan->slots.items[slot->alias]);
+    case QC_PLACE_ALIAS:
+    case QC_PLACE_PAGES: /* of a run that keeps nothing; pages are found by qc_run_pages */
+        return slot_base(run, &run->plan->slots.items[slot->alias]);
     }
     return NULL;
 }
@@ -188,6 +189,14 @@ void *qc_run_at(const qc_run *run, const qc_step *step, int index)
     if (step->tail && run->last_only && slot->token_rows && !slot->tail)
         base += (run->tokens - 1) * slot->row_elems * (size_t)qc_dtype_bits(slot->dtype) / 8;
     return base;
+}
+
+const void *const *qc_run_pages(const qc_run *run, int index)
+{
+    const qc_slot *slot = index < 0 ? NULL : &run->plan->slots.items[index];
+    return slot && slot->place == QC_PLACE_PAGES && run->caches
+               ? (const void *const *)run->caches[slot->index]
+               : NULL;
 }
 
 bool qc_run_count(const qc_run *run, const qc_step *step, int slot, size_t *count)
