@@ -214,6 +214,11 @@ qc_value *qc_hf_build_scale(
     return build_scale(s, b, tensor, s->dtype, heads, hint);
 }
 
+qc_value *qc_hf_build_global_scale(qc_hf_state *s, qc_builder *b, const char *tensor, const char *hint)
+{
+    return build_scale(s, b, tensor, QC_F32, 1, hint);
+}
+
 static qc_value *build_input_zero_point(qc_hf_state *s, qc_builder *b, const qc_hf_linear *linear)
 {
     const qc_st_tensor *tensor = qc_st_find(&s->set, tensor_name(s, linear, "input_zero_point"));

@@ -90,32 +90,61 @@ static qc_value *build_heads(graph *g, const qc_hf_layer *layer, const qc_hf_lin
     return turned ? build_rope(g, y, hint) : y;
 }
 
-/* x as codes under a static scale of the layer; *scale is set. Unchanged when the group is NULL. */
-static qc_value *build_codes(graph *g, const qc_hf_layer *layer, const qc_hf_group *group, const char *name,
-    int64_t heads, qc_value *x, qc_value **scale)
+/* q, k or v as attention takes it: codes with their scales, or values. */
+typedef struct coded {
+    qc_value *x, *scale, *global;
+    int64_t group;
+} coded;
+
+static const char *name_of(graph *g, const char *part, const char *suffix)
 {
-    *scale = NULL;
-    if (!group)
-        return x;
-    const char *scale_name = qc_arena_printf(g->state->arena, "%s_scale", name);
-    const char *tensor =
-        qc_arena_printf(g->state->arena, "%s.%s", qc_node_path(layer->attention), scale_name);
-    bool per_head = strcmp(group->input.granularity, "head") == 0;
-    *scale = qc_hf_build_scale(g->state, g->b, tensor, per_head ? heads : 1, scale_name);
-    g->failed |= *scale == NULL;
-    return *scale ? qc_build_quantize(g->b, x, *scale, NULL, NULL, group->symbol, "input",
-                        qc_arena_printf(g->state->arena, "%s_codes", name))
-                  : x;
+    return qc_arena_printf(g->state->arena, "%s_%s", part, suffix);
 }
 
-static qc_value *build_cache(graph *g, qc_value *x, const char *slot)
+/* x as codes under scales of the layer; as it is when the group is NULL. */
+static coded build_codes(graph *g, const qc_hf_layer *layer, const qc_hf_group *group, const char *part,
+    int64_t heads, qc_value *x)
+{
+    coded c = {.x = x};
+    if (!group)
+        return c;
+    qc_hf_state *s = g->state;
+    const char *scale_name = name_of(g, part, "scale"), *path = qc_node_path(layer->attention);
+    bool per_head = strcmp(group->input.granularity, "head") == 0;
+    if (group->input.global) {
+        c.global = qc_hf_build_global_scale(s, g->b,
+            qc_arena_printf(s->arena, "%s.%s", path, name_of(g, part, "global_scale")),
+            name_of(g, part, "global"));
+        c.group = group->input.group;
+        if (c.global)
+            c.scale = qc_build_qparams(g->b, x, c.global, NULL, group->symbol, "input", NULL, scale_name);
+    } else {
+        c.scale = qc_hf_build_scale(
+            s, g->b, qc_arena_printf(s->arena, "%s.%s", path, scale_name), per_head ? heads : 1, scale_name);
+    }
+    g->failed |= c.scale == NULL;
+    if (c.scale)
+        c.x = qc_build_quantize(
+            g->b, x, c.scale, c.global, NULL, group->symbol, "input", name_of(g, part, "codes"));
+    return c;
+}
+
+static qc_value *append(graph *g, qc_value *x, const char *slot, const char *hint)
 {
     const qc_type *type = qc_value_type(x);
     if (!type)
         return x;
     const qc_dim *total = qc_dim_add(g->ctx, qc_dim_symbol(g->ctx, "P"), qc_dim_symbol(g->ctx, "S"));
     const qc_dim *dims[4] = {qc_type_dim(type, 0), qc_type_dim(type, 1), total, qc_type_dim(type, 3)};
-    return qc_build_cache_append(g->b, x, slot, qc_type_tensor(g->ctx, qc_type_dtype(type), 4, dims), slot);
+    return qc_build_cache_append(g->b, x, slot, qc_type_tensor(g->ctx, qc_type_dtype(type), 4, dims), hint);
+}
+
+/* What is cached: the values or codes, and the scales that each call computes. */
+static void build_cache(graph *g, coded *c, const char *slot)
+{
+    c->x = append(g, c->x, slot, slot);
+    if (c->group && c->scale)
+        c->scale = append(g, c->scale, name_of(g, slot, "scale"), name_of(g, slot, "scales"));
 }
 
 static qc_value *build_attention(graph *g, const qc_hf_layer *layer, qc_value *x, int64_t window)
@@ -123,17 +152,18 @@ static qc_value *build_attention(graph *g, const qc_hf_layer *layer, qc_value *x
     const qc_hf_config *c = &g->state->config;
     const qc_hf_group *group = layer->attention_group;
     const qc_hf_group *kv_group = group ? group : layer->kv_group;
-    qc_value *q_scale, *k_scale, *v_scale;
-    qc_value *q = build_heads(g, layer, &layer->q, layer->q_norm, true, x, c->heads, "q");
-    qc_value *k = build_heads(g, layer, &layer->k, layer->k_norm, true, x, c->kv_heads, "k");
-    qc_value *v = build_heads(g, layer, &layer->v, NULL, false, x, c->kv_heads, "v");
-    q = build_codes(g, layer, group, "q", c->heads, q, &q_scale);
-    k = build_codes(g, layer, kv_group, "k", c->kv_heads, k, &k_scale);
-    v = build_codes(g, layer, kv_group, "v", c->kv_heads, v, &v_scale);
-    k = build_cache(g, k, "k");
-    v = build_cache(g, v, "v");
-    qc_value *o = qc_build_attention(g->b, q, k, v, q_scale, k_scale, v_scale, NULL, NULL, NULL,
-        g->score_scale, true, window, g->dtype, "f32", g->dtype, 0, 0, 0, NULL, 1.0, "o");
+    qc_value *heads[3];
+    heads[0] = build_heads(g, layer, &layer->q, layer->q_norm, true, x, c->heads, "q");
+    heads[1] = build_heads(g, layer, &layer->k, layer->k_norm, true, x, c->kv_heads, "k");
+    heads[2] = build_heads(g, layer, &layer->v, NULL, false, x, c->kv_heads, "v");
+    coded q = build_codes(g, layer, group, "q", c->heads, heads[0]);
+    coded k = build_codes(g, layer, kv_group, "k", c->kv_heads, heads[1]);
+    coded v = build_codes(g, layer, kv_group, "v", c->kv_heads, heads[2]);
+    build_cache(g, &k, "k");
+    build_cache(g, &v, "v");
+    qc_value *o = qc_build_attention(g->b, q.x, k.x, v.x, q.scale, k.scale, v.scale, q.global, k.global,
+        v.global, g->score_scale, true, window, g->dtype, "f32", g->dtype, q.group, k.group, v.group, NULL,
+        1.0, "o");
     o = qc_build_merge_heads(g->b, o, "o");
     return build_linear(g, &layer->o, o, "o");
 }

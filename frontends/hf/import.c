@@ -85,7 +85,8 @@ static void set_source(qc_hf_state *s)
 /* A source that is dequantized loses what quantizes its attention and its KV cache: only weights are read as numbers. */
 static void warn_of_cache_scales(qc_hf_state *s)
 {
-    static const char *const names[] = {".q_scale", ".k_scale", ".v_scale"};
+    static const char *const names[] = {
+        ".q_scale", ".k_scale", ".v_scale", ".q_global_scale", ".k_global_scale", ".v_global_scale"};
     size_t lost = 0;
     for (size_t i = 0; s->dequantize && i < s->set.tensor_count; i++)
         for (size_t n = 0; n < sizeof names / sizeof *names; n++)

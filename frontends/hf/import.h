@@ -130,6 +130,8 @@ qc_value *qc_hf_build_stored(
 /* A static scale of q, k or v [1] or [heads, 1, 1], as a constant of D. NULL after a diagnostic, as below. */
 qc_value *qc_hf_build_scale(
     qc_hf_state *state, qc_builder *b, const char *tensor, int64_t heads, const char *hint);
+/* A global scale, as a constant f32[1]. */
+qc_value *qc_hf_build_global_scale(qc_hf_state *state, qc_builder *b, const char *tensor, const char *hint);
 qc_value *qc_hf_build_coded_weight(qc_hf_state *state, qc_builder *b, const qc_hf_linear *linear);
 /* x through its codes and back, as the layer's scheme says; x itself where it says nothing. */
 qc_value *qc_hf_build_coded_input(qc_hf_state *state, qc_builder *b, const qc_hf_linear *linear, qc_value *x);

@@ -14,7 +14,7 @@
 static const char *const scale_names[] = {"weight_scale", "weight_scale_inv", "weight_global_scale",
     "weight_zero_point", "weight_shape", "weight_g_idx", "input_scale", "input_global_scale",
     "input_zero_point", "output_scale", "output_zero_point", "q_scale", "k_scale", "v_scale", "q_zero_point",
-    "k_zero_point", "v_zero_point"};
+    "k_zero_point", "v_zero_point", "q_global_scale", "k_global_scale", "v_global_scale"};
 
 bool qc_hf_is_scale_name(const char *short_name)
 {
@@ -351,10 +351,13 @@ static qc_status choose_storage(const place *p, qc_hf_group *group)
 
 static qc_status check_attention(const place *p, const qc_hf_args *x)
 {
-    bool eight = x->code == QC_F8E4M3 || x->code == QC_I8;
-    if (x->dynamic || !x->symmetric || !eight || !(is_granularity(x, "tensor") || is_granularity(x, "head")))
+    bool known = x->code == QC_F8E4M3 || x->code == QC_I8 || x->code == QC_I4;
+    bool nvfp4 = x->dynamic && x->group == 16 && is_nvfp4(x);
+    if (!nvfp4 && (x->dynamic || !x->symmetric || !known ||
+                      !(is_granularity(x, "tensor") || is_granularity(x, "head"))))
         return qc_error(p->state->diag, p->where,
-            "attention needs static scales of strategy tensor or attn_head, and symmetric 8-bit codes");
+            "attention needs static scales of strategy tensor or attn_head with symmetric codes of 8 bits or "
+            "int4, or NVFP4 whose local scales are dynamic");
     return QC_OK;
 }
 

@@ -143,7 +143,7 @@ static void own_attention_scales(qc_hf_state *s, qc_hf_layer *layer)
         return;
     if (group && group->weights.present && !targets_itself(group, layer->attention))
         group = NULL; /* the pattern is for what lies in the attention module */
-    if (group && (group->weights.present || group->input.dynamic)) {
+    if (group && (group->weights.present || (group->input.dynamic && !group->input.global))) {
         qc_hf_tensor_error(s, NULL,
             qc_arena_printf(s->arena,
                 "quantization_config: group @%s is for linear layers, but it targets %s", group->symbol,
@@ -154,11 +154,16 @@ static void own_attention_scales(qc_hf_state *s, qc_hf_layer *layer)
     layer->kv_group = group ? NULL : s->quantization.kv;
     if (!group)
         group = s->quantization.kv;
-    static const char *const names[][2] = {
-        {"q_scale", "q_zero_point"}, {"k_scale", "k_zero_point"}, {"v_scale", "v_zero_point"}};
+    static const char *const names[][3] = {{"q_scale", "q_zero_point", "q_global_scale"},
+        {"k_scale", "k_zero_point", "k_global_scale"}, {"v_scale", "v_zero_point", "v_global_scale"}};
     for (int i = layer->attention_group ? 0 : 1; group && i < 3; i++) {
         bool per_head = strcmp(group->input.granularity, "head") == 0;
         qc_hf_expectation e = {1, {1}, QC_DTYPE_NONE, "quantization_config"};
+        if (group->input.global) { /* the others are computed as the model runs */
+            e.code = QC_F32;
+            qc_hf_own_tensor(s, layer->attention, names[i][2], &e);
+            continue;
+        }
         if (per_head)
             e = (qc_hf_expectation){3, {i == 0 ? s->config.heads : s->config.kv_heads, 1, 1}, QC_DTYPE_NONE,
                 "quantization_config"};
