@@ -387,12 +387,36 @@ typedef struct rows {
 
 static qc_status run_hadamard(qc_run *run, const qc_step *step)
 {
-    const rows *r = step->data;
     size_t count;
     if (count_elems(run, step, &count) != QC_OK)
         return QC_ERROR;
-    return qc_host_hadamard(run->plan->env.engine, &run->worker->diag, step->where, r->dtype,
-        qc_run_at(run, step, step->in[0]), qc_run_at(run, step, step->out), count, r->size);
+    return qc_host_hadamard(run->plan->env.engine, &run->worker->diag, step->where, step->data,
+        qc_run_at(run, step, step->in[0]), qc_run_at(run, step, step->out), count);
+}
+
+/* A rotation of the last dimension, whatever the layout before it is. */
+static qc_status plan_hadamard(qc_plan *plan, const qc_op *op, bool *done)
+{
+    const qc_ref *x = qc_plan_ref(plan, qc_op_operand(op, 0));
+    if (!x)
+        return QC_ERROR;
+    qc_dtype dtype = qc_plan_slot_at(plan, x->slot)->dtype;
+    if (!qc_is_value_dtype(dtype) || (qc_attr_as_int(qc_op_attr(op, "axis")) != -1 && x->rank != 1))
+        return QC_OK;
+    bool random = strcmp(qc_attr_as_text(qc_op_attr(op, "matrix")), "random_hadamard") == 0;
+    qc_hadamard *matrix = QC_NEW(&plan->arena, qc_hadamard);
+    qc_host_rotation *rotation = QC_NEW(&plan->arena, qc_host_rotation);
+    if (qc_hadamard_make(qc_ctx_diag(plan->env.ctx), &plan->arena, qc_plan_where(plan, op),
+            qc_attr_as_int(qc_op_attr(op, "size")), random, matrix) != QC_OK)
+        return QC_ERROR;
+    *rotation = (qc_host_rotation){.matrix = matrix,
+        .inverse = qc_attr_as_bool(qc_op_attr(op, "inverse")),
+        .wide = strcmp(qc_attr_as_text(qc_op_attr(op, "compute")), "f64") == 0,
+        .dtype = dtype};
+    int in = x->slot, out = qc_plan_result(plan, op, dtype, x->by_token);
+    qc_plan_step(plan, run_hadamard, op, out, &in, 1, true, rotation);
+    *done = true;
+    return QC_OK;
 }
 
 /* In f32 the steps of softmax's decomposition round nothing, and the kernel's do not either. */
@@ -407,26 +431,21 @@ static qc_status run_softmax(qc_run *run, const qc_step *step)
     return QC_OK;
 }
 
-/* Ops over rows of the last dimension, whatever the layout before it is. */
-static qc_status plan_rows(qc_plan *plan, const qc_op *op, bool *done)
+/* The softmax of rows of the last dimension. */
+static qc_status plan_softmax(qc_plan *plan, const qc_op *op, bool *done)
 {
     const qc_ref *x = qc_plan_ref(plan, qc_op_operand(op, 0));
-    bool hadamard = qc_op_is(op, "hadamard");
     int64_t size = 0;
     if (!x)
         return QC_ERROR;
     qc_dtype dtype = qc_plan_slot_at(plan, x->slot)->dtype;
-    if (hadamard)
-        size = qc_attr_as_int(qc_op_attr(op, "size"));
-    else if (x->rank == 0 || !qc_dim_as_int(x->dims[x->rank - 1], &size))
-        return QC_OK;
-    *done = (hadamard ? qc_is_value_dtype(dtype) : dtype == QC_F32) && size > 0;
+    *done = x->rank > 0 && qc_dim_as_int(x->dims[x->rank - 1], &size) && dtype == QC_F32 && size > 0;
     if (!*done)
         return QC_OK;
     rows *r = QC_NEW(&plan->arena, rows);
     *r = (rows){dtype, (size_t)size};
     int in = x->slot, out = qc_plan_result(plan, op, dtype, x->by_token);
-    qc_plan_step(plan, hadamard ? run_hadamard : run_softmax, op, out, &in, 1, true, r);
+    qc_plan_step(plan, run_softmax, op, out, &in, 1, true, r);
     return QC_OK;
 }
 
@@ -495,8 +514,8 @@ const qc_plan_handler qc_plan_handlers[] = {
     {"cast", plan_cast},
     {"split_heads", plan_split_heads},
     {"merge_heads", plan_merge_heads},
-    {"hadamard", plan_rows},
-    {"softmax", plan_rows},
+    {"hadamard", plan_hadamard},
+    {"softmax", plan_softmax},
     {"embedding", qc_plan_embedding},
     {"linear", qc_plan_linear},
     {"rmsnorm", qc_plan_rmsnorm},

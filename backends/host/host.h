@@ -17,6 +17,7 @@
 #ifndef QC_HOST_HOST_H
 #define QC_HOST_HOST_H
 
+#include "ir/dtype/hadamard.h"
 #include "ir/support/diag.h"
 #include "qc/dtype.h"
 
@@ -236,11 +237,17 @@ void qc_host_binary(const qc_host_engine *engine, qc_host_binary_op op, qc_dtype
 void qc_host_silu_mul(const qc_host_engine *engine, qc_dtype dtype, const void *gate, size_t gate_stride,
     const void *up, size_t up_stride, void *y, size_t y_stride, size_t rows, size_t columns);
 
-/* y = D(x H / sqrt(size)) over blocks of `size` elements (a power of two up to 16384), H Sylvester's Hadamard
- * matrix: f32 butterflies (nearest neighbours first), one product, one rounding. An error when count is no
- * multiple of size. y may be x. */
-qc_status qc_host_hadamard(const qc_host_engine *engine, qc_diag *diag, const char *where, qc_dtype dtype,
-    const void *x, void *y, size_t count, size_t size);
+typedef struct qc_host_rotation {
+    const qc_hadamard *matrix; /* M; not copied */
+    bool inverse;              /* M^T */
+    bool wide;                 /* sums in f64, rounded to f32 and then to D; else in f32 */
+    qc_dtype dtype;            /* D, of x and y */
+} qc_host_rotation;
+
+/* y = D(x M) for each row of matrix->size elements, with the sums and the order of ir/dtype/hadamard.h. An error when
+ * count is no multiple of that, or memory is short. y may be x. */
+qc_status qc_host_hadamard(const qc_host_engine *engine, qc_diag *diag, const char *where,
+    const qc_host_rotation *rotation, const void *x, void *y, size_t count);
 
 /* y = D(softmax(x)) of each contiguous row, f32 inside. */
 void qc_host_softmax(

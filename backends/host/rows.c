@@ -238,43 +238,6 @@ void qc_host_silu_mul(const qc_host_engine *engine, qc_dtype dtype, const void *
     }
 }
 
-/* ---- Hadamard ------------------------------------------------------------------------------------------ */
-
-enum { MAX_STACK_BLOCK = 16384 };
-
-/* One block in f32: butterflies at distance 1, 2, 4 ... */
-static void butterflies(float *x, size_t size)
-{
-    for (size_t half = 1; half < size; half *= 2)
-        for (size_t base = 0; base < size; base += 2 * half)
-            for (size_t i = base; i < base + half; i++) {
-                float a = x[i], b = x[i + half];
-                x[i] = a + b;
-                x[i + half] = a - b;
-            }
-}
-
-qc_status qc_host_hadamard(const qc_host_engine *engine, qc_diag *diag, const char *where, qc_dtype dtype,
-    const void *x, void *y, size_t count, size_t size)
-{
-    int threads = threads_for(engine, count);
-    float factor = (float)(1.0 / sqrt((double)size));
-
-    if (!size || size & (size - 1) || count % size || size > MAX_STACK_BLOCK)
-        return qc_error(diag, where,
-            "no Hadamard matrix of size %zu on %zu elements (a power of two up to %d)", size, count,
-            MAX_STACK_BLOCK);
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (size_t i = 0; i < count; i += size) {
-        float block[MAX_STACK_BLOCK];
-        engine->simd->load(dtype, at_const(x, dtype, i), block, size);
-        butterflies(block, size);
-        engine->simd->scale(block, size, factor);
-        engine->simd->store(dtype, block, at(y, dtype, i), size);
-    }
-    return QC_OK;
-}
-
 /* ---- softmax, conversion ------------------------------------------------------------------------------- */
 
 static void softmax_row(const qc_host_simd *simd, qc_dtype dtype, const void *x, void *y, size_t columns)

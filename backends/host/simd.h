@@ -76,6 +76,9 @@ typedef struct qc_host_simd {
     void (*codes)(const qc_host_codes *codes);
     /* panel[i * 16 + l] = rows[l][i] of sixteen rows of bf16, f16 or f32; 16-byte reads stay inside them */
     void (*transpose)(qc_dtype dtype, const void *const *rows, size_t columns, void *panel);
+    /* y = D(H x * factor) of rows of `size` elements, a power of two, H Sylvester's; buffer: `size` numbers */
+    void (*fwht)(
+        qc_dtype dtype, const void *x, void *y, size_t rows, size_t size, float factor, float *buffer);
 } qc_host_simd;
 
 extern const qc_host_simd qc_host_simd_generic;
@@ -93,6 +96,14 @@ void qc_host_codes_avx512(const qc_host_codes *codes);
 void qc_host_transpose_generic(qc_dtype dtype, const void *const *rows, size_t columns, void *panel);
 void qc_host_transpose_avx2(qc_dtype dtype, const void *const *rows, size_t columns, void *panel);
 void qc_host_transpose_avx512(qc_dtype dtype, const void *const *rows, size_t columns, void *panel);
+
+/* simd_hadamard.c's. */
+void qc_host_fwht_generic(
+    qc_dtype dtype, const void *x, void *y, size_t rows, size_t size, float factor, float *buffer);
+void qc_host_fwht_avx2(
+    qc_dtype dtype, const void *x, void *y, size_t rows, size_t size, float factor, float *buffer);
+void qc_host_fwht_avx512(
+    qc_dtype dtype, const void *x, void *y, size_t rows, size_t size, float factor, float *buffer);
 
 static inline size_t qc_host_dtype_bytes(qc_dtype dtype)
 {

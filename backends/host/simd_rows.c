@@ -299,5 +299,6 @@ const qc_host_simd JOIN(qc_host_simd_, QC_HOST_ISA) = {
     .minmax = minmax,
     .minmax_each = minmax_each,
     .codes = JOIN(qc_host_codes_, QC_HOST_ISA),
+    .fwht = JOIN(qc_host_fwht_, QC_HOST_ISA),
     .transpose = JOIN(qc_host_transpose_, QC_HOST_ISA),
 };

@@ -277,27 +277,74 @@ static void test_binary_broadcast(void)
     free(a), free(b), free(y);
 }
 
-static void test_hadamard(void)
+/* Every kind of matrix in every type: the bits of the plan's own functions, and nothing else behind the rows. */
+static void check_rotation(qc_host_rotation r, size_t rows)
 {
-    enum { SIZE = 64, COUNT = 3 * SIZE };
-    float *x = random_values(27, COUNT, QC_F32, 2.0), y[COUNT], back[COUNT];
+    size_t size = (size_t)r.matrix->size, count = rows * size, bytes = dtype_bytes(r.dtype);
+    char *x = random_values(27, count, r.dtype, 2.0), *y = malloc(count * bytes + 1);
+    float *v = as_f32(r.dtype, x, count);
+    double *wide = malloc(size * sizeof *wide);
+    char *expected = malloc(count * bytes);
 
+    for (size_t i = 0; i < count; i += size) {
+        for (size_t k = 0; k < size; k++)
+            wide[k] = (double)v[i + k];
+        if (r.wide)
+            qc_hadamard_apply_f64(r.matrix, r.inverse, wide);
+        else
+            qc_hadamard_apply_f32(r.matrix, r.inverse, v + i);
+        for (size_t k = 0; r.wide && k < size; k++)
+            v[i + k] = (float)wide[k];
+    }
+    qc_encode_f32(r.dtype, v, expected, count);
     FOR_EACH_ENGINE(e)
     {
-        CHECK_INT(qc_host_hadamard(e, &diag, "R3", QC_F32, x, y, COUNT, SIZE), QC_OK);
-        for (size_t i = 0; i < COUNT; i++) {
-            double sum = 0.0;
-            for (size_t j = 0; j < SIZE; j++)
-                sum += x[i / SIZE * SIZE + j] * (__builtin_parityll(j & (i % SIZE)) ? -0.125 : 0.125);
-            CHECK_NEAR(y[i], sum, 4e-6);
-        }
-        CHECK_INT(qc_host_hadamard(e, &diag, "R3", QC_F32, y, back, COUNT, SIZE), QC_OK);
-        for (size_t i = 0; i < COUNT; i++)
-            CHECK_NEAR(back[i], x[i], 4e-6);
-        CHECK_INT(qc_host_hadamard(e, &diag, "R3", QC_F32, x, y, COUNT, 48), QC_ERROR);
-        CHECK_INT(qc_host_hadamard(e, &diag, "R3", QC_F32, x, y, COUNT - 1, SIZE), QC_ERROR);
+        memset(y, 0x55, count * bytes + 1);
+        CHECK_INT(qc_host_hadamard(e, &diag, "R3", &r, x, y, count), QC_OK);
+        CHECK(memcmp(y, expected, count * bytes) == 0 && y[count * bytes] == 0x55);
+        memcpy(y, x, count * bytes);
+        CHECK_INT(qc_host_hadamard(e, &diag, "R3", &r, y, y, count), QC_OK);
+        CHECK(memcmp(y, expected, count * bytes) == 0);
+        CHECK_INT(qc_host_hadamard(e, &diag, "R3", &r, x, y, 0), QC_OK);
+        CHECK(size == 1 || qc_host_hadamard(e, &diag, "R3", &r, x, y, count - 1) == QC_ERROR);
     }
-    free(x);
+    free(x), free(y), free(v), free(wide), free(expected);
+}
+
+static void test_hadamard(void)
+{
+    static const int sizes[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 12, 20, 28, 36, 40, 96, 576, 1536};
+    static const qc_dtype types[] = {QC_BF16, QC_F16, QC_F32};
+
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (int random = 0; random < 2; random++) {
+            qc_hadamard h;
+            CHECK_INT(qc_hadamard_make(&diag, &arena, "R3", sizes[s], random, &h), QC_OK);
+            for (int kind = 0; kind < 4; kind++)
+                for (int t = 0; t < 3; t++)
+                    check_rotation(
+                        (qc_host_rotation){
+                            .matrix = &h, .inverse = kind & 1, .wide = kind & 2, .dtype = types[t]},
+                        sizes[s] < 100 ? 1 + 5000 / (size_t)sizes[s] : 7);
+        }
+}
+
+/* NaN and infinities stay what they are, in the row that has them. */
+static void test_hadamard_not_finite(void)
+{
+    enum { SIZE = 64 };
+    uint16_t x[3 * SIZE] = {0}, y[3 * SIZE];
+    qc_hadamard h;
+
+    CHECK_INT(qc_hadamard_make(&diag, &arena, "R3", SIZE, false, &h), QC_OK);
+    x[SIZE + 5] = 0x7fff;
+    FOR_EACH_ENGINE(e)
+    {
+        const qc_host_rotation r = {.matrix = &h, .dtype = QC_BF16};
+        CHECK_INT(qc_host_hadamard(e, &diag, "R3", &r, x, y, 3 * SIZE), QC_OK);
+        for (size_t i = 0; i < 3 * SIZE; i++)
+            CHECK_INT((y[i] & 0x7fff) > 0x7f80, i / SIZE == 1);
+    }
 }
 
 static void test_softmax_torch(void)
@@ -468,6 +515,7 @@ int main(void)
     RUN(test_elementwise_torch);
     RUN(test_binary_broadcast);
     RUN(test_hadamard);
+    RUN(test_hadamard_not_finite);
     RUN(test_softmax_torch);
     RUN(test_convert);
     RUN(test_minmax);
