@@ -8,6 +8,7 @@
 #include "ir/ctx.h"
 #include "ir/support/io.h"
 #include "runtime/calibrate.h"
+#include "runtime/check/allow.h"
 #include "runtime/check/check.h"
 #include "runtime/export/compressed_tensors/export.h"
 #include "runtime/model.h"
@@ -17,6 +18,29 @@
 enum { DEFAULT_SAMPLES = 512, DEFAULT_RANDOM_TOKENS = 512 };
 
 /* ---- output -------------------------------------------------------------------------------------------- */
+
+/* --allow: each a rule that there is. */
+static bool read_allowed(opt_job *job)
+{
+    qc_cli *cli = job->cli;
+    const char **rules = QC_NEW_ARRAY(&cli->arena, const char *, cli->args.count + 1);
+    job->allowed = (qc_allowed){.rules = rules};
+    for (size_t i = 0; i < cli->args.count; i++) {
+        const qc_cli_arg *arg = &cli->args.items[i];
+        if (strcmp(arg->option->name, "allow") != 0)
+            continue;
+        if (!qc_target_rule_find(arg->text)) {
+            const char *known = "";
+            const qc_target_rule *rule;
+            for (size_t k = 0; (rule = qc_target_rule_at(k)); k++)
+                known = qc_arena_printf(&cli->arena, "%s%s%s", known, k ? ", " : "", rule->name);
+            qc_cli_usage_error(cli, "--allow=%s: no such rule; there are %s", arg->text, known);
+            return false;
+        }
+        rules[job->allowed.count++] = arg->text;
+    }
+    return true;
+}
 
 bool opt_choose_output(opt_job *job)
 {
@@ -28,6 +52,8 @@ bool opt_choose_output(opt_job *job)
         qc_cli_usage_error(cli, "--target=%s: this version writes for vllm only", target);
         return false;
     }
+    if (!read_allowed(job))
+        return false;
     bool text = path && (qc_ends_with(path, ".qc") || !strcmp(path, "-"));
     if (emit && strcmp(emit, "ir") != 0 && strcmp(emit, "checkpoint") != 0) {
         qc_cli_usage_error(cli, "--emit=%s: ir or checkpoint", emit);
@@ -226,7 +252,7 @@ static qc_status calibrate_data(opt_job *job, qc_module *module, const char *cal
         warn_of_length(job, module, &dataset) != QC_OK)
         return QC_ERROR;
     job->checked = job->output == OPT_OUTPUT_CHECKPOINT;
-    if (job->checked && qc_export_check_module(job->ctx, module, job->source) != QC_OK)
+    if (job->checked && qc_export_check_module(job->ctx, module, job->source, &job->allowed) != QC_OK)
         return QC_ERROR;
     uint64_t planned;
     if (qc_calibrate_plan(job->ctx, module, &dataset, &options, &planned) != QC_OK)
@@ -331,6 +357,7 @@ static qc_pass_result run_export(qc_pass_ctx *pc, qc_module *module)
         .progress_user = job->cli,
         .begin = say_plan,
         .dry_run = qc_cli_has(job->cli, "dry-run"),
+        .allowed = job->allowed,
     };
     if (options.dry_run && qc_calibrate_is_needed(module))
         return QC_PASS_UNCHANGED; /* its scales are not there */

@@ -43,6 +43,7 @@ static const qc_cli_option options[] = {
         NULL},
     {"emit", 0, "ir|checkpoint", "what PATH gets when its form does not say it", NULL},
     {"target", 0, "vllm", "who will load the checkpoint", NULL},
+    {"allow", 0, "RULE", "write what this rule of the target refuses; repeatable", NULL},
     {"format", 0, "NAME", "storage format of quantized linears (default: what their scheme implies)", NULL},
     {"arith", 0, "cpu|cuda",
         "whose rounding of scales and codes to reproduce: llm-compressor's on a processor (default) or on a "

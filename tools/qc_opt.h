@@ -6,6 +6,7 @@
 #define QC_TOOLS_QC_OPT_H
 
 #include "passes/manager.h"
+#include "runtime/check/allow.h"
 #include "runtime/stats.h"
 #include "tools/cli.h"
 
@@ -26,6 +27,7 @@ typedef struct opt_job {
     opt_output output;
     const char *output_path;
     const char *source; /* --source, or NULL */
+    qc_allowed allowed; /* --allow */
     bool checked;       /* before the calibration, whether the module can be exported */
     const char *serve_command;
     bool bad_recipe;        /* a file is wrong, not the command line */

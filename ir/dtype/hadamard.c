@@ -170,17 +170,22 @@ void qc_hadamard_apply_lanes_f64(const qc_hadamard *h, bool inverse, double *v, 
 }
 
 /* Row i of D (A^T (x) S): signs[i] * A[k][i / s] * S[i % s][c] at column k * s + c, s = n / K. */
-void qc_hadamard_matrix(const qc_hadamard *h, double *out)
+void qc_hadamard_rows(const qc_hadamard *h, int64_t first, int64_t count, double *out)
 {
     int64_t n = h->size, width = n / h->known;
 
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = first; i < first + count; i++)
         for (int64_t at = 0; at < n; at++) {
             int sign = h->signs ? h->signs[i] : 1;
             if (h->matrix)
                 sign *= h->matrix[at / width * h->known + i / width];
             if (__builtin_popcountll((unsigned long long)(i % width & at % width)) & 1)
                 sign = -sign;
-            out[i * n + at] = sign;
+            out[(i - first) * n + at] = sign;
         }
+}
+
+void qc_hadamard_matrix(const qc_hadamard *h, double *out)
+{
+    qc_hadamard_rows(h, 0, h->size, out);
 }

@@ -54,5 +54,7 @@ void qc_hadamard_apply_lanes_f64(const qc_hadamard *h, bool inverse, double *v, 
 
 /* The entries of H, +-1, row-major [n, n]. */
 void qc_hadamard_matrix(const qc_hadamard *h, double *out);
+/* Rows first to first + count of it, [count, n]. */
+void qc_hadamard_rows(const qc_hadamard *h, int64_t first, int64_t count, double *out);
 
 #endif

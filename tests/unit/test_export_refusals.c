@@ -441,7 +441,7 @@ static void test_another_model(void)
         check_nothing(j, j->out);
         job_end(j);
     }
-    PREPARE("insert-r3, quant-fp8-attn{granularity=head}", NULL);
+    PREPARE("fold-r3, quant-fp8-attn{granularity=head}", NULL);
     refused(j, j->out, false, "hadamard stands where config.json has rope");
     job_end(j);
 }
@@ -460,7 +460,7 @@ static void test_check_before_data(void)
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         PREPARE(rows[i].pipeline, NULL);
-        CHECK_INT(qc_export_check_module(j->ctx, j->module, NULL), rows[i].what ? QC_ERROR : QC_OK);
+        CHECK_INT(qc_export_check_module(j->ctx, j->module, NULL, NULL), rows[i].what ? QC_ERROR : QC_OK);
         CHECK(rows[i].what ? job_said(j, rows[i].what) : j->said_length == 0);
         job_end(j);
     }

@@ -102,8 +102,21 @@ static qc_json *group_json(qc_arena *arena, const ct_group *g)
     return o;
 }
 
+/* Of a model that is rotated alone. */
+static qc_json *rotation_config(ct_plan *plan, qc_arena *arena)
+{
+    qc_json *o = qc_json_new(arena, QC_JSON_OBJECT);
+    set_text(arena, o, "quant_method", "compressed-tensors");
+    qc_json_set(arena, o, "sparsity_config", qc_json_new(arena, QC_JSON_OBJECT));
+    qc_json_set(arena, o, "transform_config", ct_transform_config(plan, arena));
+    set_text(arena, o, "version", CT_VERSION);
+    return o;
+}
+
 qc_json *ct_quantization_config(ct_plan *plan, qc_arena *arena)
 {
+    if (!plan->quantized)
+        return rotation_config(plan, arena);
     qc_json *o = qc_json_new(arena, QC_JSON_OBJECT), *groups = qc_json_new(arena, QC_JSON_OBJECT);
     for (size_t i = 0; i < plan->groups.count; i++)
         qc_json_set(arena, groups, ct_group_name(plan, i), group_json(arena, &plan->groups.items[i]));
@@ -119,7 +132,7 @@ qc_json *ct_quantization_config(ct_plan *plan, qc_arena *arena)
     set_text(arena, o, "quantization_status", "compressed");
     if (!plan->as_tensors)
         qc_json_set(arena, o, "sparsity_config", qc_json_new(arena, QC_JSON_OBJECT));
-    qc_json_set(arena, o, "transform_config", qc_json_new(arena, QC_JSON_OBJECT));
+    qc_json_set(arena, o, "transform_config", ct_transform_config(plan, arena));
     set_text(arena, o, "version", CT_VERSION);
     return o;
 }
@@ -242,11 +255,12 @@ qc_status ct_config_text(ct_plan *plan, const char *source_directory, qc_str *te
     if (!plan->as_tensors)
         set_tie(plan, arena, config);
     bool retyped = !plan->as_tensors && set_dtype(plan, arena, config);
-    if (!plan->quantized && plan->tie < 0 && !retyped && !plan->dequantized) { /* as it is */
+    if (!plan->quantized && !plan->rotated && plan->tie < 0 && !retyped &&
+        !plan->dequantized) { /* as it is */
         qc_str_add_bytes(text, data, length);
         return QC_OK;
     }
-    if (plan->quantized)
+    if (plan->quantized || plan->rotated)
         qc_json_set(arena, config, "quantization_config", ct_quantization_config(plan, arena));
     qc_json_write(text, config, 2, true);
     return QC_OK;

@@ -239,7 +239,7 @@ static qc_status write_texts(writer *w, const qc_str *config)
     qc_str_init(&text, &w->plan->arena);
     ct_recipe_text(w->plan, &text);
     qc_status status = write_text(w, "config.json", config);
-    if (status == QC_OK && w->plan->quantized && !w->plan->as_tensors)
+    if (status == QC_OK && (w->plan->quantized || w->plan->rotated) && !w->plan->as_tensors)
         status = write_text(w, "recipe.yaml", &text);
     if (status == QC_OK && (w->shard_count > 1 || w->plan->as_tensors)) {
         qc_str_clear(&text);
@@ -349,9 +349,12 @@ static qc_status export_planned(
     return status;
 }
 
-qc_status qc_export_check_module(qc_ctx *ctx, const qc_module *module, const char *source_override)
+qc_status qc_export_check_module(
+    qc_ctx *ctx, const qc_module *module, const char *source_override, const qc_allowed *allowed)
 {
-    ct_plan plan = {.ctx = ctx, .module = module, .before_data = true};
+    static const qc_allowed nothing = {0};
+    ct_plan plan = {
+        .ctx = ctx, .module = module, .before_data = true, .allowed = allowed ? allowed : &nothing};
     plan.weights = qc_weights_open(ctx, module, source_override);
     if (!plan.weights)
         return QC_ERROR;
@@ -372,6 +375,7 @@ qc_status qc_export_compressed_tensors(qc_ctx *ctx, const qc_module *module, con
     qc_str config;
     options = options ? options : &defaults;
     plan.quiet = options->checked;
+    plan.allowed = &options->allowed;
     plan.weights = qc_weights_open(ctx, module, source_override);
     if (!plan.weights)
         return QC_ERROR;

@@ -12,6 +12,7 @@
 #define QC_RUNTIME_EXPORT_COMPRESSED_TENSORS_H
 
 #include "qc/ir.h"
+#include "runtime/check/allow.h"
 #include "runtime/progress.h"
 
 typedef struct qc_export_options {
@@ -24,14 +25,15 @@ typedef struct qc_export_options {
     /* Told once, before anything is written: bytes of the tensors, and the most memory that the process will hold. May be
      * NULL; gets progress_user. */
     void (*begin)(void *user, uint64_t total_bytes, uint64_t peak_bytes);
-    bool dry_run; /* nothing is written after that */
+    bool dry_run;       /* nothing is written after that */
+    qc_allowed allowed; /* what vLLM does not execute and is written all the same */
 } qc_export_options;
 
 /* Writes the checkpoint into the directory `out`, which appears whole or not at all: the work is done in
  * `out`.partial. `source_override` (may be NULL) says where the source's files are if not where the module
  * says. *serve_command (owned by the context; NULL when nothing serves it) is the command line that serves
  * the output. Errors: `out` exists (without force) or holds the source, statistics are still missing, a
- * scheme that the format cannot express, a graph that computes what the source's config.json does not say, a source that differs from the one the module was made from, and
+ * scheme that the format cannot express, a rule of vLLM that is not allowed (the note says how), a graph that computes what the source's config.json does not say, a source that differs from the one the module was made from, and
  * whatever the system says. */
 qc_status qc_export_compressed_tensors(qc_ctx *ctx, const qc_module *module, const char *source_override,
     const char *out, const qc_export_options *options, const char **serve_command);
@@ -42,7 +44,8 @@ qc_status qc_export_check_output(
     qc_ctx *ctx, const qc_module *module, const char *source_override, const char *out, bool force);
 
 /* Whether the module can be exported once its statistics are there; warns of what vLLM will not read. For before a long
- * calibration. */
-qc_status qc_export_check_module(qc_ctx *ctx, const qc_module *module, const char *source_override);
+ * calibration. `allowed` may be NULL. */
+qc_status qc_export_check_module(
+    qc_ctx *ctx, const qc_module *module, const char *source_override, const qc_allowed *allowed);
 
 #endif

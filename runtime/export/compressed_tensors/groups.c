@@ -192,10 +192,10 @@ qc_status ct_add_group(ct_plan *plan, const qc_symbol *symbol, bool attention, s
     if (ct_read_args(plan, symbol, "weights", &g.weights) != QC_OK ||
         ct_read_args(plan, symbol, "input", &g.input) != QC_OK)
         return QC_ERROR;
-    if (attention ? g.weights.present || !g.input.present || g.input.dynamic
+    if (attention ? g.weights.present || !g.input.present
                   : !g.weights.present || g.weights.dynamic || g.weights.local)
         return qc_ctx_error(plan->ctx, where,
-            attention ? "a scheme for attention must have a static input and no weights"
+            attention ? "a scheme for attention must have an input and no weights"
                       : "a scheme for linear layers must have static weights");
     if (ct_choose_format(plan, &g) != QC_OK)
         return QC_ERROR;

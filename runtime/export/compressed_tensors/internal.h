@@ -8,6 +8,8 @@
  *   config.c  plan + config.json -> config.json
  *   recipe.c  plan              -> recipe.yaml
  *   tied.c                         input and output embeddings
+ *   transforms.c                   rotations: transform_config, matrices
+ *   attention.c                    what attention modules store
  *   shards.c  plan              -> files with their tensors, index
  *   dialect.c                      what is otherwise for modules imported as tensors
  *   side_files.c                   tokenizer, templates, code, licences
@@ -18,9 +20,11 @@
 #define QC_RUNTIME_CT_INTERNAL_H
 
 #include "ir/ctx.h"
+#include "ir/dtype/hadamard.h"
 #include "ir/scheme.h"
 #include "ir/support/safetensors.h"
 #include "runtime/export/compressed_tensors/export.h"
+#include "runtime/export/compressed_tensors/transforms.h"
 #include "runtime/weights.h"
 
 /* What llm-compressor's files say of themselves. */
@@ -69,7 +73,8 @@ typedef enum ct_source {
     CT_SCALE,      /* comes along with `codes` */
     CT_ZERO_POINT, /* the same */
     CT_ZEROS,
-    CT_BYTES, /* `bytes` */
+    CT_BYTES,  /* `bytes` */
+    CT_MATRIX, /* the entries of `matrix` */
 } ct_source;
 
 typedef struct ct_tensor {
@@ -80,6 +85,7 @@ typedef struct ct_tensor {
     const qc_st_tensor *stored;
     const qc_value *value;
     const void *bytes;
+    const qc_hadamard *matrix;
     qc_dtype encoding;       /* of elements of a value, scales and zero points in the file */
     ct_packing packing;      /* of codes and zero points */
     int bits;                /* of a packed code */
@@ -91,7 +97,10 @@ typedef struct ct_tensor {
     struct ct_tensor *scale; /* of codes: what comes along with them, or NULL */
     struct ct_tensor *zero_point;
     struct ct_tensor *codes; /* the way back */
-    uint64_t order;          /* in PyTorch's state dict */
+    const char
+        *owner; /* of a module that the tree does not have, and comes behind all of this one; NULL: none */
+    uint32_t owner_rank; /* among those of one owner */
+    uint64_t order;      /* in PyTorch's state dict */
     uint64_t size_bytes;
     uint32_t shard;       /* filled by ct_split */
     uint64_t file_offset; /* from the start of the shard; filled by the writer */
@@ -112,6 +121,11 @@ typedef struct ct_plan {
     ct_args kv;              /* kv_cache_scheme */
     bool quantized;          /* is anything? */
     bool kv_only;            /* by a kv_scheme, without attention group */
+    ct_transforms transforms;
+    bool rotated;   /* by any of them */
+    qc_map linears; /* addresses of nodes -> the linear op that is there */
+    const qc_allowed *allowed;
+    qc_map told; /* rules that are allowed and were warned of */
     QC_VEC(const char *) ignore;
     const char *format;              /* of the whole checkpoint */
     const char **shard_names;        /* of the source's shards that get tensors; NULL: numbered anew */
@@ -148,6 +162,17 @@ qc_status ct_use_group(ct_walk *w, const qc_symbol *symbol, bool attention, cons
 ct_tensor *ct_put_tensor(ct_walk *w, const char *name, const qc_value *value);
 /* The same under a short name of the op's module. */
 ct_tensor *ct_put_value(ct_walk *w, const qc_op *op, const char *short_name, const qc_value *value);
+
+/* An error with the rule's name and how to allow it; where it is allowed QC_OK, with a warning. */
+qc_status ct_refuse(ct_plan *plan, const char *rule, const char *where, const char *format, ...)
+    QC_PRINTF(4, 5);
+
+/* attention.c: scales of an attention op, its cache and its keys. */
+qc_status ct_plan_attention(ct_walk *w, const qc_op *op);
+
+/* transforms.c: transform_config; the matrices of rotations at run time, and what vLLM says of those. */
+qc_json *ct_transform_config(const ct_plan *plan, qc_arena *arena);
+qc_status ct_plan_matrices(ct_plan *plan);
 
 /* plan_weights.c: what the module of `op` stores of quantized weights, and of its input. */
 qc_status ct_plan_codes(ct_walk *w, const qc_op *op, const qc_value *codes);

@@ -4,10 +4,10 @@
  *
  * Every stored tensor is copied under its own name unless the IR computes with something else in its place:
  * dequantize(quantize(E, S), S) as a weight becomes the codes and S (`weight`, `weight_scale`), any other
- * weight expression becomes its value; a static scale of a linear's input becomes `input_scale`; scales of
- * attention become q_scale, k_scale, v_scale. For an attention group zero points (zeros) go with them, which
- * llm-compressor writes although the scheme is symmetric; under a kv_cache_scheme alone they do not.
+ * weight expression becomes its value; a static scale of a linear's input becomes `input_scale`. What attention stores is
+ * in attention.c.
  */
+#include <stdarg.h>
 #include <string.h>
 
 #include "runtime/export/compressed_tensors/internal.h"
@@ -62,6 +62,23 @@ const qc_symbol *ct_symbol_of(ct_walk *w, const qc_op *op)
     if (!symbol)
         qc_ctx_error(w->plan->ctx, ct_where_of(op), "there is no scheme @%s", name);
     return symbol;
+}
+
+qc_status ct_refuse(ct_plan *plan, const char *rule, const char *where, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    const char *what = qc_arena_vprintf(&plan->arena, format, args);
+    va_end(args);
+    if (qc_is_allowed(plan->allowed, rule)) {
+        plan->not_for_vllm = true;
+        if (qc_map_set(&plan->told, rule, plan) && !plan->quiet)
+            qc_warning(qc_ctx_diag(plan->ctx), where, "%s (allowed: %s)", what, rule);
+        return QC_OK;
+    }
+    qc_ctx_error(plan->ctx, where, "%s (rule %s)", what, rule);
+    qc_ctx_note(plan->ctx, "--allow=%s writes it all the same", rule);
+    return QC_ERROR;
 }
 
 /* The module of `op` carries the scheme. */
@@ -189,108 +206,14 @@ static qc_status plan_weight_operand(ct_walk *w, const qc_op *op, size_t slot)
                    ? QC_OK
                    : QC_ERROR;
     base b = base_of(plan, op, value);
+    if (b.count == 0 && qc_op_is(op, "rmsnorm")) /* its weight went into what reads it */
+        return ct_put_value(w, op, "weight", value) ? QC_OK : QC_ERROR;
     if (b.count == 0)
         return QC_OK;
     if (!b.name)
         return qc_ctx_error(plan->ctx, ct_where_of(op),
             "%s: its weight expression belongs to no tensor of this module", qc_op_name(op));
     return ct_put_tensor(w, b.name, value) ? QC_OK : QC_ERROR;
-}
-
-/* ---- attention ----------------------------------------------------------------------------------------- */
-
-static void warn_of_attention(ct_walk *w, const qc_op *op, const qc_symbol *symbol)
-{
-    const qc_attr *targets = qc_attr_find(qc_symbol_fields(symbol), "targets");
-    if (w->plan->quiet)
-        return;
-    if (qc_attr_count(targets) == 1 && qc_ends_with(qc_attr_as_text(qc_attr_item(targets, 0)), "Attention"))
-        return;
-    for (size_t i = 0; i < w->plan->groups.count; i++)
-        if (ct_same_group(w->plan->groups.items[i].symbol, symbol))
-            return; /* said before */
-    qc_warning(qc_ctx_diag(w->plan->ctx), ct_where_of(op),
-        "vLLM reads a group of attention only with one target that ends in Attention, such as %s",
-        qc_op_node(op) ? qc_node_class(qc_op_node(op)) : "LlamaAttention");
-}
-
-/* The quantize op whose codes attention takes as operand `name`, seen through the cache. */
-static const qc_op *quantize_of(const qc_op *attention, const char *name)
-{
-    const qc_value *value = qc_op_operand_named(attention, name);
-    while (ct_made_by(value, "cache_append"))
-        value = ct_operand(value, "x");
-    return ct_made_by(value, "quantize") ? qc_value_op(value) : NULL;
-}
-
-static qc_status plan_slot(ct_walk *w, const qc_op *op, const char *slot, const qc_symbol **symbol)
-{
-    ct_plan *plan = w->plan;
-    const char *scale_name = qc_arena_printf(&plan->arena, "%s_scale", slot);
-    const qc_value *scale = qc_op_operand_named(op, scale_name);
-    const qc_op *quantize = quantize_of(op, slot);
-    *symbol = NULL;
-    if (!scale && !quantize)
-        return QC_OK;
-    if (!scale || !quantize)
-        return qc_ctx_error(plan->ctx, ct_where_of(op), "%s has %s", slot,
-            scale ? "a scale but is not quantized" : "codes but no scale");
-    *symbol = ct_symbol_of(w, quantize);
-    if (!*symbol)
-        return QC_ERROR;
-    if (!ct_is_fixed(w, scale))
-        return ct_unresolved(w, op, slot);
-    ct_tensor *s = ct_put_value(w, op, scale_name, scale);
-    if (!s || strcmp(qc_symbol_kind(*symbol), "kv_scheme") == 0)
-        return s ? QC_OK : QC_ERROR;
-    ct_tensor *zero = QC_NEW(&plan->arena, ct_tensor);
-    *zero = *s;
-    zero->name = qc_arena_printf(&plan->arena, "%s.%s_zero_point", ct_path_of(op), slot);
-    zero->dtype = qc_dtype_safetensors_name(qc_type_dtype(qc_value_type(qc_op_result(quantize, 0))));
-    zero->source = CT_ZEROS;
-    zero->value = NULL;
-    if (!qc_map_set(&plan->by_name, zero->name, zero))
-        return qc_ctx_error(plan->ctx, zero->name, "the checkpoint already holds a tensor of this name");
-    QC_PUSH(&plan->arena, &plan->tensors, zero);
-    return QC_OK;
-}
-
-static qc_status plan_attention(ct_walk *w, const qc_op *op)
-{
-    ct_plan *plan = w->plan;
-    const qc_symbol *q, *k, *v;
-    QC_PUSH(&plan->arena, &w->attentions, op);
-    if (plan_slot(w, op, "q", &q) != QC_OK || plan_slot(w, op, "k", &k) != QC_OK ||
-        plan_slot(w, op, "v", &v) != QC_OK)
-        return QC_ERROR;
-    if (!q && !k && !v)
-        return QC_OK;
-    if (k != v || (q && q != k))
-        return qc_ctx_error(plan->ctx, ct_where_of(op),
-            "compressed-tensors has one scheme for q, k and v, or one for k and v; here they differ");
-    bool kv_only = strcmp(qc_symbol_kind(k), "kv_scheme") == 0;
-    if (kv_only == (q != NULL))
-        return qc_ctx_error(plan->ctx, ct_where_of(op),
-            kv_only ? "a kv_scheme does not quantize q"
-                    : "a scheme of attention quantizes q, k and v in compressed-tensors; for k and v alone "
-                      "there is quant-kv");
-    ct_args args;
-    if (ct_read_args(plan, k, "input", &args) != QC_OK)
-        return QC_ERROR;
-    if (!args.present || args.part.dynamic)
-        return qc_ctx_error(
-            plan->ctx, ct_where_of(op), "the scheme @%s must have a static input", qc_symbol_name(k));
-    if (plan->kv.present &&
-        (args.is_float != plan->kv.is_float || strcmp(args.strategy, plan->kv.strategy) != 0))
-        return qc_ctx_error(plan->ctx, ct_where_of(op),
-            "compressed-tensors has one kv_cache_scheme for all attention modules; this one is quantized "
-            "another way");
-    plan->kv = args;
-    plan->kv_only |= kv_only;
-    if (kv_only)
-        return QC_OK;
-    warn_of_attention(w, op, k);
-    return ct_use_group(w, k, true, op);
 }
 
 /* ---- the walk ------------------------------------------------------------------------------------------ */
@@ -327,10 +250,13 @@ static qc_status plan_op(ct_walk *w, const qc_op *op)
     if (fixed)
         return QC_OK;
     if (qc_op_is(op, "attention"))
-        return plan_attention(w, op);
+        return ct_plan_attention(w, op);
     /* Scales of activations are not parameters of their own; linears speak for them. */
     if (qc_op_is(op, "quantize") || qc_op_is(op, "dequantize"))
         return QC_OK;
+    const qc_node *node = qc_op_node(op);
+    if (node && qc_op_is(op, "linear"))
+        qc_map_set_n(&w->plan->linears, (const char *)&node, sizeof node, (void *)(uintptr_t)op);
     for (size_t i = 0; i < qc_op_operand_count(op); i++)
         if (qc_op_operand(op, i) && ct_is_fixed(w, qc_op_operand(op, i)) &&
             plan_weight_operand(w, op, i) != QC_OK)
@@ -377,7 +303,12 @@ qc_status ct_plan_make(ct_plan *plan)
     qc_map_init(&w.quantized, &plan->arena);
     qc_map_init(&plan->by_name, &plan->arena);
     qc_map_init(&plan->tables, &plan->arena);
+    qc_map_init(&plan->linears, &plan->arena);
+    qc_map_init(&plan->told, &plan->arena);
     plan->tie = -1;
+    if (ct_transforms_read(plan->ctx, &plan->arena, plan->module, &plan->transforms) != QC_OK)
+        return QC_ERROR;
+    plan->rotated = plan->transforms.count > 0;
     ct_read_import(plan);
     size_t position = 0;
     for (const qc_node *n = qc_module_first_node(plan->module); n; n = qc_node_next(n))
@@ -388,6 +319,8 @@ qc_status ct_plan_make(ct_plan *plan)
             if (plan_op(&w, op) != QC_OK)
                 return QC_ERROR;
     find_skipped(&w);
+    if (plan->rotated && ct_plan_matrices(plan) != QC_OK)
+        return QC_ERROR;
     ct_warn_of_tables(plan);
     ct_finish_groups(plan);
     if (!plan->as_tensors)
@@ -400,7 +333,7 @@ qc_status ct_plan_make(ct_plan *plan)
     bool copied = true;
     for (size_t i = 0; i < plan->tensors.count; i++)
         copied = copied && plan->tensors.items[i]->source == CT_COPY;
-    if (!plan->quantized)
+    if (!plan->quantized && !plan->rotated)
         qc_warning(qc_ctx_diag(plan->ctx), "",
             copied ? "nothing is quantized: the output is a copy of the source" : "nothing is quantized");
     if (!plan->as_tensors && ct_tie_embeddings(plan) != QC_OK)

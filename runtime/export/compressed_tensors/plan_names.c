@@ -34,6 +34,19 @@ static uint32_t own_rank(const qc_node *node, const char *short_name)
     return 0;
 }
 
+/* The position of the last module inside of `path`, or of the module itself. */
+static uint64_t end_of(const ct_plan *plan, const qc_map *positions, const char *path)
+{
+    const size_t length = strlen(path);
+    uint64_t end = 0;
+    for (const qc_node *n = qc_module_first_node(plan->module); n; n = qc_node_next(n)) {
+        const char *inner = qc_node_path(n);
+        if (strncmp(inner, path, length) == 0 && (inner[length] == '.' || !inner[length]))
+            end = (uint64_t)(uintptr_t)qc_map_get(positions, inner);
+    }
+    return end;
+}
+
 static int by_order(const void *a, const void *b)
 {
     const ct_tensor *x = *(ct_tensor *const *)a, *y = *(ct_tensor *const *)b;
@@ -57,7 +70,9 @@ void ct_order_tensors(ct_plan *plan)
         const char *dot = strrchr(t->name, '.'), *short_name = dot ? dot + 1 : t->name;
         size_t length = dot ? (size_t)(dot - t->name) : 0;
         uint64_t at = (uint64_t)(uintptr_t)qc_map_get_n(&positions, t->name, length);
-        if (!at) { /* not of the tree: behind everything, in the order of the source */
+        if (t->owner) {
+            t->order = end_of(plan, &positions, t->owner) << 32 | (UINT32_C(1) << 30) | t->owner_rank;
+        } else if (!at) { /* not of the tree: behind everything, in the order of the source */
             t->order = UINT64_C(0xffffffff) << 32 | (uint32_t)i;
         } else {
             const qc_node *node =

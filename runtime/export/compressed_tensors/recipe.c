@@ -121,6 +121,118 @@ static void add_stage(qc_str *out, const char *name, qc_map *seen, qc_arena *are
     qc_str_add(out, ":\n");
 }
 
+/* ---- rotations ----------------------------------------------------------------------------------------- */
+
+static const ct_transform *find_transform(const ct_plan *plan, const char *name, size_t length)
+{
+    for (size_t i = 0; i < plan->transforms.count; i++)
+        if (strncmp(plan->transforms.items[i].name, name, length) == 0 &&
+            !plan->transforms.items[i].name[length])
+            return &plan->transforms.items[i];
+    return NULL;
+}
+
+static void add_transform(qc_str *out, const ct_transform *t, qc_arena *arena)
+{
+    enum { INDENT = INDENT_FIELDS + 4, PLACE = INDENT + 4 };
+    add_line(out, INDENT, qc_arena_printf(arena, "%s:", t->name));
+    add_line(out, INDENT + 2, qc_arena_printf(arena, "type: %s", ct_transform_type(t)));
+    add_line(out, INDENT + 2, t->place_count ? "apply:" : "apply: []");
+    for (size_t i = 0; i < t->place_count; i++) {
+        const ct_place *p = &t->places[i];
+        size_t start = out->length;
+        add_list(out, PLACE, "targets", p->targets, arena);
+        out->data[start + PLACE - 2] = '-';
+        add_line(out, PLACE, qc_arena_printf(arena, "location: %s", p->location));
+        add_line(out, PLACE, p->inverse ? "inverse: true" : "inverse: false");
+        add_list(out, PLACE, "ignore", p->ignore, arena);
+    }
+    add_line(out, INDENT + 2, "randomize: false");
+    add_line(out, INDENT + 2, "requires_grad: false");
+    add_line(out, INDENT + 2,
+        t->head_dim ? qc_arena_printf(arena, "head_dim: %lld", (long long)t->head_dim) : "head_dim: null");
+    add_line(out, INDENT + 2, qc_arena_printf(arena, "precision: %s", ct_transform_precision(t)));
+}
+
+/* "R1, R2]": the transforms of these names, those that the module has. */
+static void add_transform_config(const ct_plan *plan, qc_str *out, const char *names, qc_arena *arena)
+{
+    const char *at = names;
+    bool any = false;
+    add_line(out, INDENT_FIELDS, "transform_config:");
+    while (*at && *at != ']' && *at != '\n') {
+        const size_t length = strcspn(at, ",]\n");
+        const ct_transform *t = find_transform(plan, at, length);
+        if (t && !any)
+            add_line(out, INDENT_FIELDS + 2, "config_groups:");
+        if (t)
+            add_transform(out, t, arena);
+        any = any || t;
+        at += length;
+        at += strspn(at, ", ");
+    }
+    if (!any)
+        add_line(out, INDENT_FIELDS + 2, "config_groups: {}");
+}
+
+/* The recorded text, with transforms written out where it names them. */
+static void add_recorded(const ct_plan *plan, qc_str *out, const char *text, qc_arena *arena)
+{
+    static const char mark[] = "\n      transform_config: [";
+    const char *at;
+    while ((at = strstr(text, mark)) != NULL) {
+        qc_str_add_bytes(out, text, (size_t)(at + 1 - text));
+        add_transform_config(plan, out, at + sizeof mark - 1, arena);
+        text = at + sizeof mark - 1;
+        text += strcspn(text, "\n");
+        text += *text == '\n';
+    }
+    qc_str_add(out, text);
+}
+
+/* The modifier of the family that the names belong to; nothing where the records cover them. */
+static void add_rotations(const ct_plan *plan, const char *modifier, const char *const *names, size_t count,
+    qc_str *out, qc_arena *arena)
+{
+    const ct_transform *first = NULL;
+    const char *flow = "";
+    for (size_t i = 0; i < count; i++) {
+        const ct_transform *t = find_transform(plan, names[i], strlen(names[i]));
+        if (!t || is_covered(plan, names[i]))
+            continue;
+        flow = qc_arena_printf(arena, "%s%s%s", flow, first ? ", " : "", names[i]);
+        first = first ? first : t;
+    }
+    if (!first)
+        return;
+    const bool quip = strcmp(modifier, "QuIPModifier") == 0;
+    add_line(out, 4, qc_arena_printf(arena, "%s:", modifier));
+    add_line(out, INDENT_FIELDS, "requires_calibration_data: false");
+    add_line(out, INDENT_FIELDS, qc_arena_printf(arena, "rotations: [%s]", flow));
+    add_line(out, INDENT_FIELDS, qc_arena_printf(arena, "transform_type: %s", ct_transform_type(first)));
+    if (quip)
+        add_list(out, INDENT_FIELDS, "targets", first->places[0].targets, arena);
+    add_line(out, INDENT_FIELDS, "randomize: false");
+    add_line(out, INDENT_FIELDS, "learnable: false");
+    add_line(out, INDENT_FIELDS, qc_arena_printf(arena, "precision: %s", ct_transform_precision(first)));
+    if (first->head_dim && (quip || strcmp(first->name, "R1") == 0 || strcmp(first->name, "R4") == 0))
+        add_line(out, INDENT_FIELDS,
+            qc_arena_printf(arena, "transform_block_size: %lld", (long long)first->head_dim));
+    if (quip)
+        add_list(out, INDENT_FIELDS, "ignore", first->places[0].ignore, arena);
+    add_transform_config(plan, out, flow, arena);
+}
+
+static const char *const spin_names[] = {"R1", "R2", "R3", "R4"}, *const quip_names[] = {"v", "u"};
+
+static bool has_uncovered(const ct_plan *plan)
+{
+    for (size_t i = 0; i < plan->transforms.count; i++)
+        if (!is_covered(plan, plan->transforms.items[i].name))
+            return true;
+    return false;
+}
+
 static void add_records(const ct_plan *plan, qc_str *out, qc_map *seen, qc_arena *arena)
 {
     for (const qc_symbol *s = qc_module_first_symbol(plan->module); s; s = qc_symbol_next(s)) {
@@ -128,7 +240,7 @@ static void add_records(const ct_plan *plan, qc_str *out, qc_map *seen, qc_arena
             continue;
         const char *text = qc_attr_as_text(qc_attr_find(qc_symbol_fields(s), "text"));
         add_stage(out, qc_attr_as_text(qc_attr_find(qc_symbol_fields(s), "stage")), seen, arena);
-        qc_str_add(out, text);
+        add_recorded(plan, out, text, arena);
         if (!qc_ends_with(text, "\n"))
             qc_str_add_char(out, '\n');
     }
@@ -213,6 +325,7 @@ void ct_recipe_text(ct_plan *plan, qc_str *text)
     qc_arena *arena = &plan->arena;
     bool *wanted = QC_NEW_ARRAY(arena, bool, plan->groups.count + 1);
     bool kv = plan->kv_only && !is_covered(plan, "kv_cache_scheme"), any = kv;
+    const bool rotations = has_uncovered(plan);
     qc_map seen;
     qc_map_init(&seen, arena);
     for (size_t i = 0; i < plan->groups.count; i++) {
@@ -220,10 +333,14 @@ void ct_recipe_text(ct_plan *plan, qc_str *text)
         any = any || wanted[i];
     }
     add_records(plan, text, &seen, arena);
-    if (!any && seen.count > 0)
+    if (!any && !rotations && seen.count > 0)
         return;
     add_stage(text, "quant", &seen, arena);
     add_line(text, 2, "quant_modifiers:");
+    add_rotations(plan, "SpinQuantModifier", spin_names, 4, text, arena);
+    add_rotations(plan, "QuIPModifier", quip_names, 2, text, arena);
+    if (!any)
+        return;
     add_line(text, 4, "QuantizationModifier:");
     add_modifier(plan, wanted, kv, text, arena);
 }

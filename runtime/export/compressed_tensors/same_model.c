@@ -4,9 +4,10 @@
  *
  * A checkpoint says how a model computes through config.json alone, which is the source's. So the source is imported
  * again, and both graphs are walked from their results to the arguments, in pairs of values. What quantization adds
- * is looked through: quantize, dequantize, and the scales of attention. Weights may be expressions, which the
- * checkpoint stores as tensors; a weight that is read as it is must be the same tensor. Everything else (an edited
- * theta or window, a rotation between RoPE and attention) would be lost without a word, and is an error.
+ * is looked through: quantize, dequantize, and the scales of attention; what keys are centered by, which the checkpoint
+ * stores; rotations at run time where transform_config will have them, each of which must be there. Weights may be
+ * expressions, which the checkpoint stores as tensors; a weight that is read as it is must be the same tensor. Everything
+ * else (an edited theta or window, a rotation that no symbol speaks of) would be lost without a word, and is an error.
  *
  * A source that the importer does not know is passed over: then nothing can be said.
  */
@@ -25,6 +26,7 @@ typedef struct value_pair {
 typedef struct comparison {
     qc_ctx *ctx; /* of the module, for errors */
     qc_arena arena;
+    ct_transforms ours, theirs;
     qc_map fixed; /* addresses of our values that depend on no argument */
     qc_map seen;  /* pairs */
     QC_VEC(value_pair) todo;
@@ -61,6 +63,11 @@ static const qc_value *plain(const qc_value *value)
     while (made_by(value, "quantize") || made_by(value, "dequantize"))
         value = qc_op_operand_named(qc_value_op(value), "x");
     return value;
+}
+
+static bool is_fixed(const comparison *c, const qc_value *value)
+{
+    return qc_map_find_n(&c->fixed, (const char *)&value, sizeof value) != NULL;
 }
 
 static const qc_value *before_casts(const qc_value *value)
@@ -107,6 +114,12 @@ static const char *attr_text(comparison *c, const qc_attr *attr)
     return "another one";
 }
 
+/* What goes with codes and scales of attention. */
+static bool of_codes(const qc_op *op, const char *attr)
+{
+    return qc_op_is(op, "attention") && (qc_ends_with(attr, "_group") || qc_starts_with(attr, "probs_"));
+}
+
 static qc_status same_attributes(comparison *c, const qc_op *ours, const qc_op *theirs)
 {
     for (size_t i = 0; i < qc_op_attr_count(theirs); i++) {
@@ -116,6 +129,15 @@ static qc_status same_attributes(comparison *c, const qc_op *ours, const qc_op *
             return differs(c, ours,
                 qc_arena_printf(&c->arena, "%s: %s is %s and in config.json %s", qc_op_name(ours), name,
                     attr_text(c, a), attr_text(c, b)));
+    }
+    for (size_t i = 0; i < qc_op_attr_count(ours); i++) {
+        const char *name = qc_op_attr_name(ours, i);
+        const qc_attr *a = qc_op_attr(ours, name), *b = qc_op_attr(theirs, name);
+        if (of_codes(ours, name) || a == b || (a && b && qc_attr_equal(a, b)))
+            continue;
+        return differs(c, ours,
+            qc_arena_printf(&c->arena, "%s: %s is %s and in config.json %s", qc_op_name(ours), name,
+                attr_text(c, a), attr_text(c, b)));
     }
     return QC_OK;
 }
@@ -136,12 +158,73 @@ static qc_status same_weight(comparison *c, const qc_op *user, const qc_value *o
         c, user, qc_arena_printf(&c->arena, "%s reads %s in the place of %s", qc_op_name(user), a, b));
 }
 
-static void push(comparison *c, const qc_value *ours, const qc_value *theirs)
+/* ---- rotations at run time ----------------------------------------------------------------------------- */
+
+/* Where transform_config would rotate what `user` reads as its operand `name`; NULL: nowhere. */
+static const char *location_of(const qc_op *user, const char *name, const qc_value *value)
 {
-    value_pair pair = {plain(ours), plain(theirs)};
+    const bool append = user && qc_op_is(user, "cache_append");
+    if (user && qc_op_is(user, "linear") && strcmp(name, "x") == 0)
+        return "input";
+    if (user && qc_op_is(user, "attention") && strcmp(name, "q") == 0)
+        return "q_attn";
+    if (append && strcmp(qc_attr_as_text(qc_op_attr(user, "slot")), "k") == 0)
+        return "k_cache";
+    if (user && qc_op_is(user, "attention") && strcmp(name, "k") == 0 && !made_by(value, "cache_append"))
+        return "k_cache";
+    return NULL;
+}
+
+static qc_status not_rotated(comparison *c, const qc_op *op, const ct_transform *t, const char *location)
+{
+    qc_ctx_error(c->ctx, where_of(op),
+        "@%s says that its %s is rotated as the model runs, the graph does not", t->name,
+        strcmp(location, "q_attn") == 0    ? "q"
+        : strcmp(location, "k_cache") == 0 ? "k"
+                                           : location);
+    return QC_ERROR;
+}
+
+/* What `user` reads, before quantization and rotations of the symbols; those that are not there are errors. */
+static qc_status look_through(comparison *c, const ct_transforms *transforms, const qc_op *user,
+    const char *name, const qc_value *value, const qc_value **out)
+{
+    const char *location = location_of(user, name, plain(value));
+    const ct_place *place;
+    const ct_transform *t = location ? ct_transform_at(transforms, qc_op_node(user), location, &place) : NULL;
+    const bool codes = made_by(value, "quantize");
+    value = plain(value);
+    if (codes && location && strcmp(location, "k_cache") == 0 && made_by(value, "sub") &&
+        is_fixed(c, qc_op_operand_named(qc_value_op(value), "z")))
+        value = qc_op_operand_named(qc_value_op(value), "x");
+    if (t && (!made_by(value, "hadamard") || !ct_transform_is(t, place, qc_value_op(value))))
+        return not_rotated(c, user, t, location);
+    if (t)
+        value = plain(qc_op_operand_named(qc_value_op(value), "x"));
+    const qc_value *before =
+        made_by(value, "hadamard") ? qc_op_operand_named(qc_value_op(value), "x") : value;
+    t = made_by(before, "linear")
+            ? ct_transform_at(transforms, qc_op_node(qc_value_op(before)), "output", &place)
+            : NULL;
+    if (t && (before == value || !ct_transform_is(t, place, qc_value_op(value))))
+        return not_rotated(c, qc_value_op(before), t, "output");
+    *out = t ? before : value;
+    return QC_OK;
+}
+
+static qc_status push(comparison *c, const qc_op *our_user, const qc_op *their_user, const char *name,
+    const qc_value *ours, const qc_value *theirs)
+{
+    value_pair pair;
+    if (look_through(c, &c->ours, our_user, name, ours, &pair.ours) != QC_OK ||
+        look_through(c, &c->theirs, their_user, name, theirs, &pair.theirs) != QC_OK)
+        return QC_ERROR;
     if (qc_map_set_n(&c->seen, (const char *)&pair, sizeof pair, NULL))
         QC_PUSH(&c->arena, &c->todo, pair);
+    return QC_OK;
 }
+
+/* ---- operands ------------------------------------------------------------------------------------------ */
 
 static qc_status same_operands(comparison *c, const qc_op *ours, const qc_op *theirs)
 {
@@ -153,18 +236,17 @@ static qc_status same_operands(comparison *c, const qc_op *ours, const qc_op *th
         const qc_value *a = qc_op_operand(ours, i), *b = qc_op_operand(theirs, i);
         if (!a && !b)
             continue;
-        if (a && !b && qc_op_is(ours, "attention") && strlen(name) > 6 &&
-            !strcmp(name + strlen(name) - 6, "_scale"))
+        if (a && !b && qc_op_is(ours, "attention") &&
+            (qc_ends_with(name, "_scale") || qc_ends_with(name, "_global")))
             continue;
         if (!a || !b)
             return differs(
                 c, ours, qc_arena_printf(&c->arena, "%s has %s %s", qc_op_name(ours), a ? "a" : "no", name));
-        bool fixed = qc_map_find_n(&c->fixed, (const char *)&a, sizeof a) != NULL;
-        if (fixed && made_by(before_casts(b), "weight")) {
+        if (is_fixed(c, a) && made_by(before_casts(b), "weight")) {
             if (same_weight(c, ours, plain(a), before_casts(b)) != QC_OK)
                 return QC_ERROR;
-        } else {
-            push(c, a, b);
+        } else if (push(c, ours, theirs, name, a, b) != QC_OK) {
+            return QC_ERROR;
         }
     }
     return QC_OK;
@@ -212,20 +294,23 @@ qc_dtype ct_computed_dtype(const qc_module *module)
     return QC_DTYPE_NONE;
 }
 
-static qc_status compare(qc_ctx *ctx, const qc_func *ours, const qc_func *theirs)
+static qc_status compare(qc_ctx *ctx, const qc_module *our_module, const qc_module *their_module)
 {
+    const qc_func *ours = qc_module_func(our_module, "main"), *theirs = qc_module_func(their_module, "main");
     comparison c = {.ctx = ctx};
     qc_arena_init(&c.arena, qc_ctx_arena(ctx)->oom);
     qc_map_init(&c.fixed, &c.arena);
     qc_map_init(&c.seen, &c.arena);
     mark_fixed(&c, ours);
-    qc_status status = QC_OK;
-    if (qc_func_result_count(ours) != qc_func_result_count(theirs) ||
-        qc_func_argument_count(ours) != qc_func_argument_count(theirs))
+    qc_status status = ct_transforms_read(ctx, &c.arena, our_module, &c.ours);
+    if (status == QC_OK)
+        status = ct_transforms_read(ctx, &c.arena, their_module, &c.theirs);
+    if (status == QC_OK && (qc_func_result_count(ours) != qc_func_result_count(theirs) ||
+                               qc_func_argument_count(ours) != qc_func_argument_count(theirs)))
         status =
             qc_ctx_error(ctx, "", "the function @main has not the arguments and results of a language model");
     for (size_t i = 0; status == QC_OK && i < qc_func_result_count(ours); i++)
-        push(&c, qc_func_result(ours, i), qc_func_result(theirs, i));
+        status = push(&c, NULL, NULL, "", qc_func_result(ours, i), qc_func_result(theirs, i));
     if (status == QC_OK)
         status = same_values(&c, ours, theirs);
     qc_arena_fini(&c.arena);
@@ -243,7 +328,7 @@ qc_status ct_check_same_model(qc_ctx *ctx, const qc_module *module, const char *
     qc_ctx *quiet = qc_ctx_create(qc_ctx_arena(ctx)->oom, ignore_diagnostic, NULL);
     qc_module *source = qc_hf_import(quiet, source_directory, &options);
     const qc_func *theirs = source ? qc_module_func(source, "main") : NULL;
-    qc_status status = theirs ? compare(ctx, ours, theirs) : QC_OK;
+    qc_status status = theirs ? compare(ctx, module, source) : QC_OK;
     qc_module_destroy(source);
     qc_ctx_destroy(quiet);
     return status;

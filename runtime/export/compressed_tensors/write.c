@@ -352,6 +352,31 @@ static bool take_literal(void *user, const qc_weight_rows *rows)
     return true;
 }
 
+/* Rows of a matrix in the file's type, a chunk at a time. */
+static int64_t matrix_rows(const ct_tensor *t)
+{
+    int64_t rows = BUFFER_BYTES / 8 / t->matrix->size;
+    return rows > 0 ? rows : 1;
+}
+
+static bool take_matrix(void *user, const qc_weight_rows *rows)
+{
+    const task *k = user;
+    const ct_tensor *t = k->tensor;
+    const int64_t size = t->matrix->size, first = rows->first * matrix_rows(t);
+    const int64_t count = size - first < matrix_rows(t) ? size - first : matrix_rows(t);
+    const size_t elems = (size_t)(count * size), each = t->encoding == QC_F64 ? 8 : 4;
+    double *values = memory(k->writer, rows, elems * 8);
+    float *narrow = values && each == 4 ? memory(k->writer, rows, elems * 4) : NULL;
+    if (!values || (each == 4 && !narrow))
+        return false;
+    qc_hadamard_rows(t->matrix, first, count, values);
+    for (size_t i = 0; narrow && i < elems; i++)
+        narrow[i] = (float)values[i];
+    return put(
+        k->writer, t, narrow ? (const void *)narrow : values, elems * each, (uint64_t)(first * size) * each);
+}
+
 /* ---- shards -------------------------------------------------------------------------------------------- */
 
 /* Which tensors lie where; nothing is created yet. */
@@ -456,6 +481,10 @@ static qc_status add(writer *w, batch *b, ct_tensor *t)
         b->bytes += t->size_bytes;
         job->chunks = (int64_t)((t->size_bytes + COPY_BYTES - 1) / COPY_BYTES);
         job->sink = take_copy;
+    } else if (t->source == CT_MATRIX) {
+        b->bytes += t->size_bytes;
+        job->chunks = (t->matrix->size + matrix_rows(t) - 1) / matrix_rows(t);
+        job->sink = take_matrix;
     } else if (t->source != CT_BYTES && t->source != CT_ZEROS) {
         k->stream = qc_weight_stream_open(w->plan->weights, t->value);
         if (!k->stream)

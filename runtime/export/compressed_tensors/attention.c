@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * attention.c - what attention modules store: q_scale, k_scale and v_scale where scales are static, [1], [heads, 1, 1] or
+ * [heads, 1, d]; q_global_scale and so on, F32 [1], where they are made as the model runs under a static global scale;
+ * k_center [heads, 1, d], what keys are centered by.
+ *
+ * For an attention group zero points (zeros) go with static scales, which llm-compressor writes although the scheme is
+ * symmetric; under a kv_cache_scheme alone they do not. No loader but qc's knows k_center, nor scales of NVFP4 here.
+ */
+#include <string.h>
+
+#include "runtime/export/compressed_tensors/internal.h"
+
+static void warn_of_attention(ct_walk *w, const qc_op *op, const qc_symbol *symbol)
+{
+    const qc_attr *targets = qc_attr_find(qc_symbol_fields(symbol), "targets");
+    if (w->plan->quiet)
+        return;
+    if (qc_attr_count(targets) == 1 && qc_ends_with(qc_attr_as_text(qc_attr_item(targets, 0)), "Attention"))
+        return;
+    for (size_t i = 0; i < w->plan->groups.count; i++)
+        if (ct_same_group(w->plan->groups.items[i].symbol, symbol))
+            return; /* said before */
+    qc_warning(qc_ctx_diag(w->plan->ctx), ct_where_of(op),
+        "vLLM reads a group of attention only with one target that ends in Attention, such as %s",
+        qc_op_node(op) ? qc_node_class(qc_op_node(op)) : "LlamaAttention");
+}
+
+/* The quantize op whose codes attention takes as operand `name`, seen through the cache. */
+static const qc_op *quantize_of(const qc_op *attention, const char *name)
+{
+    const qc_value *value = qc_op_operand_named(attention, name);
+    while (ct_made_by(value, "cache_append"))
+        value = ct_operand(value, "x");
+    return ct_made_by(value, "quantize") ? qc_value_op(value) : NULL;
+}
+
+/* Zeros beside a static scale. */
+static qc_status put_zero_point(
+    ct_walk *w, const qc_op *op, const char *slot, const ct_tensor *scale, const qc_op *quantize)
+{
+    ct_plan *plan = w->plan;
+    const qc_dtype code = qc_type_dtype(qc_value_type(qc_op_result(quantize, 0)));
+    ct_tensor *zero = QC_NEW(&plan->arena, ct_tensor);
+    *zero = *scale;
+    zero->name = qc_arena_printf(&plan->arena, "%s.%s_zero_point", ct_path_of(op), slot);
+    zero->dtype = qc_dtype_safetensors_name(qc_dtype_is_int(code) ? QC_I8 : code);
+    zero->source = CT_ZEROS;
+    zero->value = NULL;
+    if (!qc_map_set(&plan->by_name, zero->name, zero))
+        return qc_ctx_error(plan->ctx, zero->name, "the checkpoint already holds a tensor of this name");
+    QC_PUSH(&plan->arena, &plan->tensors, zero);
+    return QC_OK;
+}
+
+/* The constant that is taken from the keys before they are quantized. */
+static qc_status plan_center(ct_walk *w, const qc_op *op, const qc_op *quantize)
+{
+    const qc_value *x = qc_op_operand_named(quantize, "x");
+    if (!ct_made_by(x, "sub"))
+        return QC_OK;
+    const qc_value *center = ct_operand(x, "z");
+    if (!ct_is_fixed(w, center))
+        return ct_unresolved(w, op, "k");
+    if (ct_refuse(w->plan, QC_RULE_CENTER_K, ct_where_of(op),
+            "the mean of each channel is taken from k, which vLLM does not do") != QC_OK)
+        return QC_ERROR;
+    return ct_put_value(w, op, "k_center", center) ? QC_OK : QC_ERROR;
+}
+
+/* Scales that are made as the model runs leave their global scale, if they have one. */
+static qc_status plan_dynamic(ct_walk *w, const qc_op *op, const char *slot)
+{
+    qc_arena *arena = &w->plan->arena;
+    const qc_value *global = qc_op_operand_named(op, qc_arena_printf(arena, "%s_global", slot));
+    if (!global)
+        return QC_OK;
+    if (!ct_is_fixed(w, global))
+        return ct_unresolved(w, op, slot);
+    return ct_put_value(w, op, qc_arena_printf(arena, "%s_global_scale", slot), global) ? QC_OK : QC_ERROR;
+}
+
+static qc_status plan_slot(ct_walk *w, const qc_op *op, const char *slot, const qc_symbol **symbol)
+{
+    ct_plan *plan = w->plan;
+    const char *scale_name = qc_arena_printf(&plan->arena, "%s_scale", slot);
+    const qc_value *scale = qc_op_operand_named(op, scale_name);
+    const qc_op *quantize = quantize_of(op, slot);
+    *symbol = NULL;
+    if (!scale && !quantize)
+        return QC_OK;
+    if (!scale || !quantize)
+        return qc_ctx_error(plan->ctx, ct_where_of(op), "%s has %s", slot,
+            scale ? "a scale but is not quantized" : "codes but no scale");
+    *symbol = ct_symbol_of(w, quantize);
+    if (!*symbol)
+        return QC_ERROR;
+    ct_args args;
+    if (strcmp(slot, "k") == 0 && plan_center(w, op, quantize) != QC_OK)
+        return QC_ERROR;
+    if (ct_read_args(plan, *symbol, "input", &args) != QC_OK)
+        return QC_ERROR;
+    if (args.part.dynamic)
+        return plan_dynamic(w, op, slot);
+    if (!ct_is_fixed(w, scale))
+        return ct_unresolved(w, op, slot);
+    ct_tensor *s = ct_put_value(w, op, scale_name, scale);
+    if (!s || strcmp(qc_symbol_kind(*symbol), "kv_scheme") == 0)
+        return s ? QC_OK : QC_ERROR;
+    return put_zero_point(w, op, slot, s, quantize);
+}
+
+/* What vLLM does not read of the scheme, by rules that can be allowed. */
+static qc_status check_loader(ct_plan *plan, const qc_op *op, const ct_args *args)
+{
+    const char *where = ct_where_of(op);
+    if (args->local)
+        return ct_refuse(plan, QC_RULE_NVFP4_ATTENTION, where,
+            "attention or its KV cache is in NVFP4, which vLLM does not read from a checkpoint");
+    if (args->dynamic || args->part.granularity == QC_GRANULARITY_CHANNEL)
+        return ct_refuse(plan, QC_RULE_ATTENTION_SCALES, where,
+            "vLLM does not read scales of granularity %s for attention and the KV cache",
+            qc_granularity_name(args->part.granularity));
+    return QC_OK;
+}
+
+qc_status ct_plan_attention(ct_walk *w, const qc_op *op)
+{
+    ct_plan *plan = w->plan;
+    const qc_symbol *q, *k, *v;
+    QC_PUSH(&plan->arena, &w->attentions, op);
+    if (plan_slot(w, op, "q", &q) != QC_OK || plan_slot(w, op, "k", &k) != QC_OK ||
+        plan_slot(w, op, "v", &v) != QC_OK)
+        return QC_ERROR;
+    if (!q && !k && !v)
+        return QC_OK;
+    if (k != v || (q && q != k))
+        return qc_ctx_error(plan->ctx, ct_where_of(op),
+            "compressed-tensors has one scheme for q, k and v, or one for k and v; here they differ");
+    bool kv_only = strcmp(qc_symbol_kind(k), "kv_scheme") == 0;
+    if (kv_only == (q != NULL))
+        return qc_ctx_error(plan->ctx, ct_where_of(op),
+            kv_only ? "a kv_scheme does not quantize q"
+                    : "a scheme of attention quantizes q, k and v in compressed-tensors; for k and v alone "
+                      "there is quant-kv");
+    ct_args args;
+    if (ct_read_args(plan, k, "input", &args) != QC_OK)
+        return QC_ERROR;
+    if (!args.present)
+        return qc_ctx_error(plan->ctx, ct_where_of(op), "the scheme @%s has no input", qc_symbol_name(k));
+    if (check_loader(plan, op, &args) != QC_OK)
+        return QC_ERROR;
+    if (plan->kv.present &&
+        (args.is_float != plan->kv.is_float || strcmp(args.strategy, plan->kv.strategy) != 0))
+        return qc_ctx_error(plan->ctx, ct_where_of(op),
+            "compressed-tensors has one kv_cache_scheme for all attention modules; this one is quantized "
+            "another way");
+    if (qc_op_attr_given(op, "probs_codes") && qc_map_set(&plan->told, "probs_codes", plan) && !plan->quiet)
+        qc_warning(qc_ctx_diag(plan->ctx), ct_where_of(op),
+            "its probabilities are rounded to codes here; a checkpoint leaves that to the kernel of its "
+            "loader");
+    plan->kv = args;
+    plan->kv_only |= kv_only;
+    if (kv_only)
+        return QC_OK;
+    warn_of_attention(w, op, k);
+    return ct_use_group(w, k, true, op);
+}
