@@ -66,7 +66,7 @@ passes "which reads back" sh -c "'$opt' '$wombat' -o '$work/w.qc' && '$opt' '$wo
 fails "attention needs a graph" 1 "imported as tensors: without a graph there is no attention to quantize" \
     "$opt" --pass=quant-fp8-attn "$wombat"
 fails "so does the KV cache" 1 "without a graph there is no attention" "$opt" --pass=quant-kv --import=tensors "$model"
-fails "and the rotation" 1 "without a graph there is no attention" "$opt" --pass=insert-r3 "$wombat"
+fails "and the rotation" 1 "without a graph there is no attention" "$opt" --pass=fold-r3 "$wombat"
 fails "static inputs need one" 1 "imported as tensors" "$opt" --scheme=FP8 "$wombat"
 fails "to run needs one" 1 "imported as tensors, without a graph" "$QC_BIN/qc-run" generate "$work/w.qc" --prompt=x
 rm -rf "$work/bare" && mkdir "$work/bare" && cp "$wombat"/*.safetensors* "$work/bare"

@@ -374,7 +374,7 @@ static void check_quantized(const char *pipeline)
 static void test_quantized_attention(void)
 {
     check_quantized("quant-fp8-attn,resolve-observers{missing=one}");
-    check_quantized("insert-r3,quant-fp8-attn,resolve-observers{missing=one}");
+    check_quantized("fold-r3,quant-fp8-attn,resolve-observers{missing=one}");
 }
 
 static void test_quantized_cache(void)

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * rotate.c - matrices, rotated operands and symbols of the rotating passes (rotate.h).
+ */
+#include "passes/rotate.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ir/dtype/hadamard.h"
+#include "ir/support/str.h"
+
+void qc_rotate_add_options(qc_pass *pass, const char *whole)
+{
+    qc_pass_add_option(pass, "matrix", QC_OPTION_WORD, "hadamard", QC_ROTATE_MATRICES,
+        "Sylvester's matrix where the size is a power of two, or that of compressed-tensors with its signs");
+    qc_pass_add_option(pass, "size", QC_OPTION_INT, "0", NULL, whole);
+}
+
+void qc_rotate_add_compute(qc_pass *pass)
+{
+    qc_pass_add_option(pass, "compute", QC_OPTION_WORD, "f32", "f32|f64",
+        "type of the sums at run time; llm-compressor's is f64");
+}
+
+qc_status qc_rotate_read(
+    qc_pass_ctx *pc, const qc_op *op, const char *name, int64_t dim, const char *of, qc_rotation *r)
+{
+    int64_t size = qc_pass_option_int(pc, "size");
+    *r = (qc_rotation){.name = name, .matrix = qc_pass_option_text(pc, "matrix"), .size = size ? size : dim};
+    if (!qc_hadamard_size_known(r->size)) {
+        qc_pass_fail(pc, op,
+            "no Hadamard matrix of size %lld%s%s is known: sizes are K * 2^m with K 1 or a multiple of 4 up "
+            "to "
+            "256",
+            (long long)r->size, size ? "" : " for ", size ? "" : of);
+        return QC_ERROR;
+    }
+    if (dim % r->size != 0) {
+        qc_pass_fail(pc, op, "size %lld does not divide %lld, %s", (long long)r->size, (long long)dim, of);
+        return QC_ERROR;
+    }
+    return QC_OK;
+}
+
+/* ---- rotated values ------------------------------------------------------------------------------------ */
+
+static bool same_matrix(const qc_rotation *r, const qc_op *op, int axis)
+{
+    return qc_op_is(op, "hadamard") && qc_attr_as_int(qc_op_attr(op, "size")) == r->size &&
+           strcmp(qc_attr_as_text(qc_op_attr(op, "matrix")), r->matrix) == 0 &&
+           qc_attr_as_int(qc_op_attr(op, "axis")) == axis;
+}
+
+static bool cancels(const qc_rotation *r, const qc_op *op, bool inverse, int axis)
+{
+    return op && same_matrix(r, op, axis) && qc_attr_as_bool(qc_op_attr(op, "inverse")) == !inverse;
+}
+
+bool qc_rotate_is_rotated(const qc_rotation *r, const qc_value *x, bool inverse)
+{
+    const qc_op *op = qc_value_op(x);
+    return op && qc_op_is(op, "hadamard") && !cancels(r, op, inverse, -1);
+}
+
+qc_value *qc_rotate_value(
+    qc_builder *b, const qc_rotation *r, qc_value *x, bool inverse, int axis, bool fold, const char *hint)
+{
+    const qc_op *op = qc_value_op(x);
+    if (cancels(r, op, inverse, axis))
+        return qc_op_operand(op, 0);
+    qc_make(b, "hadamard");
+    qc_make_operand(b, "x", x);
+    qc_make_attr_int(b, "size", r->size);
+    if (strcmp(r->matrix, "hadamard") != 0)
+        qc_make_attr_word(b, "matrix", r->matrix);
+    if (inverse)
+        qc_make_attr_bool(b, "inverse", true);
+    if (axis != -1)
+        qc_make_attr_int(b, "axis", axis);
+    if (fold || r->f64)
+        qc_make_attr_word(b, "compute", "f64");
+    return qc_make_end(b, hint);
+}
+
+qc_status qc_rotate_check_weight(qc_pass_ctx *pc, const qc_op *op)
+{
+    const qc_value *w = qc_op_operand_named(op, "w");
+    const qc_op *from = qc_value_op(w);
+    const qc_op *codes = from && qc_op_is(from, "dequantize") ? qc_value_op(qc_op_operand(from, 0)) : NULL;
+    if (qc_quant_is_plain(w) && !(codes && qc_op_is(codes, "quantize")))
+        return QC_OK;
+    qc_pass_fail(pc, op, "its weight holds codes already: " QC_ROTATE_TOO_LATE);
+    return QC_ERROR;
+}
+
+static qc_status rotate_operand(qc_op *op, const char *name, const qc_rotation *r, int axis)
+{
+    qc_value *value = qc_op_operand_named(op, name);
+    if (!value)
+        return QC_OK;
+    qc_builder *b = qc_builder_before(op);
+    qc_value *rotated = qc_rotate_value(b, r, value, false, axis, true, qc_value_hint(value));
+    if (!qc_builder_ok(b))
+        return QC_ERROR;
+    qc_op_set_operand_named(op, name, rotated);
+    return QC_OK;
+}
+
+qc_status qc_rotate_columns(qc_pass_ctx *pc, qc_op *op, const qc_rotation *r)
+{
+    qc_pass_count(pc, "weights rotated", 1);
+    return qc_rotate_check_weight(pc, op) == QC_OK ? rotate_operand(op, "w", r, -1) : QC_ERROR;
+}
+
+qc_status qc_rotate_rows(qc_pass_ctx *pc, qc_op *linear, const qc_rotation *r)
+{
+    qc_pass_count(pc, "weights rotated", 1);
+    if (qc_rotate_check_weight(pc, linear) != QC_OK || rotate_operand(linear, "w", r, 0) != QC_OK)
+        return QC_ERROR;
+    return rotate_operand(linear, "bias", r, -1);
+}
+
+bool qc_rotate_quantizes(const qc_op *op)
+{
+    return qc_quant_one_of(qc_op_name(op), "quantize|qparams|zero_point|global_scale|observe");
+}
+
+qc_op *qc_rotate_reader(const qc_value *value, const char *op_name, bool sole)
+{
+    size_t uses = qc_value_use_count(value), slot;
+    qc_op *reader = NULL;
+    if (qc_quant_is_returned(value) || uses == 0 || (sole && uses != 1))
+        return NULL;
+    for (size_t i = 0; i < uses; i++) {
+        reader = qc_value_use(value, i, &slot);
+        if (slot != 0 || !qc_op_is(reader, op_name))
+            return NULL;
+    }
+    return reader;
+}
+
+/* ---- symbols ------------------------------------------------------------------------------------------- */
+
+qc_status qc_rotate_need_new(qc_pass_ctx *pc, const qc_module *module, const char *name)
+{
+    if (!qc_module_find_symbol(module, name))
+        return QC_OK;
+    qc_pass_fail(pc, NULL, "the model is rotated by %s already: there is a symbol @%s", name, name);
+    return QC_ERROR;
+}
+
+static const char *last_name(const qc_node *node)
+{
+    const char *path = qc_node_path(node), *dot = strrchr(path, '.');
+    return dot ? dot + 1 : path;
+}
+
+/* The order in which llm-compressor names modules; others come behind, as the graph has them. */
+static int rank_of(const char *name)
+{
+    static const char *const names[] = {"embed_tokens", "q_proj", "k_proj", "v_proj", "o_proj", "up_proj",
+        "gate_proj", "down_proj", "lm_head"};
+    int i = 0;
+    while (i < (int)(sizeof names / sizeof *names) && strcmp(names[i], name) != 0)
+        i++;
+    return i;
+}
+
+typedef QC_VEC(const qc_node *) node_list;
+
+/* Does the pattern name those of `nodes` that end in `name`, and nothing else? */
+static bool names_exactly(
+    const qc_module *module, const node_list *nodes, const char *name, const char *pattern)
+{
+    size_t wanted = 0, found = 0;
+    for (size_t i = 0; i < nodes->count; i++)
+        wanted += strcmp(last_name(nodes->items[i]), name) == 0;
+    for (const qc_node *n = qc_module_first_node(module); n; n = qc_node_next(n))
+        if (qc_node_matches(n, pattern)) {
+            bool ours = false;
+            for (size_t i = 0; i < nodes->count && !ours; i++)
+                ours = nodes->items[i] == n;
+            found += ours;
+            if (!ours)
+                return false;
+        }
+    return found == wanted;
+}
+
+typedef struct target_list {
+    qc_ctx *ctx;
+    qc_arena arena;
+    QC_VEC(const qc_attr *) items;
+} target_list;
+
+/* Targets for the nodes that end in `name`: one pattern if there is one that names nothing else, else their paths. */
+static void add_targets(target_list *t, const qc_module *module, const node_list *nodes, const char *name)
+{
+    const char *pattern = qc_arena_printf(&t->arena, "re:.*%s$", name);
+    bool top = false;
+    for (size_t i = 0; i < nodes->count; i++)
+        top |= strcmp(qc_node_path(nodes->items[i]), name) == 0;
+    if (!top &&
+        name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")] == '\0' &&
+        names_exactly(module, nodes, name, pattern)) {
+        QC_PUSH(&t->arena, &t->items, qc_attr_string(t->ctx, pattern));
+        return;
+    }
+    for (size_t i = 0; i < nodes->count; i++)
+        if (strcmp(last_name(nodes->items[i]), name) == 0)
+            QC_PUSH(&t->arena, &t->items, qc_attr_string(t->ctx, qc_node_path(nodes->items[i])));
+}
+
+static void collect_nodes(target_list *t, const qc_rotate_use *use, node_list *nodes)
+{
+    for (int l = 0; l < 2; l++)
+        for (size_t i = 0; use->ops[l] && i < use->ops[l]->count; i++) {
+            const qc_node *node = qc_op_node(use->ops[l]->items[i]);
+            bool known = !node;
+            for (size_t k = 0; k < nodes->count && !known; k++)
+                known = nodes->items[k] == node;
+            if (!known)
+                QC_PUSH(&t->arena, nodes, node);
+        }
+}
+
+static const qc_attr *targets_of(qc_ctx *ctx, const qc_module *module, const qc_rotate_use *use)
+{
+    enum { RANKS = 10 };
+    target_list t = {.ctx = ctx};
+    node_list nodes = {0};
+    qc_arena_init(&t.arena, NULL);
+    collect_nodes(&t, use, &nodes);
+    for (int rank = 0; rank < RANKS; rank++)
+        for (size_t i = 0; i < nodes.count; i++) {
+            const char *name = last_name(nodes.items[i]);
+            bool first = rank_of(name) == rank;
+            for (size_t k = 0; k < i && first; k++)
+                first = strcmp(last_name(nodes.items[k]), name) != 0;
+            if (first)
+                add_targets(&t, module, &nodes, name);
+        }
+    const qc_attr *list = qc_attr_list(ctx, t.items.items, t.items.count);
+    qc_arena_fini(&t.arena);
+    return list;
+}
+
+void qc_rotate_symbol(qc_pass_ctx *pc, qc_module *module, const qc_rotation *r, bool block, bool head_dim,
+    const qc_rotate_use *uses, size_t count)
+{
+    static const char *const keys[] = {"apply", "block", "head_dim", "precision", "size", "type", NULL};
+    static const char *const use_keys[] = {"ignore", "inverse", "location", "targets", NULL};
+    qc_ctx *ctx = qc_pass_ctx_get(pc);
+    const qc_attr **apply = qc_pass_alloc(pc, (count + 1) * sizeof *apply);
+    for (size_t i = 0; i < count; i++) {
+        const qc_attr *fields[] = {
+            uses[i].ignore,
+            uses[i].inverse ? qc_attr_bool(ctx, true) : NULL,
+            qc_attr_word(ctx, uses[i].location),
+            uses[i].targets ? uses[i].targets : targets_of(ctx, module, &uses[i]),
+        };
+        apply[i] = qc_quant_map(ctx, use_keys, fields);
+    }
+    const qc_attr *values[] = {
+        qc_attr_list(ctx, apply, count),
+        block ? qc_attr_bool(ctx, true) : NULL,
+        head_dim ? qc_attr_int(ctx, r->size) : NULL,
+        qc_attr_word(ctx, r->f64 ? "f64" : "f32"),
+        qc_attr_int(ctx, r->size),
+        qc_attr_word(ctx, r->matrix),
+    };
+    qc_quant_symbol(pc, module, "transform", r->name, -1, qc_quant_map(ctx, keys, values));
+}
