@@ -16,6 +16,7 @@
 #include "runtime/logits.h"
 #include "runtime/token_lines.h"
 #include "tools/cli.h"
+#include "tools/run_compare.h"
 
 #define RUNNING "generate perplexity logits bench"
 
@@ -37,7 +38,8 @@ static const qc_cli_option options[] = {
     {"top-p", 0, "P", "draw from the likeliest tokens that together have probability P, in (0, 1]",
         "generate"},
     {"top-k", 0, "K", "draw from the K likeliest tokens", "generate"},
-    {"seed", 0, "N", "of the generator that draws (0); equal seeds give equal texts", "generate"},
+    {"seed", 0, "N", "of the generator that draws (0); equal seeds give equal texts; of --calib=random",
+        "generate compare"},
     {"kv-cache-dtype", 0, "auto|bf16|fp8|fp8_e4m3|fp8_e5m2",
         "element type of the KV cache: auto is what the model says; fp8 is fp8_e4m3", RUNNING},
     {"kv-scales", 0, "checkpoint|one",
@@ -50,11 +52,29 @@ static const qc_cli_option options[] = {
         "chat template); else plain "
         "text, encoded whole and cut into windows, each behind the tokens (BOS) that the tokenizer puts "
         "in front of a text",
-        "perplexity"},
+        "perplexity compare"},
+    {"recipes", 0, "RECIPE,RECIPE,...",
+        "a RECIPE is [LABEL=]PART[+PART]..., a PART a pass with its options, a preset of qc-opt --scheme or "
+        "an "
+        "llm-compressor recipe (FILE.yaml); @FILE reads a RECIPE a line",
+        "compare"},
+    {"calib", 0, "DATA",
+        "calibration data, once for all recipes: FILE.jsonl, FILE.txt, random, or none (scales of 1.0)",
+        "compare"},
+    {"calib-samples", 0, "N", "first N sequences of the calibration data (all)", "compare"},
+    {"calib-seqlen", 0, "N",
+        "cut JSONL lines on the right to N tokens; length of the windows of plain text (2048) and of random "
+        "sequences (512)",
+        "compare"},
+    {"stats", 0, "FILE", "take statistics kept by qc-opt --save-stats instead of calibrating", "compare"},
+    {"against", 0, "LABEL",
+        "a column more: KL divergence less that of this recipe, token by token, with its error", "compare"},
+    {"markdown", 0, NULL, "Markdown instead of lines for people", "compare"},
+    {"html", 0, "FILE", "write the table and plots as a page, too", "compare"},
     {"context", 0, "N",
         "tokens of a window, BOS included (512, or the model's positions if fewer); JSONL: lines are cut "
         "to N tokens (not at all); bench: tokens of the prompt",
-        "perplexity bench"},
+        "perplexity bench compare"},
     {"baseline", 0, "MODEL0",
         "compare with this model on the same tokens: its perplexity, the divergence KL(MODEL0 || "
         "MODEL) in nats, how often both have the same likeliest token",
@@ -64,9 +84,9 @@ static const qc_cli_option options[] = {
     {"jsonl", 0, NULL, "texts are JSON strings, one a line", "tokenize"},
     {"decode", 0, NULL,
         "the other way: a JSON array of ids a line in, a text a line out, special tokens kept", "tokenize"},
-    {"json", 0, NULL, "one JSON object instead of lines for people", "perplexity bench"},
+    {"json", 0, NULL, "one JSON object instead of lines for people", "perplexity bench compare"},
     {"dtype", 0, "bf16|f16|f32", "compute in this type instead of the model's own (and the baseline's)",
-        RUNNING},
+        RUNNING " compare"},
     {"source", 0, "DIR", "where weights and tokenizer of an IR file lie, if not where it says", NULL},
     {"threads", 0, "N", "processors to use (all); results do not depend on it", NULL},
     {"backend", 0, "host|reference",
@@ -74,7 +94,7 @@ static const qc_cli_option options[] = {
         "slowly",
         RUNNING},
     {"progress", 0, "auto|never|always", "a progress line on standard error; auto: on a terminal",
-        "perplexity logits"},
+        "perplexity logits compare"},
 };
 
 static const qc_cli_command commands[] = {
@@ -84,6 +104,9 @@ static const qc_cli_command commands[] = {
         "model"},
     {"perplexity", "MODEL --data=FILE [--context=N] [--baseline=MODEL0] [--dtype=f32] [--json]",
         "the perplexity of a text, with its standard error, and how far a model is from another"},
+    {"compare", "MODEL --recipes=A,B,... --calib=FILE --data=FILE [--html=FILE]",
+        "recipes beside each other: calibrated once, run on the same text, in one table of divergences and "
+        "sizes"},
     {"logits", "MODEL --input=FILE.safetensors -o FILE.safetensors [--dtype=f32]",
         "the logits of token sequences, each row by itself from position 0"},
     {"tokenize", "MODEL [--jsonl] [--chat] [--decode]",
@@ -112,6 +135,9 @@ static const qc_cli_tool tool = {
         "  qc-run generate tests/data/stories260k --prompt='Once' --kv-cache-dtype=fp8\n"
         "  qc-run perplexity OUT --baseline=tests/data/stories260k --data=tests/data/stories260k/eval.txt "
         "--context=256\n"
+        "  qc-run compare tests/data/stories260k "
+        "--recipes='quant-fp8-attn,head=quant-fp8-attn{granularity=head}' \\\n"
+        "         --calib=tests/data/stories260k/calib.jsonl --data=tests/data/stories260k/eval.txt\n"
         "  qc-run logits tests/data/stories260k --input=ids.safetensors -o logits.safetensors --dtype=f32\n"
         "  echo 'Once upon a time' | qc-run tokenize tests/data/stories260k\n"
         "  echo '[1, 403, 407]' | qc-run tokenize tests/data/stories260k --decode\n"
@@ -281,6 +307,17 @@ static int run_perplexity(job *j)
     return exit_status(status);
 }
 
+static int run_comparison(job *j)
+{
+    qc_str out;
+    qc_str_init(&out, &j->cli.arena);
+    int status = run_compare(&j->cli, j->ctx, j->path, &j->options, &out);
+    if (status == QC_EXIT_OK)
+        status = exit_status(write_out(j, out.data, out.length));
+    qc_str_fini(&out);
+    return status;
+}
+
 static int run_logits(job *j)
 {
     const char *input = require(j, "input"), *output = input ? require(j, "output") : NULL;
@@ -346,7 +383,8 @@ static int run_bench(job *j)
 
 static int run(job *j)
 {
-    static int (*const runs[])(job *) = {run_generate, run_perplexity, run_logits, run_tokenize, run_bench};
+    static int (*const runs[])(job *) = {
+        run_generate, run_perplexity, run_comparison, run_logits, run_tokenize, run_bench};
     _Static_assert(sizeof runs / sizeof *runs == sizeof commands / sizeof *commands, "a function a command");
     if (!read_common(j))
         return QC_EXIT_USAGE;
