@@ -4,7 +4,7 @@
  * (observe x) {from = stat}`, and so do zero points and global scales; a search that weighs columns gets the
  * mean squares of the inputs.
  *
- * A tap is named after where the codes go: ATTENTION.q, .k or .v, LINEAR.input. What else its statistics depend on
+ * A tap is named after where the codes go: ATTENTION.q, .k or .v, LINEAR.input (taps.c). What else its statistics depend on
  * stands behind it, so that kept statistics never pass for others: "@R3" for a rotated value, "@groups16" for ranges a
  * group of columns, "@mse(i8)" with the parameters for ranges that were searched, "@imatrix" for mean squares.
  *
@@ -102,11 +102,7 @@ static const char *tap_name(qc_pass_ctx *pc, const qc_op *qparams)
         return NULL;
     if (attention)
         return qc_quant_attention_tap(pc, op, operand, observed_value(qparams), "");
-    const char *path = qc_node_path(qc_op_node(op));
-    size_t size = strlen(path) + sizeof ".input";
-    char *tap = qc_pass_alloc(pc, size);
-    snprintf(tap, size, "%s%sinput", path, path[0] ? "." : "");
-    return tap;
+    return qc_quant_input_tap(pc, op, observed_value(qparams));
 }
 
 /* ---- what is observed ---------------------------------------------------------------------------------- */
@@ -388,10 +384,10 @@ static qc_pass_result observe_columns(job *j, qc_op *op)
     if (qc_value_op(x) && !qc_quant_comes_before(qc_value_op(x), op))
         return qc_pass_fail(
             j->pc, op, "the scale of a weight whose columns are weighed stands before the input");
-    const char *path = qc_node_path(qc_op_node(linear));
-    size_t size = strlen(path) + 24;
+    const char *input = qc_quant_input_tap(j->pc, linear, x);
+    size_t size = strlen(input) + sizeof "@imatrix";
     char *tap = qc_pass_alloc(j->pc, size);
-    snprintf(tap, size, "%s%sinput@imatrix", path, path[0] ? "." : "");
+    snprintf(tap, size, "%s@imatrix", input);
     qc_value *importance = find_tap(j, op, tap, x, &taken);
     if (taken)
         return QC_PASS_FAILED;
@@ -456,13 +452,17 @@ void qc_pass_insert_observers(qc_registry *registry)
     qc_pass_set_licence(pass, QC_LICENCE_EXACT);
     qc_pass_set_description(pass,
         "Puts `observe` before every `qparams`, `zero_point` and `global_scale` of a static part, under a "
-        "name that "
-        "says where the codes\ngo: `<attention module>.q`, `.k`, `.v`, `<linear module>.input`. What else "
+        "name "
+        "that says where the codes\ngo: `<attention module>.q`, `.k`, `.v`, `<linear module>.input`. What "
+        "else "
+        "the statistics depend on stands behind it: `@R3` and\nthe names of other rotations, `@normed` where "
+        "the weight of the norm before was folded away, `@groups16` of ranges a group,\n`@mse(i8)` of "
+        "searched "
+        "ranges, `@percentile(99.99)` of ranges that leave values outside. Keys that are centered are "
+        "observed\n"
+        "by columns, and their mean under `@mean`. Weights whose observer weighs columns (imatrix_mse) get "
         "the "
-        "statistics depend on stands behind it: `@R3` of\na rotated value, `@groups16` of ranges a group, "
-        "`@mse(i8)` of searched ranges, `@percentile(99.99)` of ranges that leave values outside.\n"
-        "Keys that are centered are observed by columns, and their mean under `@mean`. Weights whose "
-        "observer "
-        "weighs columns\n(imatrix_mse) get the mean squares of the linear's input, `<linear "
-        "module>.input@imatrix`. Dynamic scales and other weights\nneed no data and stay.");
+        "mean squares of the\nlinear's input, `<linear module>.input@imatrix`. Dynamic scales and other "
+        "weights "
+        "need no data and stay.");
 }

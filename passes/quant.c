@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "ir/support/str.h"
-#include "passes/internal.h"
 
 void qc_quant_add_options(qc_pass *pass, const char *default_targets, const char *targets_help)
 {
@@ -209,37 +208,6 @@ bool qc_quant_comes_before(const qc_op *op, const qc_op *other)
         forth = forth ? qc_op_next(forth) : NULL;
     }
     return false;
-}
-
-/* ---- taps ---------------------------------------------------------------------------------------------- */
-
-/* "@R3" of a value that the Hadamard matrix of a whole head rotates, with the rest where it is another one. */
-static void add_rotation(qc_str *out, const qc_value *x)
-{
-    const qc_op *op = qc_value_op(x);
-    if (!op || !qc_op_is(op, "hadamard"))
-        return;
-    int64_t size = qc_attr_as_int(qc_op_attr(op, "size")), whole;
-    const char *matrix = qc_attr_as_text(qc_op_attr(op, "matrix"));
-    bool all = qc_dim_as_int(qc_type_dim(qc_value_type(x), -1), &whole) && whole == size;
-    bool plain = strcmp(matrix, "hadamard") == 0;
-    qc_str_add(out, "@R3");
-    if (!all || !plain)
-        qc_str_addf(out, "(%s, size=%lld)", matrix, (long long)size);
-}
-
-const char *qc_quant_attention_tap(
-    qc_pass_ctx *pc, const qc_op *op, const char *part, const qc_value *x, const char *suffix)
-{
-    const char *path = qc_op_node(op) ? qc_node_path(qc_op_node(op)) : "";
-    qc_str text;
-    qc_str_init(&text, pc->arena);
-    qc_str_addf(&text, "%s%s%s", path, path[0] ? "." : "", part);
-    add_rotation(&text, x);
-    qc_str_add(&text, suffix);
-    const char *tap = qc_arena_strdup(pc->arena, text.data);
-    qc_str_fini(&text);
-    return tap;
 }
 
 /* ---- ops ----------------------------------------------------------------------------------------------- */

@@ -76,10 +76,13 @@ void qc_quant_add_attention_options(qc_pass *pass, const qc_quant_attention_pass
  */
 qc_pass_result qc_quant_attention(qc_pass_ctx *pc, qc_module *module, const qc_quant_attention_pass *what);
 
-/* The name of what is observed of operand `part` of the attention op: "model.layers.0.self_attn.k@R3", @R3 where x is
- * rotated. In the pass's scratch memory. */
+/* The name of what is observed of operand `part` of the attention op, x: "model.layers.0.self_attn.k@R3", with what rotates
+ * x, online or folded. In the pass's scratch memory. */
 const char *qc_quant_attention_tap(
     qc_pass_ctx *pc, const qc_op *op, const char *part, const qc_value *x, const char *suffix);
+/* The same of x, the input of a linear: "model.layers.0.mlp.down_proj.input@R4"; @normed where the weight of the norm that
+ * makes x was folded into the linear. */
+const char *qc_quant_input_tap(qc_pass_ctx *pc, const qc_op *op, const qc_value *x);
 
 /* The options as a part of a scheme, checked. Contradictions are errors that name the option. */
 qc_status qc_quant_attention_part(qc_pass_ctx *pc, const qc_quant_attention_pass *what, const qc_attr **part);

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * taps.c - the names under which values are observed: after the module where the codes go, and behind that what else
+ * made the values what they are, so that kept statistics never pass for those of another model. Rotations are seen in
+ * the graph where they run (R3 before attention) and in the transform symbols where they are folded into weights.
+ */
+#include <string.h>
+
+#include "ir/support/str.h"
+#include "passes/internal.h"
+#include "passes/quant.h"
+
+static bool list_matches(const qc_attr *list, const qc_node *node)
+{
+    for (size_t i = 0; i < qc_attr_count(list); i++)
+        if (qc_node_matches(node, qc_attr_as_text(qc_attr_item(list, i))))
+            return true;
+    return false;
+}
+
+/* Does the transform apply to the module at this place? */
+static bool applies(const qc_symbol *transform, const qc_node *node, const char *location)
+{
+    const qc_attr *uses = qc_attr_find(qc_symbol_fields(transform), "apply");
+    for (size_t i = 0; i < qc_attr_count(uses); i++) {
+        const qc_attr *use = qc_attr_item(uses, i);
+        if (strcmp(qc_attr_as_text(qc_attr_find(use, "location")), location) == 0 &&
+            list_matches(qc_attr_find(use, "targets"), node) &&
+            !list_matches(qc_attr_find(use, "ignore"), node))
+            return true;
+    }
+    return false;
+}
+
+/* "@R3", and "(random_hadamard, size=4)" where the matrix is not the Hadamard matrix of the whole dimension. */
+static void add_name(qc_str *out, const char *name, const char *matrix, bool whole, int64_t size)
+{
+    qc_str_addf(out, "@%s", name);
+    if (strcmp(matrix, "hadamard") == 0 && whole)
+        return;
+    qc_str_addf(out, "(%s", matrix);
+    if (!whole)
+        qc_str_addf(out, ", size=%lld", (long long)size);
+    qc_str_add_char(out, ')');
+}
+
+/* The transforms that are folded into the weights or run before the module: `into` its input, else its output. */
+static void add_transforms(qc_str *out, const qc_module *module, const qc_node *node, bool input)
+{
+    for (const qc_symbol *s = qc_module_first_symbol(module); s; s = qc_symbol_next(s)) {
+        if (strcmp(qc_symbol_kind(s), "transform") != 0)
+            continue;
+        bool folded = applies(s, node, input ? "weight_input" : "weight_output");
+        bool runs = applies(s, node, input ? "input" : "output");
+        /* What is folded into an output and taken back as the model runs leaves no trace. */
+        if (input ? !(folded || runs) : folded == runs)
+            continue;
+        const qc_attr *fields = qc_symbol_fields(s);
+        add_name(out, qc_symbol_name(s), qc_attr_as_text(qc_attr_find(fields, "type")),
+            !qc_attr_as_bool(qc_attr_find(fields, "block")), qc_attr_as_int(qc_attr_find(fields, "size")));
+    }
+}
+
+/* A value that the Hadamard matrix of a whole head rotates, or another one. */
+static void add_rotation(qc_str *out, const qc_value *x)
+{
+    const qc_op *op = qc_value_op(x);
+    int64_t whole, size;
+    if (!op || !qc_op_is(op, "hadamard"))
+        return;
+    size = qc_attr_as_int(qc_op_attr(op, "size"));
+    bool all = qc_dim_as_int(qc_type_dim(qc_value_type(x), -1), &whole) && whole == size;
+    add_name(out, "R3", qc_attr_as_text(qc_op_attr(op, "matrix")), all, size);
+}
+
+/* The module of the linear whose heads x is; NULL when it is none. */
+static const qc_node *linear_of(const qc_value *x)
+{
+    const qc_op *op = qc_value_op(x);
+    while (op && qc_quant_one_of(qc_op_name(op), "split_heads|hadamard|rope|rmsnorm"))
+        op = qc_value_op(qc_op_operand(op, 0));
+    return op && qc_op_is(op, "linear") ? qc_op_node(op) : NULL;
+}
+
+static const char *finish(qc_pass_ctx *pc, qc_str *text)
+{
+    const char *tap = qc_arena_strdup(pc->arena, text->data);
+    qc_str_fini(text);
+    return tap;
+}
+
+static void start(qc_pass_ctx *pc, qc_str *text, const qc_op *op, const char *what)
+{
+    const char *path = qc_op_node(op) ? qc_node_path(qc_op_node(op)) : "";
+    qc_str_init(text, pc->arena);
+    qc_str_addf(text, "%s%s%s", path, path[0] ? "." : "", what);
+}
+
+const char *qc_quant_attention_tap(
+    qc_pass_ctx *pc, const qc_op *op, const char *part, const qc_value *x, const char *suffix)
+{
+    qc_str text;
+    const qc_node *node = linear_of(x);
+    start(pc, &text, op, part);
+    if (node)
+        add_transforms(&text, pc->module, node, false);
+    add_rotation(&text, x);
+    qc_str_add(&text, suffix);
+    return finish(pc, &text);
+}
+
+/* Is x normed by a weight that was folded into those who read it? */
+static bool is_folded(const qc_value *x)
+{
+    const qc_op *op = qc_value_op(x), *weight;
+    if (op && qc_op_is(op, "hadamard"))
+        op = qc_value_op(qc_op_operand(op, 0));
+    weight = op && qc_op_is(op, "rmsnorm") ? qc_value_op(qc_op_operand_named(op, "w")) : NULL;
+    return weight && qc_op_is(weight, "fill");
+}
+
+const char *qc_quant_input_tap(qc_pass_ctx *pc, const qc_op *op, const qc_value *x)
+{
+    qc_str text;
+    start(pc, &text, op, "input");
+    qc_str_add(&text, is_folded(x) ? "@normed" : "");
+    add_transforms(&text, pc->module, qc_op_node(op), true);
+    return finish(pc, &text);
+}
