@@ -163,7 +163,7 @@ void qc_hf_own_codes(qc_hf_state *s, const qc_hf_linear *linear, const char *key
 
 /* ---- numbers that become constants --------------------------------------------------------------------- */
 
-enum { SCALES_MAX = 1024 };
+enum { SCALES_MAX = 1 << 14 };
 
 /* `count` numbers of a tensor as f32. */
 static qc_status read_numbers(qc_hf_state *s, const qc_st_tensor *tensor, size_t count, float *values)
@@ -178,6 +178,17 @@ static qc_status read_numbers(qc_hf_state *s, const qc_st_tensor *tensor, size_t
         return QC_ERROR;
     qc_decode_f32(stored, raw, values, count);
     return QC_OK;
+}
+
+/* A constant of the tensor's shape, which was checked to have `count` elements. */
+static qc_value *build_numbers(qc_hf_state *s, qc_builder *b, const qc_st_tensor *tensor, qc_dtype dtype,
+    const void *data, int64_t count, const char *hint)
+{
+    const qc_dim *dims[3];
+    for (int i = 0; i < tensor->rank; i++)
+        dims[i] = qc_dim_int(s->ctx, tensor->shape[i]);
+    return qc_build_const(b, qc_attr_data(s->ctx, dtype, data, (size_t)count),
+        qc_type_tensor(s->ctx, dtype, tensor->rank, dims), hint);
 }
 
 /* A constant of `dtype` out of a tensor of scales, which are finite numbers > 0. */
@@ -203,9 +214,30 @@ static qc_value *build_scale(
             return NULL;
         }
     qc_encode_f32(dtype, values, converted, (size_t)count);
-    const qc_dim *one = qc_dim_int(s->ctx, 1), *dims[3] = {qc_dim_int(s->ctx, count), one, one};
-    return qc_build_const(b, qc_attr_data(s->ctx, dtype, converted, (size_t)count),
-        qc_type_tensor(s->ctx, dtype, tensor->rank, dims), hint);
+    return build_numbers(s, b, tensor, dtype, converted, count, hint);
+}
+
+qc_value *qc_hf_build_center(qc_hf_state *s, qc_builder *b, const char *name, const char *hint)
+{
+    const qc_st_tensor *tensor = qc_st_find(&s->set, name);
+    const char *path = s->set.files[tensor->file].path;
+    const int64_t count = tensor->shape[0] * tensor->shape[2];
+    float values[SCALES_MAX];
+    unsigned char converted[SCALES_MAX * 4];
+    if (qc_dtype_from_safetensors_name(tensor->dtype) != s->dtype && s->dtype != QC_F32) {
+        qc_error(s->diag, path, "tensor %s is %s in a model that computes in %s; that is not supported", name,
+            tensor->dtype, qc_dtype_name(s->dtype));
+        return NULL;
+    }
+    if (read_numbers(s, tensor, (size_t)count, values))
+        return NULL;
+    for (int64_t i = 0; i < count; i++)
+        if (!isfinite(values[i])) {
+            qc_error(s->diag, path, "tensor %s: element %lld is not finite", name, (long long)i);
+            return NULL;
+        }
+    qc_encode_f32(s->dtype, values, converted, (size_t)count);
+    return build_numbers(s, b, tensor, s->dtype, converted, count, hint);
 }
 
 qc_value *qc_hf_build_scale(

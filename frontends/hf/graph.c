@@ -25,7 +25,8 @@ typedef struct graph {
     const char *dtype; /* name of D */
     const qc_attr *rope_scaling;
     double score_scale;
-    bool failed; /* a scale could not be read */
+    bool failed; /* a scale could not be read, or something cannot be rotated */
+    qc_hf_rotated rotated;
 } graph;
 
 /* A parameter in D: Transformers rounds to D what is stored in another type. */
@@ -49,6 +50,16 @@ static qc_value *build_norm(graph *g, qc_node *node, qc_value *x, const char *hi
     return qc_build_rmsnorm(g->b, x, w, g->state->config.norm_eps, hint);
 }
 
+/* x, or x as a transform of the checkpoint rotates it there. */
+static qc_value *build_rotation(
+    graph *g, const qc_node *node, const char *location, int64_t dimension, qc_value *x, const char *hint)
+{
+    qc_value *rotated =
+        x ? qc_hf_build_rotation(g->state, g->b, node, location, dimension, x, &g->rotated, hint) : NULL;
+    g->failed |= !rotated;
+    return rotated ? rotated : x;
+}
+
 static qc_value *build_linear(graph *g, const qc_hf_linear *linear, qc_value *x, const char *hint)
 {
     qc_builder_set_node(g->b, linear->node);
@@ -57,6 +68,7 @@ static qc_value *build_linear(graph *g, const qc_hf_linear *linear, qc_value *x,
                              ? g->state->model.head_tensor
                              : qc_arena_printf(g->state->arena, "%s.weight", path);
     qc_value *w;
+    x = build_rotation(g, linear->node, "input", linear->in, x, "x");
     if (linear->group) {
         w = qc_hf_build_coded_weight(g->state, g->b, linear);
         x = w ? qc_hf_build_coded_input(g->state, g->b, linear, x) : NULL;
@@ -68,7 +80,8 @@ static qc_value *build_linear(graph *g, const qc_hf_linear *linear, qc_value *x,
         w = build_parameter(g, tensor, "w");
     }
     qc_value *bias = linear->bias ? node_parameter(g, linear->node, "bias", "b") : NULL;
-    return qc_build_linear(g->b, x, w, bias, hint);
+    qc_value *y = qc_build_linear(g->b, x, w, bias, hint);
+    return build_rotation(g, linear->node, "output", linear->out, y, hint);
 }
 
 static qc_value *build_rope(graph *g, qc_value *x, const char *hint)
@@ -94,6 +107,7 @@ static qc_value *build_heads(graph *g, const qc_hf_layer *layer, const qc_hf_lin
 typedef struct coded {
     qc_value *x, *scale, *global;
     int64_t group;
+    bool dynamic; /* the scales are computed as the model runs */
 } coded;
 
 static const char *name_of(graph *g, const char *part, const char *suffix)
@@ -105,12 +119,15 @@ static const char *name_of(graph *g, const char *part, const char *suffix)
 static coded build_codes(graph *g, const qc_hf_layer *layer, const qc_hf_group *group, const char *part,
     int64_t heads, qc_value *x)
 {
-    coded c = {.x = x};
+    coded c = {.x = x, .dynamic = group && group->input.dynamic};
     if (!group)
         return c;
     qc_hf_state *s = g->state;
     const char *scale_name = name_of(g, part, "scale"), *path = qc_node_path(layer->attention);
-    bool per_head = strcmp(group->input.granularity, "head") == 0;
+    const char *granularity = group->input.granularity;
+    const int64_t count = strcmp(granularity, "head") == 0      ? heads
+                          : strcmp(granularity, "channel") == 0 ? heads * s->config.head_dim
+                                                                : 1;
     if (group->input.global) {
         c.global = qc_hf_build_global_scale(s, g->b,
             qc_arena_printf(s->arena, "%s.%s", path, name_of(g, part, "global_scale")),
@@ -118,15 +135,29 @@ static coded build_codes(graph *g, const qc_hf_layer *layer, const qc_hf_group *
         c.group = group->input.group;
         if (c.global)
             c.scale = qc_build_qparams(g->b, x, c.global, NULL, group->symbol, "input", NULL, scale_name);
+    } else if (c.dynamic) {
+        c.scale = qc_build_qparams(g->b, x, NULL, NULL, group->symbol, "input", NULL, scale_name);
     } else {
         c.scale = qc_hf_build_scale(
-            s, g->b, qc_arena_printf(s->arena, "%s.%s", path, scale_name), per_head ? heads : 1, scale_name);
+            s, g->b, qc_arena_printf(s->arena, "%s.%s", path, scale_name), count, scale_name);
     }
     g->failed |= c.scale == NULL;
     if (c.scale)
         c.x = qc_build_quantize(
             g->b, x, c.scale, c.global, NULL, group->symbol, "input", name_of(g, part, "codes"));
     return c;
+}
+
+/* Keys less what they are centered by, where that is stored. */
+static qc_value *build_center(graph *g, const qc_hf_layer *layer, qc_value *k)
+{
+    qc_hf_state *s = g->state;
+    const char *tensor = qc_arena_printf(s->arena, "%s.k_center", qc_node_path(layer->attention));
+    if (!k || !qc_st_find(&s->set, tensor))
+        return k;
+    qc_value *center = qc_hf_build_center(s, g->b, tensor, "k_center");
+    g->failed |= !center;
+    return center ? qc_build_sub(g->b, k, center, "k_centered") : k;
 }
 
 static qc_value *append(graph *g, qc_value *x, const char *slot, const char *hint)
@@ -143,7 +174,7 @@ static qc_value *append(graph *g, qc_value *x, const char *slot, const char *hin
 static void build_cache(graph *g, coded *c, const char *slot)
 {
     c->x = append(g, c->x, slot, slot);
-    if (c->group && c->scale)
+    if (c->dynamic && c->scale)
         c->scale = append(g, c->scale, name_of(g, slot, "scale"), name_of(g, slot, "scales"));
 }
 
@@ -156,6 +187,10 @@ static qc_value *build_attention(graph *g, const qc_hf_layer *layer, qc_value *x
     heads[0] = build_heads(g, layer, &layer->q, layer->q_norm, true, x, c->heads, "q");
     heads[1] = build_heads(g, layer, &layer->k, layer->k_norm, true, x, c->kv_heads, "k");
     heads[2] = build_heads(g, layer, &layer->v, NULL, false, x, c->kv_heads, "v");
+    heads[0] = build_rotation(g, layer->attention, "q_attn", c->head_dim, heads[0], "q");
+    heads[1] = build_rotation(g, layer->attention, "k_cache", c->head_dim, heads[1], "k");
+    if (kv_group)
+        heads[1] = build_center(g, layer, heads[1]);
     coded q = build_codes(g, layer, group, "q", c->heads, heads[0]);
     coded k = build_codes(g, layer, kv_group, "k", c->kv_heads, heads[1]);
     coded v = build_codes(g, layer, kv_group, "v", c->kv_heads, heads[2]);

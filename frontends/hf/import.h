@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * import.h - one import in progress, shared by the steps: config.c reads the numbers, tree.c makes the module
- * tree and checks every tensor against them, quantized.c reads the schemes of a quantized checkpoint, graph.c
- * builds the function.
+ * tree and checks every tensor against them, quantized.c reads the schemes of a quantized checkpoint, transforms.c its
+ * rotations, graph.c builds the function.
  */
 #ifndef QC_FRONTENDS_HF_IMPORT_H
 #define QC_FRONTENDS_HF_IMPORT_H
@@ -43,6 +43,23 @@ typedef struct qc_hf_group {
     qc_hf_args weights, input;
 } qc_hf_group;
 
+/* One place of a rotation in transform_config. */
+typedef struct qc_hf_place {
+    const char *location;
+    bool inverse, online; /* online: of the model at work */
+    const char **targets, **ignore;
+    size_t target_count, ignore_count;
+} qc_hf_place;
+
+typedef struct qc_hf_transform {
+    const char *name;
+    bool known, random, online; /* known: hadamard or random-hadamard; online: some place is */
+    int64_t head_dim;           /* size of the matrix; 0: the whole side */
+    const char *precision;      /* "float64" */
+    qc_hf_place *places;
+    size_t place_count;
+} qc_hf_transform;
+
 typedef struct qc_hf_quantization {
     const char *format; /* NULL: none is given */
     qc_hf_group *groups;
@@ -52,6 +69,8 @@ typedef struct qc_hf_quantization {
     qc_hf_group *kv;   /* NULL: none */
     bool fp8;          /* groups[0] are FP8 blocks as DeepSeek stores them: who has a scale belongs to it */
     const char *words; /* what it is, for people; NULL: not quantized */
+    qc_hf_transform *transforms;
+    size_t transform_count;
 } qc_hf_quantization;
 
 /* A linear layer, or the embedding: out is the vocabulary then. */
@@ -99,6 +118,8 @@ qc_status qc_hf_quantization_read(qc_hf_state *state);
 /* The group that a node belongs to, or NULL: groups that name it by path or pattern before those that name
  * its class; ignored nodes belong to none. */
 const qc_hf_group *qc_hf_group_of(const qc_hf_state *state, const qc_node *node);
+/* An IR symbol out of a group's name: letters, digits and '_' stay, all else becomes '_'. */
+const char *qc_hf_symbol_of(qc_arena *arena, const char *name);
 /* Adds the schemes that layers use to the module. */
 qc_status qc_hf_quantization_symbols(qc_hf_state *state);
 
@@ -135,6 +156,22 @@ qc_value *qc_hf_build_global_scale(qc_hf_state *state, qc_builder *b, const char
 qc_value *qc_hf_build_coded_weight(qc_hf_state *state, qc_builder *b, const qc_hf_linear *linear);
 /* x through its codes and back, as the layer's scheme says; x itself where it says nothing. */
 qc_value *qc_hf_build_coded_input(qc_hf_state *state, qc_builder *b, const qc_hf_linear *linear, qc_value *x);
+
+/* transforms.c: reads transform_config, which may be NULL; takes the stored matrices out of the strangers once they are
+ * compared; adds the symbols; rotates x [..., dimension] where a transform is at that location of the node: x itself where
+ * none is, NULL after a diagnostic. */
+qc_status qc_hf_transforms_read(qc_hf_state *state, const char *where, const qc_json *object);
+qc_status qc_hf_transforms_own(qc_hf_state *state);
+qc_status qc_hf_transforms_symbols(qc_hf_state *state);
+typedef struct qc_hf_rotated { /* the last one built: linears that read one value share its rotation */
+    const qc_value *x;
+    const qc_hf_place *place;
+    qc_value *result;
+} qc_hf_rotated;
+qc_value *qc_hf_build_rotation(qc_hf_state *state, qc_builder *b, const qc_node *node, const char *location,
+    int64_t dimension, qc_value *x, qc_hf_rotated *last, const char *hint);
+/* What keys are centered by, [heads, 1, size], as a constant of D. NULL after a diagnostic. */
+qc_value *qc_hf_build_center(qc_hf_state *state, qc_builder *b, const char *tensor, const char *hint);
 
 /* Makes the module tree and checks every tensor that the graph will read. */
 qc_status qc_hf_tree_build(qc_hf_state *state);

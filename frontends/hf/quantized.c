@@ -353,11 +353,14 @@ static qc_status check_attention(const place *p, const qc_hf_args *x)
 {
     bool known = x->code == QC_F8E4M3 || x->code == QC_I8 || x->code == QC_I4;
     bool nvfp4 = x->dynamic && x->group == 16 && is_nvfp4(x);
-    if (!nvfp4 && (x->dynamic || !x->symmetric || !known ||
-                      !(is_granularity(x, "tensor") || is_granularity(x, "head"))))
+    bool fits =
+        x->dynamic ? is_granularity(x, "token")
+                   : is_granularity(x, "tensor") || is_granularity(x, "head") || is_granularity(x, "channel");
+    if (!nvfp4 && (!x->symmetric || !known || !fits))
         return qc_error(p->state->diag, p->where,
-            "attention needs static scales of strategy tensor or attn_head with symmetric codes of 8 bits or "
-            "int4, or NVFP4 whose local scales are dynamic");
+            "attention needs static scales of strategy tensor, attn_head or channel, or dynamic ones of "
+            "strategy token, with symmetric codes of 8 bits or int4, or NVFP4 whose local scales are "
+            "dynamic");
     return QC_OK;
 }
 
@@ -420,8 +423,7 @@ static qc_status read_kv(const place *p, qc_hf_quantization *q)
     return check_group(p, q->kv);
 }
 
-/* An IR symbol out of a group's name: letters, digits and '_' stay, all else becomes '_'. */
-static const char *symbol_of(qc_arena *arena, const char *name)
+const char *qc_hf_symbol_of(qc_arena *arena, const char *name)
 {
     char *symbol = qc_arena_printf(arena, "%s%s", name[0] >= '0' && name[0] <= '9' ? "_" : "", name);
     for (char *c = symbol; *c; c++) {
@@ -442,7 +444,7 @@ static qc_status read_groups(const place *p, qc_hf_quantization *q)
     for (const qc_json *item = p->object->first; item; item = item->next) {
         place at = inside(p, item->key);
         qc_hf_group *group = &q->groups[q->group_count];
-        group->symbol = symbol_of(p->state->arena, item->key);
+        group->symbol = qc_hf_symbol_of(p->state->arena, item->key);
         if (read_group(&at, group))
             return QC_ERROR;
         q->group_count++;
@@ -506,30 +508,6 @@ static qc_status read_fp8(const place *p, qc_hf_quantization *q)
     return QC_OK;
 }
 
-/* Rotations that the stored weights hold already need nothing; those of the model at work are not executed. */
-static qc_status read_transforms(const place *p)
-{
-    if (qc_hf_json_is_off(p->object))
-        return QC_OK;
-    place groups = inside(p, "config_groups");
-    if (!groups.object || groups.object->kind != QC_JSON_OBJECT)
-        return qc_error(p->state->diag, groups.where, "must be an object");
-    for (const qc_json *group = groups.object->first; group; group = group->next) {
-        place at = inside(&groups, group->key);
-        const qc_json *apply = qc_json_get(group, "apply");
-        if (!apply || apply->kind != QC_JSON_ARRAY)
-            return qc_error(p->state->diag, at.where, "apply must be a list");
-        for (const qc_json *one = apply->first; one; one = one->next) {
-            const char *location = NULL;
-            if (qc_json_string(p->state->diag, at.where, one, "location", true, &location))
-                return QC_ERROR;
-            if (strcmp(location, "weight_input") != 0 && strcmp(location, "weight_output") != 0)
-                return refuse(&at, "location", qc_json_get(one, "location"));
-        }
-    }
-    return QC_OK;
-}
-
 qc_status qc_hf_quantization_read(qc_hf_state *s)
 {
     static const char *const unused[] = {"sparsity_config"};
@@ -552,7 +530,7 @@ qc_status qc_hf_quantization_read(qc_hf_state *s)
         return refuse(&root, "quantization_status", qc_json_get(root.object, "quantization_status"));
     place kv = inside(&root, "kv_cache_scheme"), groups = inside(&root, "config_groups"),
           ignore = inside(&root, "ignore"), transforms = inside(&root, "transform_config");
-    if (read_transforms(&transforms) || read_format(&root, &q->format) ||
+    if (qc_hf_transforms_read(s, transforms.where, transforms.object) || read_format(&root, &q->format) ||
         refuse_if_set(&root, unused, sizeof unused / sizeof *unused) || read_kv(&kv, q) ||
         read_groups(&groups, q))
         return QC_ERROR;
@@ -662,6 +640,8 @@ static qc_status add_symbol(qc_hf_state *s, const qc_hf_group *group)
 qc_status qc_hf_quantization_symbols(qc_hf_state *s)
 {
     const qc_hf_quantization *q = &s->quantization;
+    if (qc_hf_transforms_symbols(s))
+        return QC_ERROR;
     if (s->dequantize) {
         if (q->words)
             qc_hf_import_symbol(s, "graph", q->words);

@@ -135,6 +135,16 @@ static bool targets_itself(const qc_hf_group *group, const qc_node *node)
     return false;
 }
 
+/* What keys are centered by, where it is stored. */
+static void own_center(qc_hf_state *s, qc_node *node)
+{
+    const qc_hf_config *c = &s->config;
+    const qc_hf_expectation e = {
+        3, {c->kv_heads, 1, c->head_dim}, QC_DTYPE_NONE, "num_key_value_heads, head_dim"};
+    if (qc_st_find(&s->set, qc_arena_printf(s->arena, "%s.k_center", qc_node_path(node))))
+        qc_hf_own_tensor(s, node, "k_center", &e);
+}
+
 /* q, k and v scales of a layer, and the zero points that some writers put beside them. */
 static void own_attention_scales(qc_hf_state *s, qc_hf_layer *layer)
 {
@@ -143,7 +153,8 @@ static void own_attention_scales(qc_hf_state *s, qc_hf_layer *layer)
         return;
     if (group && group->weights.present && !targets_itself(group, layer->attention))
         group = NULL; /* the pattern is for what lies in the attention module */
-    if (group && (group->weights.present || (group->input.dynamic && !group->input.global))) {
+    const bool by_token = group && strcmp(group->input.granularity, "token") == 0;
+    if (group && (group->weights.present || (group->input.dynamic && !group->input.global && !by_token))) {
         qc_hf_tensor_error(s, NULL,
             qc_arena_printf(s->arena,
                 "quantization_config: group @%s is for linear layers, but it targets %s", group->symbol,
@@ -156,7 +167,12 @@ static void own_attention_scales(qc_hf_state *s, qc_hf_layer *layer)
         group = s->quantization.kv;
     static const char *const names[][3] = {{"q_scale", "q_zero_point", "q_global_scale"},
         {"k_scale", "k_zero_point", "k_global_scale"}, {"v_scale", "v_zero_point", "v_global_scale"}};
+    if (group)
+        own_center(s, layer->attention);
     for (int i = layer->attention_group ? 0 : 1; group && i < 3; i++) {
+        const int64_t heads = i == 0 ? s->config.heads : s->config.kv_heads;
+        if (group->input.dynamic && !group->input.global)
+            continue;
         bool per_head = strcmp(group->input.granularity, "head") == 0;
         qc_hf_expectation e = {1, {1}, QC_DTYPE_NONE, "quantization_config"};
         if (group->input.global) { /* the others are computed as the model runs */
@@ -165,8 +181,10 @@ static void own_attention_scales(qc_hf_state *s, qc_hf_layer *layer)
             continue;
         }
         if (per_head)
-            e = (qc_hf_expectation){3, {i == 0 ? s->config.heads : s->config.kv_heads, 1, 1}, QC_DTYPE_NONE,
-                "quantization_config"};
+            e = (qc_hf_expectation){3, {heads, 1, 1}, QC_DTYPE_NONE, "quantization_config"};
+        if (strcmp(group->input.granularity, "channel") == 0)
+            e = (qc_hf_expectation){
+                3, {heads, 1, s->config.head_dim}, QC_DTYPE_NONE, "quantization_config, head_dim"};
         qc_hf_own_tensor(s, layer->attention, names[i][0], &e);
         own_if_there(s, layer->attention, names[i][1]);
     }
@@ -383,6 +401,8 @@ qc_status qc_hf_tree_build(qc_hf_state *s)
     m->norm = add_norm(s, m->model, "norm", c->hidden, "hidden_size");
     add_classed(s, m->model, "rotary_emb", "RotaryEmbedding");
     add_head(s);
+    if (!s->error_count && qc_hf_transforms_own(s))
+        return QC_ERROR;
     if (!s->error_count)
         keep_strangers(s);
     return qc_hf_tensor_errors(s);

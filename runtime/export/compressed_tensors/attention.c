@@ -60,11 +60,11 @@ static qc_status plan_center(ct_walk *w, const qc_op *op, const qc_op *quantize)
     if (!ct_made_by(x, "sub"))
         return QC_OK;
     const qc_value *center = ct_operand(x, "z");
-    if (!ct_is_fixed(w, center))
-        return ct_unresolved(w, op, "k");
     if (ct_refuse(w->plan, QC_RULE_CENTER_K, ct_where_of(op),
             "the mean of each channel is taken from k, which vLLM does not do") != QC_OK)
         return QC_ERROR;
+    if (!ct_is_fixed(w, center))
+        return ct_unresolved(w, op, "k");
     return ct_put_value(w, op, "k_center", center) ? QC_OK : QC_ERROR;
 }
 
@@ -78,6 +78,20 @@ static qc_status plan_dynamic(ct_walk *w, const qc_op *op, const char *slot)
     if (!ct_is_fixed(w, global))
         return ct_unresolved(w, op, slot);
     return ct_put_value(w, op, qc_arena_printf(arena, "%s_global_scale", slot), global) ? QC_OK : QC_ERROR;
+}
+
+/* What vLLM does not read of the scheme, by rules that can be allowed. */
+static qc_status check_loader(ct_plan *plan, const qc_op *op, const ct_args *args)
+{
+    const char *where = ct_where_of(op);
+    if (args->local)
+        return ct_refuse(plan, QC_RULE_NVFP4_ATTENTION, where,
+            "attention or its KV cache is in NVFP4, which vLLM does not read from a checkpoint");
+    if (args->dynamic || args->part.granularity == QC_GRANULARITY_CHANNEL)
+        return ct_refuse(plan, QC_RULE_ATTENTION_SCALES, where,
+            "vLLM does not read scales of granularity %s for attention and the KV cache",
+            qc_granularity_name(args->part.granularity));
+    return QC_OK;
 }
 
 static qc_status plan_slot(ct_walk *w, const qc_op *op, const char *slot, const qc_symbol **symbol)
@@ -98,7 +112,7 @@ static qc_status plan_slot(ct_walk *w, const qc_op *op, const char *slot, const 
     ct_args args;
     if (strcmp(slot, "k") == 0 && plan_center(w, op, quantize) != QC_OK)
         return QC_ERROR;
-    if (ct_read_args(plan, *symbol, "input", &args) != QC_OK)
+    if (ct_read_args(plan, *symbol, "input", &args) != QC_OK || check_loader(plan, op, &args) != QC_OK)
         return QC_ERROR;
     if (args.part.dynamic)
         return plan_dynamic(w, op, slot);
@@ -108,20 +122,6 @@ static qc_status plan_slot(ct_walk *w, const qc_op *op, const char *slot, const 
     if (!s || strcmp(qc_symbol_kind(*symbol), "kv_scheme") == 0)
         return s ? QC_OK : QC_ERROR;
     return put_zero_point(w, op, slot, s, quantize);
-}
-
-/* What vLLM does not read of the scheme, by rules that can be allowed. */
-static qc_status check_loader(ct_plan *plan, const qc_op *op, const ct_args *args)
-{
-    const char *where = ct_where_of(op);
-    if (args->local)
-        return ct_refuse(plan, QC_RULE_NVFP4_ATTENTION, where,
-            "attention or its KV cache is in NVFP4, which vLLM does not read from a checkpoint");
-    if (args->dynamic || args->part.granularity == QC_GRANULARITY_CHANNEL)
-        return ct_refuse(plan, QC_RULE_ATTENTION_SCALES, where,
-            "vLLM does not read scales of granularity %s for attention and the KV cache",
-            qc_granularity_name(args->part.granularity));
-    return QC_OK;
 }
 
 qc_status ct_plan_attention(ct_walk *w, const qc_op *op)
@@ -148,8 +148,6 @@ qc_status ct_plan_attention(ct_walk *w, const qc_op *op)
         return QC_ERROR;
     if (!args.present)
         return qc_ctx_error(plan->ctx, ct_where_of(op), "the scheme @%s has no input", qc_symbol_name(k));
-    if (check_loader(plan, op, &args) != QC_OK)
-        return QC_ERROR;
     if (plan->kv.present &&
         (args.is_float != plan->kv.is_float || strcmp(args.strategy, plan->kv.strategy) != 0))
         return qc_ctx_error(plan->ctx, ct_where_of(op),

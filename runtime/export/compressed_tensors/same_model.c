@@ -125,7 +125,7 @@ static qc_status same_attributes(comparison *c, const qc_op *ours, const qc_op *
     for (size_t i = 0; i < qc_op_attr_count(theirs); i++) {
         const char *name = qc_op_attr_name(theirs, i);
         const qc_attr *a = qc_op_attr(ours, name), *b = qc_op_attr(theirs, name);
-        if (a != b && !(a && b && qc_attr_equal(a, b)))
+        if (!of_codes(ours, name) && a != b && !(a && b && qc_attr_equal(a, b)))
             return differs(c, ours,
                 qc_arena_printf(&c->arena, "%s: %s is %s and in config.json %s", qc_op_name(ours), name,
                     attr_text(c, a), attr_text(c, b)));
@@ -185,6 +185,13 @@ static qc_status not_rotated(comparison *c, const qc_op *op, const ct_transform 
     return QC_ERROR;
 }
 
+/* Keys less a constant, or less a mean that calibration will make one. */
+static bool is_centered(const comparison *c, const qc_value *value)
+{
+    const qc_value *z = made_by(value, "sub") ? qc_op_operand_named(qc_value_op(value), "z") : NULL;
+    return z && (is_fixed(c, z) || made_by(before_casts(z), "observe"));
+}
+
 /* What `user` reads, before quantization and rotations of the symbols; those that are not there are errors. */
 static qc_status look_through(comparison *c, const ct_transforms *transforms, const qc_op *user,
     const char *name, const qc_value *value, const qc_value **out)
@@ -194,8 +201,7 @@ static qc_status look_through(comparison *c, const ct_transforms *transforms, co
     const ct_transform *t = location ? ct_transform_at(transforms, qc_op_node(user), location, &place) : NULL;
     const bool codes = made_by(value, "quantize");
     value = plain(value);
-    if (codes && location && strcmp(location, "k_cache") == 0 && made_by(value, "sub") &&
-        is_fixed(c, qc_op_operand_named(qc_value_op(value), "z")))
+    if (codes && location && strcmp(location, "k_cache") == 0 && is_centered(c, value))
         value = qc_op_operand_named(qc_value_op(value), "x");
     if (t && (!made_by(value, "hadamard") || !ct_transform_is(t, place, qc_value_op(value))))
         return not_rotated(c, user, t, location);

@@ -200,14 +200,14 @@ static int64_t dimension_of(const ct_plan *plan, const qc_node *node, const char
 }
 
 static qc_status put_matrix(ct_plan *plan, const ct_transform *t, const char *location, const qc_node *node,
-    int64_t size, uint32_t rank)
+    int64_t size, int64_t drawn, uint32_t rank)
 {
     const char *name =
         qc_arena_printf(&plan->arena, "%s.%s_%s.weight", qc_node_path(node), t->name, location);
     ct_tensor *m = qc_map_get(&plan->by_name, name);
     qc_hadamard *plan_of = QC_NEW(&plan->arena, qc_hadamard);
-    if (qc_hadamard_make(
-            qc_ctx_diag(plan->ctx), &plan->arena, qc_node_path(node), size, t->random, plan_of) != QC_OK)
+    if (qc_hadamard_make_drawn(qc_ctx_diag(plan->ctx), &plan->arena, qc_node_path(node), size, t->random,
+            drawn, plan_of) != QC_OK)
         return QC_ERROR;
     if (m && m->source != CT_COPY)
         return qc_ctx_error(plan->ctx, name, "two operations store different values under this name");
@@ -278,6 +278,8 @@ qc_status ct_plan_matrices(ct_plan *plan)
 {
     qc_map seen; /* "R4 384" */
     uint32_t rank = 0;
+    /* Sizes of one transform share a generator of signs: each draws behind those before it. */
+    int64_t *drawn = QC_NEW_ARRAY(&plan->arena, int64_t, plan->transforms.count + 1);
     qc_map_init(&seen, &plan->arena);
     for (size_t i = 0; i < plan->transforms.count; i++)
         if (check_offline(plan, &plan->transforms.items[i]) != QC_OK)
@@ -295,9 +297,11 @@ qc_status ct_plan_matrices(ct_plan *plan)
                 const char *key = qc_arena_printf(&plan->arena, "%s %lld", t->name, (long long)size);
                 if (qc_map_set(&seen, t->name, plan))
                     tell_condition(plan, t, p->location);
-                if (qc_map_set(&seen, key, plan) &&
-                    put_matrix(plan, t, p->location, n, size, rank++) != QC_OK)
+                if (!qc_map_set(&seen, key, plan))
+                    continue;
+                if (put_matrix(plan, t, p->location, n, size, drawn[i], rank++) != QC_OK)
                     return QC_ERROR;
+                drawn[i] += size;
             }
         }
     }
