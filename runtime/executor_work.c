@@ -14,11 +14,21 @@
 #include "ir/ctx.h"
 #include "runtime/executor_internal.h"
 
+bool qc_executor_keeps_tokens(const qc_executor *executor)
+{
+    return executor->keeps_tokens;
+}
+
+bool qc_executor_can_rewind(const qc_executor *executor)
+{
+    return executor->keeps_tokens && executor->backend == QC_BACKEND_HOST;
+}
+
 void qc_session_rewind(qc_session *session, size_t length)
 {
     if (length >= session->length)
         return;
-    if (length == 0 || session->reference || !session->executor->keeps_tokens)
+    if (length == 0 || !qc_executor_can_rewind(session->executor))
         qc_session_clear(session);
     else
         session->length = length;

@@ -11,8 +11,12 @@
 #include "ir/support/diag.h"
 #include "runtime/executor.h"
 
-/* Forgets the tokens behind the first `length`. A session that cannot keep a part of its tokens (the reference
- * backend; a model without a KV cache) forgets them all: qc_session_length says what is left. */
+/* Does a token see those of earlier calls? Not in a model without a KV cache. */
+bool qc_executor_keeps_tokens(const qc_executor *executor);
+/* Can its sessions forget a part of their tokens? Not on the reference backend. */
+bool qc_executor_can_rewind(const qc_executor *executor);
+/* Forgets the tokens behind the first `length`; all of them where it cannot keep a part: qc_session_length says what is
+ * left. */
 void qc_session_rewind(qc_session *session, size_t length);
 
 /* One job. Errors go to `diag`, which is the thread's own; those of qc_session_run get there by themselves. */

@@ -17,8 +17,9 @@
 #include "runtime/token_lines.h"
 #include "tools/cli.h"
 #include "tools/run_compare.h"
+#include "tools/run_eval.h"
 
-#define RUNNING "generate perplexity logits bench"
+#define RUNNING "generate perplexity eval logits bench"
 
 static const qc_cli_option options[] = {
     {"prompt", 0, "TEXT", "the text to continue, encoded with the special tokens that the tokenizer adds",
@@ -26,12 +27,13 @@ static const qc_cli_option options[] = {
     {"chat", 0, NULL,
         "generate: the prompt is a message of the user, for the model's chat template; tokenize: a line is "
         "an object "
-        "{\"messages\": [...], \"add_generation_prompt\": bool}, rendered by the template",
-        "generate tokenize"},
+        "{\"messages\": [...], \"add_generation_prompt\": bool}, rendered by the template; eval: shots and "
+        "questions are turns of a conversation",
+        "generate eval tokenize"},
     {"max-tokens", 0, "N",
-        "generate at most N tokens (256, or as many as the model has positions left); bench: tokens "
-        "decoded one by one (64)",
-        "generate bench"},
+        "generate at most N tokens (256, or as many as the model has positions left); eval: in an answer "
+        "(256, or as logged samples say); bench: tokens decoded one by one (64)",
+        "generate eval bench"},
     {"temperature", 0, "T",
         "draw tokens from the probabilities at temperature T; 0, the default, takes the likeliest",
         "generate"},
@@ -39,7 +41,23 @@ static const qc_cli_option options[] = {
         "generate"},
     {"top-k", 0, "K", "draw from the K likeliest tokens", "generate"},
     {"seed", 0, "N", "of the generator that draws (0); equal seeds give equal texts; of --calib=random",
-        "generate compare"},
+        "generate eval compare"},
+    {"task", 0, "FILE",
+        "JSONL, a question a line: \"question\" and \"answer\" (an answer is generated and its number "
+        "compared, as gsm8k does); or \"question\" or \"context\", \"choices\" and \"answer\" (the likeliest "
+        "choice); or samples that lm-evaluation-harness logged",
+        "eval"},
+    {"fewshot", 0, "N",
+        "put N questions with their answers in front of each (5; for choices 0): the first lines of the "
+        "task, "
+        "which are not asked then",
+        "eval"},
+    {"fewshot-file", 0, "FILE", "take them from this file, of the same kind, instead", "eval"},
+    {"limit", 0, "N", "ask the first N questions", "eval"},
+    {"add-bos", 0, NULL, "begin each prompt with the BOS token, also where the tokenizer does not", "eval"},
+    {"stored", 0, NULL, "score the answers that logged samples hold; there is no MODEL", "eval"},
+    {"log-samples", 0, "FILE", "write prompts, answers and scores, as lm-evaluation-harness logs samples",
+        "eval"},
     {"kv-cache-dtype", 0, "auto|bf16|fp8|fp8_e4m3|fp8_e5m2",
         "element type of the KV cache: auto is what the model says; fp8 is fp8_e4m3", RUNNING},
     {"kv-scales", 0, "checkpoint|one",
@@ -84,7 +102,7 @@ static const qc_cli_option options[] = {
     {"jsonl", 0, NULL, "texts are JSON strings, one a line", "tokenize"},
     {"decode", 0, NULL,
         "the other way: a JSON array of ids a line in, a text a line out, special tokens kept", "tokenize"},
-    {"json", 0, NULL, "one JSON object instead of lines for people", "perplexity bench compare"},
+    {"json", 0, NULL, "one JSON object instead of lines for people", "perplexity eval bench compare"},
     {"dtype", 0, "bf16|f16|f32", "compute in this type instead of the model's own (and the baseline's)",
         RUNNING " compare"},
     {"source", 0, "DIR", "where weights and tokenizer of an IR file lie, if not where it says", NULL},
@@ -94,7 +112,7 @@ static const qc_cli_option options[] = {
         "slowly",
         RUNNING},
     {"progress", 0, "auto|never|always", "a progress line on standard error; auto: on a terminal",
-        "perplexity logits compare"},
+        "perplexity eval logits compare"},
 };
 
 static const qc_cli_command commands[] = {
@@ -107,6 +125,9 @@ static const qc_cli_command commands[] = {
     {"compare", "MODEL --recipes=A,B,... --calib=FILE --data=FILE [--html=FILE]",
         "recipes beside each other: calibrated once, run on the same text, in one table of divergences and "
         "sizes"},
+    {"eval", "MODEL --task=FILE [--fewshot=N] [--limit=N] [--add-bos] [--chat] [--json] [--log-samples=FILE]",
+        "the score of a task, with its standard error, as lm-evaluation-harness computes and prints it; "
+        "`eval --stored --task=FILE` scores logged answers"},
     {"logits", "MODEL --input=FILE.safetensors -o FILE.safetensors [--dtype=f32]",
         "the logits of token sequences, each row by itself from position 0"},
     {"tokenize", "MODEL [--jsonl] [--chat] [--decode]",
@@ -138,6 +159,9 @@ static const qc_cli_tool tool = {
         "  qc-run compare tests/data/stories260k "
         "--recipes='quant-fp8-attn,head=quant-fp8-attn{granularity=head}' \\\n"
         "         --calib=tests/data/stories260k/calib.jsonl --data=tests/data/stories260k/eval.txt\n"
+        "  qc-run eval tests/data/stories260k --task=tests/data/tasks/gsm8k.jsonl --fewshot=2 "
+        "--max-tokens=48\n"
+        "  qc-run eval --stored --task=tests/data/tasks/samples_gsm8k.jsonl\n"
         "  qc-run logits tests/data/stories260k --input=ids.safetensors -o logits.safetensors --dtype=f32\n"
         "  echo 'Once upon a time' | qc-run tokenize tests/data/stories260k\n"
         "  echo '[1, 403, 407]' | qc-run tokenize tests/data/stories260k --decode\n"
@@ -174,12 +198,15 @@ static bool read_common(job *j)
         qc_dtype dtype;
     } caches[] = {{"auto", QC_DTYPE_NONE}, {"bf16", QC_BF16}, {"fp8", QC_F8E4M3}, {"fp8_e4m3", QC_F8E4M3},
         {"fp8_e5m2", QC_F8E5M2}};
-    if (cli->positionals.count != 1)
+    bool none = qc_cli_has(cli, "stored"); /* eval: the answers are there */
+    if (cli->positionals.count != !none)
         return qc_cli_usage_error(cli,
-                   cli->positionals.count ? "%s takes one model, not %zu" : "%s needs a model",
+                   none                     ? "%s --stored takes no model"
+                   : cli->positionals.count ? "%s takes one model, not %zu"
+                                            : "%s needs a model",
                    cli->command->name, cli->positionals.count),
                false;
-    j->path = cli->positionals.items[0];
+    j->path = none ? "" : cli->positionals.items[0];
     qc_model_options *o = &j->options;
     int64_t threads = 0;
     const char *dtype = qc_cli_text(cli, "dtype", NULL), *cache = qc_cli_text(cli, "kv-cache-dtype", "auto");
@@ -318,6 +345,17 @@ static int run_comparison(job *j)
     return status;
 }
 
+static int run_task(job *j)
+{
+    qc_str out;
+    qc_str_init(&out, &j->cli.arena);
+    int status = run_eval(&j->cli, j->ctx, j->path, &j->options, &out);
+    if (status == QC_EXIT_OK)
+        status = exit_status(write_out(j, out.data, out.length));
+    qc_str_fini(&out);
+    return status;
+}
+
 static int run_logits(job *j)
 {
     const char *input = require(j, "input"), *output = input ? require(j, "output") : NULL;
@@ -384,7 +422,7 @@ static int run_bench(job *j)
 static int run(job *j)
 {
     static int (*const runs[])(job *) = {
-        run_generate, run_perplexity, run_comparison, run_logits, run_tokenize, run_bench};
+        run_generate, run_perplexity, run_comparison, run_task, run_logits, run_tokenize, run_bench};
     _Static_assert(sizeof runs / sizeof *runs == sizeof commands / sizeof *commands, "a function a command");
     if (!read_common(j))
         return QC_EXIT_USAGE;

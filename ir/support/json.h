@@ -77,5 +77,7 @@ void qc_json_set(qc_arena *arena, qc_json *object, const char *key, qc_json *val
  * the compact one-line form with ", " and ": ". Numbers are written as Python would after reading their
  * token: integers as they are, floats as repr(float(token)). */
 void qc_json_write(qc_str *out, const qc_json *value, int indent, bool sort_keys);
+/* The same with ensure_ascii=False: characters beyond ASCII as they are. */
+void qc_json_write_utf8(qc_str *out, const qc_json *value, int indent);
 
 #endif

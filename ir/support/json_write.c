@@ -11,7 +11,7 @@ typedef struct writer {
     qc_str *out;
     qc_arena scratch;
     int indent;
-    bool sort_keys;
+    bool sort_keys, utf8;
 } writer;
 
 /* The code point at *at, which moves behind it. Parsed text is valid; a byte that is not UTF-8 in text put
@@ -38,12 +38,19 @@ static void write_unit(qc_str *out, uint32_t unit)
     qc_str_add_bytes(out, text, sizeof text);
 }
 
-static void write_string(qc_str *out, const char *text, size_t length)
+/* Does the byte stand for itself? */
+static bool is_plain(const writer *w, unsigned char c)
 {
+    return c >= 0x20 && c != '"' && c != '\\' && (w->utf8 || c < 0x7f);
+}
+
+static void write_string(const writer *w, const char *text, size_t length)
+{
+    qc_str *out = w->out;
     const unsigned char *at = (const unsigned char *)text, *end = at + length, *run = at;
     qc_str_add_char(out, '"');
     while (at < end) {
-        if (*at >= 0x20 && *at < 0x7f && *at != '"' && *at != '\\') {
+        if (is_plain(w, *at)) {
             at++;
             continue;
         }
@@ -122,7 +129,7 @@ static void write_container(writer *w, const qc_json *value, int depth)
                 qc_str_add(w->out, w->indent < 0 ? ", " : ",");
             write_break(w, depth + 1);
             if (object) {
-                write_string(w->out, member->key, member->key_length);
+                write_string(w, member->key, member->key_length);
                 qc_str_add(w->out, ": ");
             }
             write_value(w, member, depth + 1);
@@ -145,7 +152,7 @@ static void write_value(writer *w, const qc_json *value, int depth)
         write_number(w->out, value);
         break;
     case QC_JSON_STRING:
-        write_string(w->out, value->text, value->length);
+        write_string(w, value->text, value->length);
         break;
     case QC_JSON_ARRAY:
     case QC_JSON_OBJECT:
@@ -154,10 +161,19 @@ static void write_value(writer *w, const qc_json *value, int depth)
     }
 }
 
-void qc_json_write(qc_str *out, const qc_json *value, int indent, bool sort_keys)
+static void write_all(qc_str *out, const qc_json *value, writer w)
 {
-    writer w = {.out = out, .indent = indent, .sort_keys = sort_keys};
     qc_arena_init(&w.scratch, out->oom);
     write_value(&w, value, 0);
     qc_arena_fini(&w.scratch);
+}
+
+void qc_json_write(qc_str *out, const qc_json *value, int indent, bool sort_keys)
+{
+    write_all(out, value, (writer){.out = out, .indent = indent, .sort_keys = sort_keys});
+}
+
+void qc_json_write_utf8(qc_str *out, const qc_json *value, int indent)
+{
+    write_all(out, value, (writer){.out = out, .indent = indent, .utf8 = true});
 }

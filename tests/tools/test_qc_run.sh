@@ -394,7 +394,7 @@ qc generate --help
 ok "--help of one command" $?
 fails "no command" 2 "a command is missing"
 fails "an unknown command" 2 "did you mean generate" generat "$model"
-fails "a command of later" 2 "unknown command 'eval'" eval "$model"
+fails "eval without a task" 2 "eval needs --task" eval "$model"
 fails "an unknown option" 2 "did you mean --prompt?" generate "$model" --promt=x
 fails "an option of another command" 2 "tokenize takes no option --prompt" tokenize "$model" --prompt=x
 fails "no model" 2 "generate needs a model" generate --prompt=x
