@@ -225,8 +225,9 @@ qc_status qc_eval_hadamard(
     const char *where = qc_eval_where(eval, op);
     qc_hadamard h;
 
-    if (qc_hadamard_make(eval->diag, eval->scratch, where, size,
-            strcmp(qc_attr_as_text(qc_op_attr(op, "matrix")), "random_hadamard") == 0, &h) != QC_OK)
+    if (qc_hadamard_make_drawn(eval->diag, eval->scratch, where, size,
+            strcmp(qc_attr_as_text(qc_op_attr(op, "matrix")), "random_hadamard") == 0,
+            qc_attr_as_int(qc_op_attr(op, "drawn")), &h) != QC_OK)
         return QC_ERROR;
     if (qc_tensor_dim(x, rows ? 0 : -1) % size != 0)
         return qc_error(eval->diag, where, "blocks of %lld do not divide %s", (long long)size,

@@ -179,10 +179,10 @@ op("quantized_attention",
    "codes a kernel reads as they lie.", **ATTENTION)
 op("hadamard", "Vectors along an axis (-1: the last; 0: of a weight's rows) times an orthonormal matrix over blocks of `size`, or, with "
    "`inverse`, times its transpose. `hadamard` is Sylvester's matrix for powers of two; other sizes are K * 2^m with a known matrix of size K "
-   "(multiples of 4 up to 256). `random_hadamard` is that of compressed-tensors: signs of a fixed seed, then the largest known K. Sums in "
-   "`compute`, the normalising factor, one rounding (from f64: to f32, then to the type).", ["x: float"],
+   "(multiples of 4 up to 256). `random_hadamard` is that of compressed-tensors: signs of a fixed seed, of which others took the first `drawn`, "
+   "then the largest known K. Sums in `compute`, the normalising factor, one rounding (from f64: to f32, then to the type).", ["x: float"],
    ["size: int!", "matrix: word(hadamard|random_hadamard) = hadamard", "inverse: bool = false", "axis: int = -1",
-    "compute: word(f32|f64) = f32"], traits=["same_type"], verify=True)
+    "compute: word(f32|f64) = f32", "drawn: int = 0"], traits=["same_type"], verify=True)
 op("center", "x minus the mean of its last dimension, both in f64, rounded to f32 and then to the type of x.", ["x: float"],
    traits=["same_type"])
 

@@ -539,12 +539,15 @@ qc_status qc_verify_hadamard(const qc_op *op, const char *where)
 {
     int64_t size = qc_attr_as_int(qc_op_attr(op, "size")), axis = qc_attr_as_int(qc_op_attr(op, "axis")),
             along;
+    int64_t drawn = qc_attr_as_int(qc_op_attr(op, "drawn"));
     const qc_type *x = op->operands[0].value->type;
     if (!qc_hadamard_size_known(size))
         FAIL("hadamard: no matrix of size %lld is known: K * 2^m, K a multiple of 4 up to 256, 2 or 1",
             (long long)size);
     if (axis != -1 && axis != 0)
         FAIL("hadamard: axis must be -1 or 0");
+    if (drawn < 0 || drawn > QC_HADAMARD_MAX_DRAWN)
+        FAIL("hadamard: drawn must be from 0 to %lld", (long long)QC_HADAMARD_MAX_DRAWN);
     if (axis == 0 && x->rank != 1 && x->rank != 2)
         FAIL("hadamard: axis 0 is for weights [rows, columns] and biases, not %s", x->text);
     if (x->rank < 1 || !qc_dim_as_int(x->dims[axis == 0 ? 0 : x->rank - 1], &along) || along % size)

@@ -19,6 +19,7 @@ static qc_value *rotated_once(qc_builder *b, const qc_op *linear, const qc_rotat
         if (qc_op_is(use, "hadamard") && qc_attr_as_int(qc_op_attr(use, "size")) == r->size &&
             strcmp(qc_attr_as_text(qc_op_attr(use, "matrix")), r->matrix) == 0 &&
             !qc_attr_as_bool(qc_op_attr(use, "inverse")) && qc_attr_as_int(qc_op_attr(use, "axis")) == -1 &&
+            qc_attr_as_int(qc_op_attr(use, "drawn")) == r->drawn &&
             (strcmp(qc_attr_as_text(qc_op_attr(use, "compute")), "f64") == 0) == r->f64 &&
             qc_quant_comes_before(use, linear))
             return qc_op_result(use, 0);
@@ -56,11 +57,36 @@ static bool is_target(const qc_pass_ctx *pc, const qc_op *op)
            !qc_pass_option_matches(pc, "ignore", qc_op_node(op), false);
 }
 
+/* Matrices of one transform share a generator of signs: those of a size come behind those of the sizes before it, in the
+ * order of the modules. */
+enum { MOST_SIZES = 64 };
+typedef struct sign_order {
+    int64_t sizes[MOST_SIZES];
+    int count;
+} sign_order;
+
+static bool draw_signs(sign_order *order, qc_rotation *r)
+{
+    if (strcmp(r->matrix, "random_hadamard") != 0)
+        return true;
+    r->drawn = 0;
+    for (int i = 0; i < order->count; i++) {
+        if (order->sizes[i] == r->size)
+            return true;
+        r->drawn += order->sizes[i];
+    }
+    if (order->count == MOST_SIZES)
+        return false;
+    order->sizes[order->count++] = r->size;
+    return true;
+}
+
 /* One of the two, for all linears. */
 static qc_pass_result rotate_all(qc_pass_ctx *pc, qc_module *module, bool input)
 {
     int64_t count = 0;
     qc_rotation r = {0};
+    sign_order order = {.count = 0};
     bool block = false;
     const char *name = input ? "v" : "u";
     if (qc_rotate_need_new(pc, module, name) != QC_OK)
@@ -79,6 +105,8 @@ static qc_pass_result rotate_all(qc_pass_ctx *pc, qc_module *module, bool input)
                 return qc_pass_fail(
                     pc, op, "it reads codes already: rotations must come before the quantizing passes");
             r.f64 = qc_pass_option_text(pc, "compute")[1] == '6';
+            if (!draw_signs(&order, &r))
+                return qc_pass_fail(pc, op, "more than %d sizes of matrices: give `size`", MOST_SIZES);
             block |= r.size < width;
             if ((input ? rotate_input(pc, op, &r) : rotate_output(pc, op, &r)) != QC_OK)
                 return QC_PASS_FAILED;
@@ -133,7 +161,8 @@ void qc_pass_insert_quip(qc_registry *registry)
         "linear, u "
         "behind it, each at run time and, the other way, in the weight.\nLinears that read the same value "
         "share one "
-        "`hadamard`. Symbols are `transform @v` and `transform @u`, with `size` 0 for the whole side.");
+        "`hadamard`. Signs of a size are drawn behind those of the sizes before it, as llm-compressor does. "
+        "Symbols are `transform @v` and `transform @u`, with `size` 0 for the whole side.");
     qc_pass_add_option(pass, "rotations", QC_OPTION_LIST, "[v]", NULL, "v, u or both");
     qc_pass_add_option(pass, "matrix", QC_OPTION_WORD, "random_hadamard", QC_ROTATE_MATRICES,
         "Sylvester's matrix where the size is a power of two, or that of compressed-tensors with its signs");

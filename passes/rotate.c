@@ -50,6 +50,7 @@ static bool same_matrix(const qc_rotation *r, const qc_op *op, int axis)
 {
     return qc_op_is(op, "hadamard") && qc_attr_as_int(qc_op_attr(op, "size")) == r->size &&
            strcmp(qc_attr_as_text(qc_op_attr(op, "matrix")), r->matrix) == 0 &&
+           qc_attr_as_int(qc_op_attr(op, "drawn")) == r->drawn &&
            qc_attr_as_int(qc_op_attr(op, "axis")) == axis;
 }
 
@@ -79,6 +80,8 @@ qc_value *qc_rotate_value(
         qc_make_attr_bool(b, "inverse", true);
     if (axis != -1)
         qc_make_attr_int(b, "axis", axis);
+    if (r->drawn)
+        qc_make_attr_int(b, "drawn", r->drawn);
     if (fold || r->f64)
         qc_make_attr_word(b, "compute", "f64");
     return qc_make_end(b, hint);

@@ -19,7 +19,8 @@ typedef struct qc_rotation {
     const char *name;   /* of the symbol: R1 .. R4, v, u */
     const char *matrix; /* a word of QC_ROTATE_MATRICES */
     int64_t size;
-    bool f64; /* how it is computed at run time; folds always are */
+    int64_t drawn; /* signs before those of the matrix, see the op */
+    bool f64;      /* how it is computed at run time; folds always are */
 } qc_rotation;
 
 /* Declares matrix and size; `whole` says what size 0 means. */

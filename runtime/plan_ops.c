@@ -406,8 +406,9 @@ static qc_status plan_hadamard(qc_plan *plan, const qc_op *op, bool *done)
     bool random = strcmp(qc_attr_as_text(qc_op_attr(op, "matrix")), "random_hadamard") == 0;
     qc_hadamard *matrix = QC_NEW(&plan->arena, qc_hadamard);
     qc_host_rotation *rotation = QC_NEW(&plan->arena, qc_host_rotation);
-    if (qc_hadamard_make(qc_ctx_diag(plan->env.ctx), &plan->arena, qc_plan_where(plan, op),
-            qc_attr_as_int(qc_op_attr(op, "size")), random, matrix) != QC_OK)
+    if (qc_hadamard_make_drawn(qc_ctx_diag(plan->env.ctx), &plan->arena, qc_plan_where(plan, op),
+            qc_attr_as_int(qc_op_attr(op, "size")), random, qc_attr_as_int(qc_op_attr(op, "drawn")),
+            matrix) != QC_OK)
         return QC_ERROR;
     *rotation = (qc_host_rotation){.matrix = matrix,
         .inverse = qc_attr_as_bool(qc_op_attr(op, "inverse")),

@@ -55,8 +55,9 @@ static qc_status prepare_hadamard(
     bool random = strcmp(qc_attr_as_text(qc_op_attr(op, "matrix")), "random_hadamard") == 0;
     turn->inverse = qc_attr_as_bool(qc_op_attr(op, "inverse"));
     turn->along_rows = v->rank == 1 || qc_attr_as_int(qc_op_attr(op, "axis")) == 0;
-    if (qc_hadamard_make(qc_ctx_diag(s->weights->ctx), &s->arena, where,
-            qc_attr_as_int(qc_op_attr(op, "size")), random, &turn->matrix) != QC_OK)
+    if (qc_hadamard_make_drawn(qc_ctx_diag(s->weights->ctx), &s->arena, where,
+            qc_attr_as_int(qc_op_attr(op, "size")), random, qc_attr_as_int(qc_op_attr(op, "drawn")),
+            &turn->matrix) != QC_OK)
         return QC_ERROR;
     int64_t along = turn->along_rows ? v->rows : v->dims[v->rank - 1];
     if (along % turn->matrix.size != 0)

@@ -49,12 +49,14 @@ static uint32_t mt_draw(mt19937 *mt)
     return y ^ (y >> 18);
 }
 
-static const int8_t *make_signs(qc_arena *arena, int64_t size)
+static const int8_t *make_signs(qc_arena *arena, int64_t size, int64_t drawn)
 {
     int8_t *signs = QC_NEW_ARRAY(arena, int8_t, (size_t)size);
     mt19937 mt;
 
     mt_seed(&mt, (uint32_t)67280421310721u);
+    for (int64_t i = 0; i < drawn; i++)
+        mt_draw(&mt);
     for (int64_t i = 0; i < size; i++)
         signs[i] = mt_draw(&mt) & 1 ? 1 : -1;
     return signs;
@@ -103,6 +105,15 @@ static int log2_of(int64_t n)
 qc_status qc_hadamard_make(
     qc_diag *diag, qc_arena *arena, const char *where, int64_t size, bool random, qc_hadamard *h)
 {
+    return qc_hadamard_make_drawn(diag, arena, where, size, random, 0, h);
+}
+
+qc_status qc_hadamard_make_drawn(qc_diag *diag, qc_arena *arena, const char *where, int64_t size, bool random,
+    int64_t drawn, qc_hadamard *h)
+{
+    if (drawn < 0 || drawn > QC_HADAMARD_MAX_DRAWN)
+        return qc_error(diag, where, "%lld signs before those of a matrix are not from 0 to %lld",
+            (long long)drawn, (long long)QC_HADAMARD_MAX_DRAWN);
     if (size > QC_HADAMARD_MAX_SIZE)
         return qc_error(diag, where, "a Hadamard matrix of size %lld is larger than %lld", (long long)size,
             (long long)QC_HADAMARD_MAX_SIZE);
@@ -118,7 +129,7 @@ qc_status qc_hadamard_make(
     *h = (qc_hadamard){.size = size, .known = row >= 0 ? known_rows[row].size : 1};
     h->stages = log2_of(size / h->known);
     h->matrix = row >= 0 ? read_matrix(arena, row) : NULL;
-    h->signs = random ? make_signs(arena, size) : NULL;
+    h->signs = random ? make_signs(arena, size, drawn) : NULL;
     return QC_OK;
 }
 
@@ -134,8 +145,9 @@ static void f32_normalise(const qc_hadamard *h, float *v, int64_t count)
 static void f64_normalise(const qc_hadamard *h, double *v, int64_t count)
 {
     double root = sqrt((double)h->size);
+    /* A dot product begins with +0 and never gives -0; neither does this. */
     for (int64_t i = 0; i < count; i++)
-        v[i] /= root;
+        v[i] = (v[i] + 0.0) / root;
 }
 
 #define REAL float

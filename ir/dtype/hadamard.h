@@ -7,14 +7,16 @@
  *                  as below without signs.
  *   random:        what compressed-tensors calls "random-hadamard": a diagonal of signs, then butterflies a + b,
  *                  a - b over distances 1, 2, 4 ... n / (2 K), then a known K x K matrix A over the n / K-strided
- *                  elements. The signs are the lowest bits of the first n draws of MT19937 seeded as a new generator
- *                  of PyTorch is, so the matrix of a size is always the same one.
+ *                  elements. The signs are the lowest bits of n draws of MT19937 seeded as a new generator of
+ *                  PyTorch is: the first n, so that the matrix of a size is always the same one. Only where one
+ *                  transform of compressed-tensors has matrices of several sizes do they share a generator, and the
+ *                  signs of a size come behind those of the sizes that the model's modules asked for before.
  * For a row vector v, as steps:
  *   v M    v[i] *= signs[i]; for h = 1, 2, 4 ... n / (2 K): (v[i], v[i + h]) = (v[i] + v[i + h], v[i] - v[i + h]) where
  *          i & h is 0; w[k * s + c] = sum over j of A[k][j] * v[j * s + c] with s = n / K; w / sqrt(n).
  *   v M^T  (inverse) the sum with A[j][k], the same butterflies, the signs, / sqrt(n).
  * f64 divides by sqrt(n) in f64, as compressed-tensors does: sums of bf16 numbers of like size are exact in f64, so
- * the order of summation cannot be seen in rounded weights. f32 multiplies by the f32 nearest to 1 / sqrt(n).
+ * the order of summation cannot be seen in rounded weights; sums of zeros are +0. f32 multiplies by the f32 nearest to 1 / sqrt(n).
  *
  * A plan is read-only and may be used by many threads at once.
  */
@@ -29,6 +31,7 @@
 enum { QC_HADAMARD_MAX_KNOWN = 256 };
 /* Sizes of more elements are refused. */
 #define QC_HADAMARD_MAX_SIZE ((int64_t)1 << 22)
+#define QC_HADAMARD_MAX_DRAWN ((int64_t)1 << 26)
 
 typedef struct qc_hadamard {
     int64_t size;         /* n = known << stages */
@@ -43,6 +46,9 @@ bool qc_hadamard_size_known(int64_t n);
 /* Makes the plan; what it points to is in the arena or constant. Errors name `where`. */
 qc_status qc_hadamard_make(
     qc_diag *diag, qc_arena *arena, const char *where, int64_t size, bool random, qc_hadamard *h);
+/* The same with signs behind `drawn` others, from 0 to QC_HADAMARD_MAX_DRAWN. */
+qc_status qc_hadamard_make_drawn(qc_diag *diag, qc_arena *arena, const char *where, int64_t size, bool random,
+    int64_t drawn, qc_hadamard *h);
 
 /* v becomes v M (inverse: v M^T); v holds h->size elements. */
 void qc_hadamard_apply_f32(const qc_hadamard *h, bool inverse, float *v);

@@ -85,6 +85,8 @@ static void test_other_sizes_are_errors(void)
         "of 4 up to 256");
     CHECK_INT(qc_hadamard_make(&diag, &arena, "layer", 0, true, &h), QC_ERROR);
     CHECK_INT(qc_hadamard_make(&diag, &arena, "layer", QC_HADAMARD_MAX_SIZE + 1, true, &h), QC_ERROR);
+    CHECK_INT(qc_hadamard_make_drawn(&diag, &arena, "layer", 4, true, -1, &h), QC_ERROR);
+    CHECK_STR(last_error, "layer: -1 signs before those of a matrix are not from 0 to 67108864");
 }
 
 /* FNV-1a over the bits (1 for -1, first entry highest) of random_hadamard_matrix(n, generator=torch.Generator()) of
@@ -94,6 +96,7 @@ static void test_random_matrices_are_those_of_compressed_tensors(void)
     static const struct {
         int64_t size;
         uint64_t hash;
+        int64_t drawn;
     } rows[] = {
         {1, 0xaf643d4c8602915fu},
         {2, 0xaf645d4c8602c7bfu},
@@ -109,6 +112,7 @@ static void test_random_matrices_are_those_of_compressed_tensors(void)
         {256, 0xfb019d2b218bcc65u},
         {288, 0xc9920c3acee7833du},
         {384, 0x8ef8f02fe1a6c579u},
+        {384, 0x3026921c2900c4a5u, 256}, /* behind a matrix of 256 from the same generator */
         {512, 0x63862d2731f0fa25u},
         {576, 0x2730e48183a66cbdu},
         {640, 0x3e057e2ca8b82e5du},
@@ -119,7 +123,7 @@ static void test_random_matrices_are_those_of_compressed_tensors(void)
         double *matrix = malloc((size_t)(n * n) * sizeof *matrix);
         uint64_t hash = 0xcbf29ce484222325u;
         qc_hadamard h;
-        qc_hadamard_make(&diag, &arena, "test", n, true, &h);
+        qc_hadamard_make_drawn(&diag, &arena, "test", n, true, rows[r].drawn, &h);
         qc_hadamard_matrix(&h, matrix);
         for (int64_t at = 0; at < n * n; at += 8) {
             unsigned byte = 0;
@@ -141,6 +145,17 @@ static void test_sylvester(void)
     qc_hadamard_matrix(&h, matrix);
     for (unsigned i = 0; i < 64; i++)
         CHECK(matrix[i] == (__builtin_popcount((i / 8) & (i % 8)) & 1 ? -1 : 1));
+}
+
+/* As of a dot product, which begins with +0. */
+static void test_zeros_are_positive(void)
+{
+    double v[4] = {-0.0, -0.0, -0.0, -0.0};
+    qc_hadamard h;
+    qc_hadamard_make(&diag, &arena, "test", 4, false, &h);
+    qc_hadamard_apply_f64(&h, false, v);
+    for (int i = 0; i < 4; i++)
+        CHECK(v[i] == 0 && !signbit(v[i]));
 }
 
 /* The steps against the dense product; integers of 8 bits make every f64 sum exact. */
@@ -223,6 +238,7 @@ int main(void)
     RUN(test_other_sizes_are_errors);
     RUN(test_random_matrices_are_those_of_compressed_tensors);
     RUN(test_sylvester);
+    RUN(test_zeros_are_positive);
     RUN(test_products);
     RUN(test_lanes_do_not_show);
     qc_arena_fini(&arena);

@@ -103,11 +103,11 @@ bool ct_place_names(const ct_place *place, const qc_node *node)
     return any_matches(node, place->targets) && !any_matches(node, place->ignore);
 }
 
-const ct_transform *ct_transform_at(
+ct_transform *ct_transform_at(
     const ct_transforms *transforms, const qc_node *node, const char *location, const ct_place **place)
 {
     for (size_t i = 0; node && i < transforms->count; i++) {
-        const ct_transform *t = &transforms->items[i];
+        ct_transform *t = &transforms->items[i];
         for (size_t k = 0; k < t->place_count; k++) {
             if (!t->places[k].online || strcmp(t->places[k].location, location) != 0 ||
                 !ct_place_names(&t->places[k], node))
@@ -125,12 +125,23 @@ static int64_t matrix_size(const ct_transform *t, int64_t dimension)
     return t->head_dim ? t->head_dim : t->size ? t->size : dimension;
 }
 
-bool ct_transform_is(const ct_transform *t, const ct_place *place, const qc_op *op)
+/* Has the transform this matrix of that size? It has when it had none. */
+static bool same_signs(qc_arena *arena, ct_transform *t, int64_t size, int64_t drawn)
+{
+    const ct_matrix m = {size, drawn};
+    for (size_t i = 0; i < t->matrices.count; i++)
+        if (t->matrices.items[i].size == size)
+            return t->matrices.items[i].drawn == drawn;
+    QC_PUSH(arena, &t->matrices, m);
+    return true;
+}
+
+bool ct_transform_is(qc_arena *arena, ct_transform *t, const ct_place *place, const qc_op *op)
 {
     const qc_type *type = qc_value_type(qc_op_result(op, 0));
     const qc_attr *size = qc_op_attr(op, "size"), *matrix = qc_op_attr(op, "matrix"),
                   *inverse = qc_op_attr(op, "inverse"), *compute = qc_op_attr(op, "compute"),
-                  *axis = qc_op_attr(op, "axis");
+                  *axis = qc_op_attr(op, "axis"), *drawn = qc_op_attr(op, "drawn");
     int64_t dimension = 0;
     const int rank = qc_type_rank(type);
     if (rank < 1 || !qc_dim_as_int(qc_type_dim(type, rank - 1), &dimension))
@@ -139,7 +150,8 @@ bool ct_transform_is(const ct_transform *t, const ct_place *place, const qc_op *
                f64 = compute && strcmp(qc_attr_as_text(compute), "f64") == 0;
     return size && qc_attr_as_int(size) == matrix_size(t, dimension) && random == t->random &&
            (inverse && qc_attr_as_bool(inverse)) == place->inverse && f64 == !t->f32 &&
-           (!axis || qc_attr_as_int(axis) == -1);
+           (!axis || qc_attr_as_int(axis) == -1) &&
+           same_signs(arena, t, qc_attr_as_int(size), drawn ? qc_attr_as_int(drawn) : 0);
 }
 
 /* ---- transform_config ---------------------------------------------------------------------------------- */
@@ -199,15 +211,32 @@ static int64_t dimension_of(const ct_plan *plan, const qc_node *node, const char
     return dimension;
 }
 
+/* The signs that were drawn before those of the matrix at this place. */
+static int64_t drawn_before(const ct_plan *plan, const qc_node *node, const char *location)
+{
+    const qc_op *linear = linear_of(plan, node);
+    const qc_value *x = linear ? qc_op_operand_named(linear, "x") : NULL;
+    const qc_op *op = NULL;
+    size_t slot;
+    while (ct_made_by(x, "quantize") || ct_made_by(x, "dequantize"))
+        x = ct_operand(x, "x");
+    if (x && strcmp(location, "input") == 0)
+        op = qc_value_op(x);
+    else if (linear && strcmp(location, "output") == 0 && qc_value_use_count(qc_op_result(linear, 0)))
+        op = qc_value_use(qc_op_result(linear, 0), 0, &slot);
+    const qc_attr *drawn = op && qc_op_is(op, "hadamard") ? qc_op_attr(op, "drawn") : NULL;
+    return drawn ? qc_attr_as_int(drawn) : 0;
+}
+
 static qc_status put_matrix(ct_plan *plan, const ct_transform *t, const char *location, const qc_node *node,
-    int64_t size, int64_t drawn, uint32_t rank)
+    int64_t size, uint32_t rank)
 {
     const char *name =
         qc_arena_printf(&plan->arena, "%s.%s_%s.weight", qc_node_path(node), t->name, location);
     ct_tensor *m = qc_map_get(&plan->by_name, name);
     qc_hadamard *plan_of = QC_NEW(&plan->arena, qc_hadamard);
     if (qc_hadamard_make_drawn(qc_ctx_diag(plan->ctx), &plan->arena, qc_node_path(node), size, t->random,
-            drawn, plan_of) != QC_OK)
+            drawn_before(plan, node, location), plan_of) != QC_OK)
         return QC_ERROR;
     if (m && m->source != CT_COPY)
         return qc_ctx_error(plan->ctx, name, "two operations store different values under this name");
@@ -278,8 +307,6 @@ qc_status ct_plan_matrices(ct_plan *plan)
 {
     qc_map seen; /* "R4 384" */
     uint32_t rank = 0;
-    /* Sizes of one transform share a generator of signs: each draws behind those before it. */
-    int64_t *drawn = QC_NEW_ARRAY(&plan->arena, int64_t, plan->transforms.count + 1);
     qc_map_init(&seen, &plan->arena);
     for (size_t i = 0; i < plan->transforms.count; i++)
         if (check_offline(plan, &plan->transforms.items[i]) != QC_OK)
@@ -297,11 +324,9 @@ qc_status ct_plan_matrices(ct_plan *plan)
                 const char *key = qc_arena_printf(&plan->arena, "%s %lld", t->name, (long long)size);
                 if (qc_map_set(&seen, t->name, plan))
                     tell_condition(plan, t, p->location);
-                if (!qc_map_set(&seen, key, plan))
-                    continue;
-                if (put_matrix(plan, t, p->location, n, size, drawn[i], rank++) != QC_OK)
+                if (qc_map_set(&seen, key, plan) &&
+                    put_matrix(plan, t, p->location, n, size, rank++) != QC_OK)
                     return QC_ERROR;
-                drawn[i] += size;
             }
         }
     }
