@@ -153,9 +153,9 @@ static size_t worker_bytes(const job *j)
 static void make_views(job *j, const qc_host_engine *engine, const qc_host_attention *at)
 {
     j->value_size = at->value_size ? at->value_size : at->head_size;
-    qc_host_view_init(engine, &at->q, at->head_size, at->dtype, &j->q);
-    qc_host_view_init(engine, &at->k, at->head_size, at->dtype, &j->k);
-    qc_host_view_init(engine, &at->v, j->value_size, at->dtype, &j->v);
+    qc_host_view_init(engine, &at->q, at->queries, at->head_size, at->dtype, &j->q);
+    qc_host_view_init(engine, &at->k, at->keys, at->head_size, at->dtype, &j->k);
+    qc_host_view_init(engine, &at->v, at->keys, j->value_size, at->dtype, &j->v);
 }
 
 size_t qc_host_attention_bytes(const qc_host_engine *engine, const qc_host_attention *attention)
@@ -197,8 +197,7 @@ static void load_queries(const job *j, const block *b, worker *w)
     for (size_t m = 0; m < j->group; m++)
         for (size_t i = 0; i < b->queries; i += CHUNK) {
             size_t count = qc_host_min(b->queries - i, CHUNK);
-            qc_host_view_rows(
-                &j->q, b->kv_head * j->group + m, b->first + i, count, 0, at->head_size, &w->chunk);
+            qc_host_view_rows(&j->q, b->kv_head * j->group + m, b->first + i, count, &w->chunk);
             for (size_t l = 0; l < count; l++)
                 j->engine->simd->load(j->q.dtype, w->chunk.rows[l],
                     b->q + ((i + l) * j->group + m) * j->q_stride, at->head_size);
@@ -224,7 +223,7 @@ static void score_chunk(const job *j, const block *b, size_t chunk, worker *w)
     const qc_host_attention *at = j->at;
     size_t count = qc_host_min(at->keys - chunk, CHUNK), bytes = qc_host_dtype_bytes(j->k.dtype);
 
-    qc_host_view_rows(&j->k, b->kv_head, chunk, count, 0, at->head_size, &w->chunk);
+    qc_host_view_rows(&j->k, b->kv_head, chunk, count, &w->chunk);
     for (size_t l = count; l < round_up(count, QC_HOST_PANEL); l++)
         w->chunk.rows[l] = w->zeros;
     for (size_t l = 0; l < count; l += QC_HOST_PANEL)
@@ -287,25 +286,6 @@ static void probabilities(const job *j, const block *b, size_t row)
     memset(scores + (end - b->lo), 0, (hi - end) * sizeof *scores);
 }
 
-/* Widened rows to panels of 16 columns. */
-static void pack_values(const job *j, const worker *w, size_t count, size_t columns)
-{
-    size_t bytes = qc_host_dtype_bytes(j->v.dtype), wide = QC_HOST_PANEL * bytes;
-
-    for (size_t c = 0; c < columns; c += QC_HOST_PANEL) {
-        char *panel = (char *)w->panels + c * CHUNK * bytes;
-        size_t width = qc_host_min(columns - c, QC_HOST_PANEL) * bytes;
-        if (wide == 32 && width == 32)
-            for (size_t l = 0; l < count; l++)
-                memcpy(panel + l * 32, (const char *)w->chunk.rows[l] + c * bytes, 32);
-        else
-            for (size_t l = 0; l < count; l++) {
-                memcpy(panel + l * wide, (const char *)w->chunk.rows[l] + c * bytes, width);
-                memset(panel + l * wide + width, 0, wide - width);
-            }
-    }
-}
-
 /* Product with one chunk of values, some of their panels, of the rows that see any of it. */
 static void value_chunk(const job *j, const block *b, size_t chunk, size_t panel, size_t panels, worker *w)
 {
@@ -314,8 +294,7 @@ static void value_chunk(const job *j, const block *b, size_t chunk, size_t panel
     size_t columns = qc_host_min(j->value_size - column, panels * QC_HOST_PANEL);
     size_t all = j->value_panels * QC_HOST_PANEL;
 
-    qc_host_view_rows(&j->v, b->kv_head, chunk, count, column, columns, &w->chunk);
-    pack_values(j, w, count, columns);
+    qc_host_view_panels(&j->v, b->kv_head, chunk, count, column, columns, &w->chunk, w->panels);
     for (size_t i = 0, queries; i < b->queries; i += queries) {
         size_t lo = chunk, hi = chunk + count;
         queries = strip_of(j, b, i, &lo, &hi);

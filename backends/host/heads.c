@@ -3,7 +3,8 @@
  * heads.c - addresses of rows in flat arrays and in pages, their scales, and the values of their codes.
  *
  * A chunk of tokens is widened at a time: its row addresses and factors are gathered first, walking from page to
- * page, then one call of simd_codes.c turns all its codes into values.
+ * page, then one call of simd_codes.c turns all its codes into values. The rows of a head lie apart, which no
+ * processor foresees, so those of the next chunk are asked for meanwhile.
  */
 #include "backends/host/heads.h"
 
@@ -38,12 +39,12 @@ static float factor_of(float scale, float global)
     return isnan(factor) ? NAN : factor;
 }
 
-void qc_host_view_init(
-    const qc_host_engine *engine, const qc_host_heads *heads, size_t size, qc_dtype d, qc_host_view *view)
+void qc_host_view_init(const qc_host_engine *engine, const qc_host_heads *heads, size_t tokens, size_t size,
+    qc_dtype d, qc_host_view *view)
 {
     const qc_host_scales *scales = &heads->scales;
 
-    *view = (qc_host_view){.engine = engine, .heads = heads, .size = size};
+    *view = (qc_host_view){.engine = engine, .heads = heads, .tokens = tokens, .size = size};
     view->padded = qc_host_ceil_div(size, QC_HOST_PANEL) * QC_HOST_PANEL;
     if (qc_host_is_value_dtype(heads->dtype)) {
         view->dtype = heads->dtype;
@@ -134,43 +135,111 @@ static void static_factors(const qc_host_view *view, size_t head, float *factors
         factors[g] = factor_of(h->scale[head * h->scale_stride + g * h->scale_column_stride], h->global);
 }
 
-void qc_host_view_rows(const qc_host_view *view, size_t head, size_t token, size_t count, size_t column,
+/* Walks over the rows of tokens [token, end), a run of one page, or all, at a time. */
+typedef struct walk {
+    size_t token, end;
+    size_t page, in_page, page_tokens; /* page_tokens SIZE_MAX: nothing lies in pages */
+} walk;
+
+static walk walk_from(const qc_host_view *view, size_t token, size_t count)
+{
+    const qc_host_heads *h = view->heads;
+    walk w = {.token = token, .end = token + count, .in_page = token, .page_tokens = SIZE_MAX};
+
+    if (h->pages || h->scales.pages) {
+        w.page_tokens = h->page_tokens;
+        w.page = token / w.page_tokens;
+        w.in_page = token % w.page_tokens;
+    }
+    return w;
+}
+
+static size_t run_of(const walk *w)
+{
+    return qc_host_min(w->end - w->token, w->page_tokens - w->in_page);
+}
+
+static void step(walk *w, size_t run)
+{
+    w->token += run;
+    w->in_page = 0;
+    w->page++;
+}
+
+/* Token w->token's part of an array with that many bytes between tokens. */
+static const char *place(
+    const walk *w, const void *data, const void *const *pages, size_t token_bytes, size_t head_bytes)
+{
+    const char *base = pages ? pages[w->page] : data;
+    return base + (pages ? w->in_page : w->token) * token_bytes + head_bytes;
+}
+
+typedef struct row_bytes {
+    size_t token, head; /* from token to token; to the head and the column */
+    size_t bits;        /* of an element */
+} row_bytes;
+
+static row_bytes bytes_of(const qc_host_view *view, size_t head, size_t column)
+{
+    const qc_host_heads *h = view->heads;
+    size_t bits = (size_t)qc_dtype_bits(h->dtype);
+    return (row_bytes){h->token_stride * bits / 8, (head * h->head_stride + column) * bits / 8, bits};
+}
+
+static void fetch_next(const qc_host_view *view, size_t head, size_t token, size_t column, size_t columns)
+{
+    enum { LINE = 64 };
+    const qc_host_heads *h = view->heads;
+    if (token >= view->tokens)
+        return;
+    const row_bytes bytes = bytes_of(view, head, column);
+    size_t wide = columns * bytes.bits / 8;
+
+    for (walk w = walk_from(view, token, qc_host_min(view->tokens - token, QC_HOST_CHUNK));
+         w.token < w.end;) {
+        size_t run = run_of(&w);
+        const char *row = place(&w, h->data, h->pages, bytes.token, bytes.head);
+        for (size_t l = 0; l < run; l++, row += bytes.token)
+            for (size_t i = 0; i < wide; i += LINE)
+                __builtin_prefetch(row + i);
+        step(&w, run);
+    }
+}
+
+/* Addresses of rows, and the factors of their codes. */
+static void gather(const qc_host_view *view, size_t head, size_t token, size_t count, size_t column,
     size_t columns, qc_host_chunk *chunk)
 {
     const qc_host_heads *h = view->heads;
-    size_t bits = (size_t)qc_dtype_bits(h->dtype), scale_bytes = 0, page_tokens = SIZE_MAX;
-    const char *data = h->data, *scales = h->scales.data;
-    size_t page = 0, in_page = token;
+    const row_bytes bytes = bytes_of(view, head, column);
+    size_t scale_bytes = h->scales.dtype ? (size_t)qc_dtype_bits(h->scales.dtype) / 8 : 0;
+    const void **rows = chunk->rows;
+    float *factors = chunk->factors;
 
-    if (h->scales.dtype)
-        scale_bytes = (size_t)qc_dtype_bits(h->scales.dtype) / 8;
-    if (h->pages || h->scales.pages) {
-        page_tokens = h->page_tokens;
-        page = token / page_tokens;
-        in_page = token % page_tokens;
-    }
-    for (size_t i = 0; i < count;) {
-        size_t run = qc_host_min(count - i, page_tokens - in_page);
-        size_t flat = h->pages ? in_page : token + i, flat_scale = h->scales.pages ? in_page : token + i;
-        const char *row = h->pages ? h->pages[page] : data;
-        row += (flat * h->token_stride + head * h->head_stride + column) * bits / 8;
-        for (size_t l = 0; l < run; l++, row += h->token_stride * bits / 8)
-            chunk->rows[i + l] = row;
+    for (walk w = walk_from(view, token, count); w.token < w.end;) {
+        size_t run = run_of(&w);
+        const char *row = place(&w, h->data, h->pages, bytes.token, bytes.head);
+        for (size_t l = 0; l < run; l++, row += bytes.token)
+            *rows++ = row;
         if (scale_bytes) {
-            const char *scale = h->scales.pages ? h->scales.pages[page] : scales;
-            scale += (flat_scale * h->scales.token_stride + head * h->scales.head_stride) * scale_bytes;
-            for (size_t l = 0; l < run; l++, scale += h->scales.token_stride * scale_bytes)
-                dynamic_factors(view, scale, chunk->factors + (i + l) * view->per_row);
+            const char *scale = place(&w, h->scales.data, h->scales.pages,
+                h->scales.token_stride * scale_bytes, head * h->scales.head_stride * scale_bytes);
+            for (size_t l = 0; l < run; l++, scale += h->scales.token_stride * scale_bytes) {
+                dynamic_factors(view, scale, factors);
+                factors += view->per_row;
+            }
         }
-        i += run;
-        in_page = 0;
-        page++;
+        step(&w, run);
     }
-    if (!view->codes)
-        return;
-    if (!scale_bytes)
+    fetch_next(view, head, token + count, column, columns);
+    if (view->codes && !scale_bytes)
         static_factors(view, head, chunk->factors);
-    size_t stride = qc_host_ceil_div(columns, QC_HOST_PANEL) * QC_HOST_PANEL;
+}
+
+/* Codes of gathered rows to values. */
+static void widen(const qc_host_view *view, const qc_host_chunk *chunk, size_t count, size_t column,
+    size_t columns, void *values, size_t stride, size_t block)
+{
     const qc_host_codes codes = {.codes = view->codes,
         .packed = view->packed,
         .dtype = view->dtype,
@@ -179,11 +248,45 @@ void qc_host_view_rows(const qc_host_view *view, size_t head, size_t token, size
         .first = column,
         .row = chunk->rows,
         .factors = chunk->factors,
-        .factor_stride = scale_bytes ? view->per_row : 0,
+        .factor_stride = view->heads->scale ? 0 : view->per_row,
         .group = view->group,
-        .values = chunk->values,
-        .stride = stride};
+        .values = values,
+        .stride = stride,
+        .block = block};
     view->engine->simd->codes(&codes);
+}
+
+void qc_host_view_rows(
+    const qc_host_view *view, size_t head, size_t token, size_t count, qc_host_chunk *chunk)
+{
+    gather(view, head, token, count, 0, view->size, chunk);
+    if (!view->codes)
+        return;
+    widen(view, chunk, count, 0, view->size, chunk->values, view->padded, QC_HOST_PANEL);
     for (size_t i = 0; i < count; i++)
-        chunk->rows[i] = (const char *)chunk->values + i * stride * qc_host_dtype_bytes(view->dtype);
+        chunk->rows[i] = (const char *)chunk->values + i * view->padded * qc_host_dtype_bytes(view->dtype);
+}
+
+void qc_host_view_panels(const qc_host_view *view, size_t head, size_t token, size_t count, size_t column,
+    size_t columns, qc_host_chunk *chunk, void *panels)
+{
+    const size_t bytes = qc_host_dtype_bytes(view->dtype), wide = QC_HOST_PANEL * bytes;
+
+    gather(view, head, token, count, column, columns, chunk);
+    if (view->codes) {
+        widen(view, chunk, count, column, columns, panels, QC_HOST_PANEL, QC_HOST_CHUNK * QC_HOST_PANEL);
+        return;
+    }
+    for (size_t c = 0; c < columns; c += QC_HOST_PANEL) {
+        char *panel = (char *)panels + c * QC_HOST_CHUNK * bytes;
+        size_t width = qc_host_min(columns - c, QC_HOST_PANEL) * bytes;
+        if (wide == 32 && width == 32)
+            for (size_t l = 0; l < count; l++)
+                memcpy(panel + l * 32, (const char *)chunk->rows[l] + c * bytes, 32);
+        else
+            for (size_t l = 0; l < count; l++) {
+                memcpy(panel + l * wide, (const char *)chunk->rows[l] + c * bytes, width);
+                memset(panel + l * wide + width, 0, wide - width);
+            }
+    }
 }

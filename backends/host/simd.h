@@ -36,10 +36,10 @@ typedef struct qc_host_product {
     bool add;
 } qc_host_product;
 
-/* values[r * stride + i] = D(number(code i of row r) * factor), D bf16, f16 or f32. The factor of column `first`
- * + i is factors[r * factor_stride + (first + i) / group]. Rows start at a byte, at column `first`; packed codes
- * of 4 bits are two a byte, low bits first. Columns up to the next multiple of 16 may be written, so `stride`
- * is at least that. A factor that is NaN is the canonical one. */
+/* values[r * stride + i / 16 * block + i % 16] = D(number(code i of row r) * factor), D bf16, f16 or f32. The factor of
+ * column `first` + i is factors[r * factor_stride + (first + i) / group]. Rows start at a byte, at column `first`;
+ * packed codes of 4 bits are two a byte, low bits first. Columns up to the next multiple of 16 may be written. A factor
+ * that is NaN is the canonical one. */
 typedef struct qc_host_codes {
     qc_dtype codes; /* f8e4m3, f8e5m2, i8, i4, f4e2m1 */
     bool packed;
@@ -49,7 +49,7 @@ typedef struct qc_host_codes {
     const float *factors;
     size_t factor_stride, group;
     void *values;
-    size_t stride;
+    size_t stride, block;
 } qc_host_codes;
 
 typedef struct qc_host_simd {

@@ -4,11 +4,13 @@
  *
  * A value is D(number(code) * factor): an f32 product, rounded. With AVX2 sixteen codes at a time become
  * numbers (4-bit codes through a byte shuffle, which makes i8 of i4 and e5m2 of e2m1; 8-bit floats through the
- * f16 whose upper byte they nearly are), are multiplied and rounded. Where one factor covers a row and D has 16
- * bits there are shorter ways: the 16 values of a 4-bit code are two byte shuffles; and in bf16 a normal e4m3
- * number 2^e (8 + m) has the bits of (8 + m) * factor plus e << 7, since scaling by a power of two moves
- * nothing but the exponent, so eight values and eight of the subnormals are enough. The last holds while no
- * value leaves bf16's normal range, which the factor's own range tells.
+ * f16 whose upper byte they nearly are), are multiplied and rounded. Where D has 16 bits and one factor covers
+ * many columns there are shorter ways, all of them byte shuffles in tables of rounded products:
+ *   4-bit codes under one factor a row: the values themselves;
+ *   e2m1 in groups of 16: the eight magnitudes, two groups at a time;
+ *   e4m3 in bf16: scaling by a power of two moves nothing but the exponent, so the values of codes 8 to 23 (two
+ *   exponents) plus 256 for every two exponents more are those of all normal codes; 0 to 7 are eight others.
+ *   This holds while no value leaves bf16's normal range, which the factor's own range tells.
  */
 #include "backends/host/simd.h"
 #include "ir/dtype/codec.h"
@@ -54,10 +56,10 @@ static void any_codes(const qc_host_codes *c)
         numbers[code] = number_of(c->codes, code);
     for (size_t r = 0; r < c->rows; r++) {
         const float *factors = c->factors + r * c->factor_stride;
-        void *values = (char *)c->values + r * c->stride * bytes;
         for (size_t i = 0; i < c->columns; i++) {
+            void *values = (char *)c->values + (r * c->stride + i / 16 * c->block) * bytes;
             uint32_t code = c->packed ? qc_code_get(c->row[r], 4, i) : ((const uint8_t *)c->row[r])[i];
-            store_one(c->dtype, numbers[code] * factors[(c->first + i) / c->group], values, i);
+            store_one(c->dtype, numbers[code] * factors[(c->first + i) / c->group], values, i % 16);
         }
     }
 }
@@ -147,20 +149,18 @@ INLINE __m256i round_bf16(__m256 x)
     return _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
 }
 
-INLINE void put(qc_dtype dtype, pair p, void *values, size_t i)
+INLINE void put(qc_dtype dtype, pair p, void *values)
 {
     if (dtype == QC_F32) {
-        _mm256_storeu_ps((float *)values + i, p.low);
-        _mm256_storeu_ps((float *)values + i + 8, p.high);
+        _mm256_storeu_ps(values, p.low);
+        _mm256_storeu_ps((float *)values + 8, p.high);
     } else if (dtype == QC_F16) {
         const int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-        uint16_t *to = (uint16_t *)values + i;
-        _mm_storeu_si128((__m128i *)(void *)to, _mm256_cvtps_ph(p.low, nearest));
-        _mm_storeu_si128((__m128i *)(void *)(to + 8), _mm256_cvtps_ph(p.high, nearest));
+        _mm_storeu_si128(values, _mm256_cvtps_ph(p.low, nearest));
+        _mm_storeu_si128((__m128i *)values + 1, _mm256_cvtps_ph(p.high, nearest));
     } else {
         __m256i both = _mm256_packus_epi32(round_bf16(p.low), round_bf16(p.high));
-        _mm256_storeu_si256(
-            (__m256i *)(void *)((uint16_t *)values + i), _mm256_permute4x64_epi64(both, 0xd8));
+        _mm256_storeu_si256(values, _mm256_permute4x64_epi64(both, 0xd8));
     }
 }
 
@@ -186,7 +186,7 @@ INLINE void row_of(kind byte, qc_dtype codes, bool packed, qc_dtype dtype, bool 
     const qc_host_codes *c, size_t r, size_t i)
 {
     const float *factors = c->factors + r * c->factor_stride;
-    void *values = (char *)c->values + r * c->stride * qc_host_dtype_bytes(dtype);
+    char *values = (char *)c->values + r * c->stride * qc_host_dtype_bytes(dtype);
     __m256 one = _mm256_broadcast_ss(factors + c->first / c->group);
     pair f = {one, one};
 
@@ -196,11 +196,11 @@ INLINE void row_of(kind byte, qc_dtype codes, bool packed, qc_dtype dtype, bool 
             f = factors_of(c, factors, i);
         x.low = _mm256_mul_ps(x.low, f.low);
         x.high = _mm256_mul_ps(x.high, f.high);
-        put(dtype, x, values, i);
+        put(dtype, x, values + i / LANES * c->block * qc_host_dtype_bytes(dtype));
     }
 }
 
-/* ---- one factor a row, values of 16 bits --------------------------------------------------------------- */
+/* ---- tables of values of 16 bits ------------------------------------------------------------------------ */
 
 /* Sixteen values, their lower and upper bytes, in both halves of a register. */
 typedef struct table {
@@ -217,93 +217,157 @@ INLINE table table_of(const uint16_t *values)
     return (table){_mm256_broadcastsi128_si256(low), _mm256_broadcastsi128_si256(high)};
 }
 
-/* values[k] = D(numbers[k] * factor), sixteen of them. */
-INLINE table products(qc_dtype dtype, const float *sixteen, float factor)
+/* D(numbers[k] * factor), sixteen of them. */
+INLINE table products(qc_dtype dtype, const float *numbers, float factor)
 {
     uint16_t values[LANES];
     __m256 f = _mm256_set1_ps(factor);
     put(dtype,
-        (pair){_mm256_mul_ps(_mm256_loadu_ps(sixteen), f), _mm256_mul_ps(_mm256_loadu_ps(sixteen + 8), f)},
-        values, 0);
+        (pair){_mm256_mul_ps(_mm256_loadu_ps(numbers), f), _mm256_mul_ps(_mm256_loadu_ps(numbers + 8), f)},
+        values);
     return table_of(values);
 }
 
-/* Thirty-two values by their numbers in the table; the halves of `index` hold those of 16 columns each. */
-INLINE void look_up(const table *t, __m256i index, uint16_t *values)
+/* Sixteen bytes as thirty-two nibbles: a byte's two halves stand beside each other, and the bytes where `order`
+ * says. */
+INLINE __m256i spread(const uint8_t *bytes, __m256i order)
 {
-    __m256i low = _mm256_shuffle_epi8(t->low, index), high = _mm256_shuffle_epi8(t->high, index);
-    __m256i a = _mm256_unpacklo_epi8(low, high), b = _mm256_unpackhi_epi8(low, high);
-    _mm256_storeu_si256((__m256i *)(void *)values, _mm256_permute2x128_si256(a, b, 0x20));
-    _mm256_storeu_si256((__m256i *)(void *)(values + 16), _mm256_permute2x128_si256(a, b, 0x31));
+    __m256i x = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)bytes));
+    __m256i twice = _mm256_shuffle_epi8(x, order);
+    return _mm256_or_si256(_mm256_and_si256(twice, _mm256_set1_epi16(0x000f)),
+        _mm256_and_si256(_mm256_srli_epi16(twice, 4), _mm256_set1_epi16(0x0f00)));
 }
 
-/* Packed 4-bit codes; gives the first column that is left. */
-INLINE size_t nibble_row(const table *t, const uint8_t *row, uint16_t *values, size_t columns)
+/* Packed 4-bit codes under one factor; gives the first column that is left. */
+INLINE size_t nibble_row(const table *t, const uint8_t *row, uint16_t *values, size_t block, size_t columns)
 {
+    /* the halves of a register that unpacking keeps apart */
+    const __m256i order = _mm256_setr_epi8(0, 0, 1, 1, 2, 2, 3, 3, 8, 8, 9, 9, 10, 10, 11, 11, 4, 4, 5, 5, 6,
+        6, 7, 7, 12, 12, 13, 13, 14, 14, 15, 15);
     size_t i = 0;
-    const __m128i low = _mm_set1_epi8(15);
 
-    for (; i + 32 <= columns; i += 32) {
-        __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(row + i / 2));
-        __m128i even = _mm_and_si128(x, low), odd = _mm_and_si128(_mm_srli_epi16(x, 4), low);
-        look_up(t, _mm256_set_m128i(_mm_unpackhi_epi8(even, odd), _mm_unpacklo_epi8(even, odd)), values + i);
-    }
-    return i;
-}
-
-/* e4m3 in bf16. Entries 0 to 7 of the table: (8 + m) * 2^-10 * factor; 8 to 15: the subnormals m * 2^-9. */
-INLINE size_t e4m3_row(const table *t, const uint8_t *row, uint16_t *values, size_t columns)
-{
-    size_t i = 0;
-    const __m256i zero = _mm256_setzero_si256(), eight = _mm256_set1_epi8(8), all = _mm256_set1_epi8(0x7f);
-
-    for (; i + 32 <= columns; i += 32) {
-        __m256i x =
-            _mm256_permute4x64_epi64(_mm256_loadu_si256((const __m256i *)(const void *)(row + i)), 0xd8);
-        __m256i exponent = _mm256_and_si256(x, _mm256_set1_epi8(0x78));
-        __m256i index = _mm256_or_si256(_mm256_and_si256(x, _mm256_set1_epi8(7)),
-            _mm256_and_si256(_mm256_cmpeq_epi8(exponent, zero), eight));
+    for (; i + 32 <= columns; i += 32, values += 2 * block) {
+        __m256i index = spread(row + i / 2, order);
         __m256i low = _mm256_shuffle_epi8(t->low, index), high = _mm256_shuffle_epi8(t->high, index);
-        __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(x, all), all), all);
-        __m256i sign = _mm256_or_si256(_mm256_and_si256(x, _mm256_set1_epi8((char)0x80)), nan);
-        __m256i a = _mm256_unpacklo_epi8(low, high), b = _mm256_unpackhi_epi8(low, high);
-        a = _mm256_add_epi16(a, _mm256_slli_epi16(_mm256_unpacklo_epi8(exponent, zero), 4));
-        b = _mm256_add_epi16(b, _mm256_slli_epi16(_mm256_unpackhi_epi8(exponent, zero), 4));
-        /* a NaN's upper byte is all ones below the sign, and its lower byte then, too */
-        a = _mm256_or_si256(a, _mm256_unpacklo_epi8(_mm256_add_epi8(nan, nan), sign));
-        b = _mm256_or_si256(b, _mm256_unpackhi_epi8(_mm256_add_epi8(nan, nan), sign));
-        _mm256_storeu_si256((__m256i *)(void *)(values + i), a);
-        _mm256_storeu_si256((__m256i *)(void *)(values + i + 16), b);
+        _mm256_storeu_si256((__m256i *)(void *)values, _mm256_unpacklo_epi8(low, high));
+        _mm256_storeu_si256((__m256i *)(void *)(values + block), _mm256_unpackhi_epi8(low, high));
     }
     return i;
 }
 
-static const float e4m3_numbers[16] = {0x8p-10f, 0x9p-10f, 0xap-10f, 0xbp-10f, 0xcp-10f, 0xdp-10f, 0xep-10f,
-    0xfp-10f, 0.0f, 0x1p-9f, 0x2p-9f, 0x3p-9f, 0x4p-9f, 0x5p-9f, 0x6p-9f, 0x7p-9f};
+/* Packed e2m1 in bf16, a factor for every 16 columns. */
+INLINE size_t e2m1_groups(
+    const float *factors, const uint8_t *row, uint16_t *values, size_t block, size_t columns)
+{
+    const __m256i order = _mm256_setr_epi8(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10,
+        11, 11, 12, 12, 13, 13, 14, 14, 15, 15);
+    const __m256i bytes = _mm256_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15, 0, 2, 4, 6,
+        8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+    const __m256 sizes = _mm256_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f);
+    const __m256i three = _mm256_set1_epi8(7), eight = _mm256_set1_epi8(8);
+    size_t i = 0;
+
+    for (; i + 32 <= columns; i += 32, factors += 2, values += 2 * block) {
+        __m256i a = round_bf16(_mm256_mul_ps(sizes, _mm256_broadcast_ss(factors)));
+        __m256i b = round_bf16(_mm256_mul_ps(sizes, _mm256_broadcast_ss(factors + 1)));
+        /* a half for each group: lower bytes of its eight values, then upper ones */
+        __m256i t = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8);
+        t = _mm256_shuffle_epi8(t, bytes);
+        __m256i index = spread(row + i / 2, order), size = _mm256_and_si256(index, three);
+        __m256i sign = _mm256_slli_epi16(_mm256_and_si256(index, eight), 4);
+        __m256i low = _mm256_shuffle_epi8(t, size);
+        __m256i high = _mm256_xor_si256(_mm256_shuffle_epi8(t, _mm256_or_si256(size, eight)), sign);
+        __m256i first = _mm256_unpacklo_epi8(low, high), second = _mm256_unpackhi_epi8(low, high);
+        _mm256_storeu_si256((__m256i *)(void *)values, _mm256_permute2x128_si256(first, second, 0x20));
+        _mm256_storeu_si256(
+            (__m256i *)(void *)(values + block), _mm256_permute2x128_si256(first, second, 0x31));
+    }
+    return i;
+}
+
+/* e4m3 in bf16. `usual`: values of codes 8 to 23; `tiny`: in its upper half those of codes 0 to 7. A shuffle gives 0
+ * where the index has its highest bit set, which is where the other table counts. */
+INLINE size_t e4m3_row(
+    const table *usual, const table *tiny, const uint8_t *row, uint16_t *values, size_t block, size_t columns)
+{
+    const __m256i all = _mm256_set1_epi8(0x7f);
+    size_t i = 0;
+
+    for (; i + 32 <= columns; i += 32, values += 2 * block) {
+        __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(row + i));
+        x = _mm256_permute4x64_epi64(x, 0xd8);
+        __m256i size = _mm256_and_si256(x, all), nan = _mm256_cmpeq_epi8(size, all);
+        __m256i above = _mm256_sub_epi8(size, _mm256_set1_epi8(8));
+        __m256i below = _mm256_adds_epu8(size, _mm256_set1_epi8(0x78));
+        __m256i low =
+            _mm256_or_si256(_mm256_shuffle_epi8(usual->low, above), _mm256_shuffle_epi8(tiny->low, below));
+        __m256i high =
+            _mm256_or_si256(_mm256_shuffle_epi8(usual->high, above), _mm256_shuffle_epi8(tiny->high, below));
+        /* exponents two and more above the table's */
+        __m256i up = _mm256_and_si256(
+            _mm256_srli_epi16(_mm256_max_epi8(above, _mm256_setzero_si256()), 4), _mm256_set1_epi8(7));
+        high = _mm256_add_epi8(high, up);
+        high = _mm256_xor_si256(high, _mm256_xor_si256(x, size));
+        low = _mm256_or_si256(low, nan);
+        high = _mm256_or_si256(high, nan);
+        _mm256_storeu_si256((__m256i *)(void *)values, _mm256_unpacklo_epi8(low, high));
+        _mm256_storeu_si256((__m256i *)(void *)(values + block), _mm256_unpackhi_epi8(low, high));
+    }
+    return i;
+}
+
+/* Which of the short ways fits. */
+typedef enum way { GENERAL, NIBBLES, GROUPS, E4M3 } way;
+
+INLINE way way_of(kind byte, qc_dtype codes, bool packed, qc_dtype dtype, bool one, const qc_host_codes *c)
+{
+    if (packed && one && dtype != QC_F32)
+        return NIBBLES;
+    if (packed && codes == QC_F4E2M1 && dtype == QC_BF16 && c->group == LANES && c->first % LANES == 0)
+        return GROUPS;
+    return byte == BYTE_E4M3 && one && dtype == QC_BF16 ? E4M3 : GENERAL;
+}
+
+typedef struct tables {
+    float usual_numbers[LANES], tiny_numbers[LANES];
+    table usual, tiny;
+    float factor;
+    bool made;
+} tables;
+
+INLINE void make_tables(tables *t, qc_dtype dtype, float factor)
+{
+    if (t->made && qc_f32_bits(t->factor) == qc_f32_bits(factor))
+        return;
+    t->usual = products(dtype, t->usual_numbers, factor);
+    t->tiny = products(dtype, t->tiny_numbers, factor);
+    t->factor = factor;
+    t->made = true;
+}
 
 /* Every row; the loop over them is inside, so that the choices are made once. */
 INLINE void rows_of(kind byte, qc_dtype codes, bool packed, qc_dtype dtype, const qc_host_codes *c)
 {
     bool one = c->first / c->group == (c->first + c->columns - 1) / c->group;
-    bool quick = one && ((packed && dtype != QC_F32) || (byte == BYTE_E4M3 && dtype == QC_BF16));
-    float sixteen[LANES], built = 0.0f;
-    table t = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-    bool has_table = false;
+    way w = way_of(byte, codes, packed, dtype, one, c);
+    tables t = {.made = false};
 
-    for (uint32_t k = 0; quick && k < LANES; k++)
-        sixteen[k] = packed ? number_of(codes, k) : e4m3_numbers[k];
+    for (uint32_t k = 0; w != GENERAL && k < LANES; k++) {
+        t.usual_numbers[k] = number_of(codes, w == E4M3 ? k + 8 : k);
+        t.tiny_numbers[k] = w == E4M3 && k >= 8 ? number_of(codes, k - 8) : 0.0f;
+    }
     for (size_t r = 0; r < c->rows; r++) {
+        const float *factors = c->factors + r * c->factor_stride + c->first / c->group;
+        uint16_t *values = (uint16_t *)c->values + r * c->stride;
         size_t i = 0;
-        float factor = c->factors[r * c->factor_stride + c->first / c->group];
-        if (quick && (packed || (factor >= 0x1p-100f && factor <= 0x1p+100f))) {
-            uint16_t *values = (uint16_t *)c->values + r * c->stride;
-            if (!has_table || qc_f32_bits(built) != qc_f32_bits(factor)) {
-                t = products(dtype, sixteen, factor);
-                has_table = true;
-                built = factor;
-            }
-            i = packed ? nibble_row(&t, c->row[r], values, c->columns)
-                       : e4m3_row(&t, c->row[r], values, c->columns);
+        if (w == NIBBLES) {
+            make_tables(&t, dtype, *factors);
+            i = nibble_row(&t.usual, c->row[r], values, c->block, c->columns);
+        } else if (w == GROUPS) {
+            i = e2m1_groups(factors, c->row[r], values, c->block, c->columns);
+        } else if (w == E4M3 && *factors >= 0x1p-100f && *factors <= 0x1p+100f) {
+            make_tables(&t, dtype, *factors);
+            i = e4m3_row(&t.usual, &t.tiny, c->row[r], values, c->block, c->columns);
         }
         if (one)
             row_of(byte, codes, packed, dtype, true, c, r, i);
