@@ -121,7 +121,7 @@ static qc_status import(qc_hf_state *s, const qc_hf_options *options)
     if (choose_dtype(s, options) || qc_hf_quantization_read(s) || qc_hf_tree_build(s) ||
         qc_hf_quantization_symbols(s))
         return QC_ERROR;
-    return qc_hf_graph_build(s);
+    return qc_hf_graph_build(s) ? QC_ERROR : qc_hf_transforms_check(s);
 }
 
 qc_module *qc_hf_import(qc_ctx *ctx, const char *directory, const qc_hf_options *options)

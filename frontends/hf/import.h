@@ -51,6 +51,10 @@ typedef struct qc_hf_place {
     size_t target_count, ignore_count;
 } qc_hf_place;
 
+typedef struct qc_hf_matrix {
+    int64_t size, drawn;
+} qc_hf_matrix;
+
 typedef struct qc_hf_transform {
     const char *name;
     bool known, random, online; /* known: hadamard or random-hadamard; online: some place is */
@@ -58,6 +62,8 @@ typedef struct qc_hf_transform {
     const char *precision;      /* "float64" */
     qc_hf_place *places;
     size_t place_count;
+    /* Sizes of its matrices, as modules ask for them, and the signs that a generator gave to those before. */
+    QC_VEC(qc_hf_matrix) matrices;
 } qc_hf_transform;
 
 typedef struct qc_hf_quantization {
@@ -157,11 +163,12 @@ qc_value *qc_hf_build_coded_weight(qc_hf_state *state, qc_builder *b, const qc_h
 /* x through its codes and back, as the layer's scheme says; x itself where it says nothing. */
 qc_value *qc_hf_build_coded_input(qc_hf_state *state, qc_builder *b, const qc_hf_linear *linear, qc_value *x);
 
-/* transforms.c: reads transform_config, which may be NULL; takes the stored matrices out of the strangers once they are
- * compared; adds the symbols; rotates x [..., dimension] where a transform is at that location of the node: x itself where
- * none is, NULL after a diagnostic. */
+/* transforms.c: reads transform_config, which may be NULL; takes the stored matrices out of the strangers; compares them,
+ * once the graph is built; adds the symbols; rotates x [..., dimension] where a transform is at that location of the node:
+ * x itself where none is, NULL after a diagnostic. */
 qc_status qc_hf_transforms_read(qc_hf_state *state, const char *where, const qc_json *object);
-qc_status qc_hf_transforms_own(qc_hf_state *state);
+void qc_hf_transforms_own(qc_hf_state *state);
+qc_status qc_hf_transforms_check(qc_hf_state *state);
 qc_status qc_hf_transforms_symbols(qc_hf_state *state);
 typedef struct qc_hf_rotated { /* the last one built: linears that read one value share its rotation */
     const qc_value *x;

@@ -18,7 +18,6 @@
 #include "ir/dtype/codec.h"
 #include "ir/dtype/hadamard.h"
 #include "ir/support/io.h"
-#include "qc/ops.h"
 
 enum { MAX_SIZE = 1 << 20 };
 
@@ -148,6 +147,37 @@ static bool power_of_two(int64_t n)
     return n > 0 && (n & (n - 1)) == 0;
 }
 
+/* The matrix of that size; matrices of one transform share a generator of signs. */
+static const qc_hf_matrix *matrix_of(qc_hf_state *s, qc_hf_transform *t, int64_t size)
+{
+    qc_hf_matrix m = {size, 0};
+    for (size_t i = 0; i < t->matrices.count; i++) {
+        if (t->matrices.items[i].size == size)
+            return &t->matrices.items[i];
+        m.drawn += t->random ? t->matrices.items[i].size : 0;
+    }
+    QC_PUSH(s->arena, &t->matrices, m);
+    return &t->matrices.items[t->matrices.count - 1];
+}
+
+static qc_value *build_matrix(qc_hf_state *s, qc_builder *b, qc_hf_transform *t, int64_t size, bool inverse,
+    qc_value *x, const char *hint)
+{
+    const qc_hf_matrix *m = matrix_of(s, t, size);
+    qc_make(b, "hadamard");
+    qc_make_operand(b, "x", x);
+    qc_make_attr_int(b, "size", size);
+    if (t->random)
+        qc_make_attr_word(b, "matrix", "random_hadamard");
+    if (inverse)
+        qc_make_attr_bool(b, "inverse", true);
+    if (m->drawn)
+        qc_make_attr_int(b, "drawn", m->drawn);
+    if (strcmp(t->precision, "float64") == 0)
+        qc_make_attr_word(b, "compute", "f64");
+    return qc_make_end(b, hint);
+}
+
 qc_value *qc_hf_build_rotation(qc_hf_state *s, qc_builder *b, const qc_node *node, const char *location,
     int64_t dimension, qc_value *x, qc_hf_rotated *last, const char *hint)
 {
@@ -180,8 +210,7 @@ qc_value *qc_hf_build_rotation(qc_hf_state *s, qc_builder *b, const qc_node *nod
     }
     last->x = x;
     last->place = place;
-    last->result = qc_build_hadamard(b, x, size, found->random ? "random_hadamard" : "hadamard",
-        place->inverse, -1, strcmp(found->precision, "float64") == 0 ? "f64" : "f32", 0, hint);
+    last->result = build_matrix(s, b, (qc_hf_transform *)(uintptr_t)found, size, place->inverse, x, hint);
     return last->result;
 }
 
@@ -223,7 +252,7 @@ static qc_status compare_matrix(qc_hf_state *s, const qc_st_tensor *t, const qc_
 }
 
 /* A matrix of the transform: is it the one of its kind? */
-static qc_status check_matrix(qc_hf_state *s, const qc_st_tensor *t, const qc_hf_transform *transform)
+static qc_status check_matrix(qc_hf_state *s, const qc_st_tensor *t, qc_hf_transform *transform)
 {
     const char *path = s->set.files[t->file].path;
     const qc_dtype dtype = qc_dtype_from_safetensors_name(t->dtype);
@@ -237,7 +266,8 @@ static qc_status check_matrix(qc_hf_state *s, const qc_st_tensor *t, const qc_hf
     if (transform->head_dim && t->shape[0] != transform->head_dim)
         return qc_error(s->diag, path, "tensor %s is of size %lld, but transform_config.%s says %lld",
             t->name, (long long)t->shape[0], transform->name, (long long)transform->head_dim);
-    if (qc_hadamard_make(s->diag, s->arena, path, t->shape[0], transform->random, &h) != QC_OK ||
+    if (qc_hadamard_make_drawn(s->diag, s->arena, path, t->shape[0], transform->random,
+            matrix_of(s, transform, t->shape[0])->drawn, &h) != QC_OK ||
         compare_matrix(s, t, &h, &same) != QC_OK)
         return QC_ERROR;
     return same ? QC_OK
@@ -248,7 +278,7 @@ static qc_status check_matrix(qc_hf_state *s, const qc_st_tensor *t, const qc_hf
 }
 
 /* The place whose matrix would be stored in the module `child` of the node. */
-static const qc_hf_transform *owner_of(const qc_hf_state *s, const qc_node *node, const char *child)
+static qc_hf_transform *owner_of(const qc_hf_state *s, const qc_node *node, const char *child)
 {
     const qc_hf_quantization *q = &s->quantization;
     for (size_t i = 0; i < q->transform_count; i++)
@@ -261,25 +291,37 @@ static const qc_hf_transform *owner_of(const qc_hf_state *s, const qc_node *node
     return NULL;
 }
 
-qc_status qc_hf_transforms_own(qc_hf_state *s)
+/* The transform whose matrix the tensor would be, NULL: none's. */
+static qc_hf_transform *transform_of(qc_hf_state *s, const qc_st_tensor *t)
+{
+    static const char ending[] = ".weight";
+    char *path = qc_arena_strdup(s->arena, t->name);
+    if (!qc_ends_with(path, ending))
+        return NULL;
+    path[strlen(path) + 1 - sizeof ending] = '\0';
+    char *dot = strrchr(path, '.');
+    if (!dot)
+        return NULL;
+    *dot = '\0';
+    const qc_node *node = qc_module_find_node(s->module, path);
+    return node ? owner_of(s, node, dot + 1) : NULL;
+}
+
+void qc_hf_transforms_own(qc_hf_state *s)
 {
     for (size_t i = 0; s->quantization.transform_count && i < s->set.tensor_count; i++) {
         const qc_st_tensor *t = &s->set.tensors[i];
-        char *path = qc_arena_strdup(s->arena, t->name), *dot;
-        if (!qc_ends_with(path, ".weight"))
-            continue;
-        path[strlen(path) - strlen(".weight")] = '\0';
-        dot = strrchr(path, '.');
-        if (!dot)
-            continue;
-        *dot = '\0';
-        const qc_node *node = qc_module_find_node(s->module, path);
-        const qc_hf_transform *transform = node ? owner_of(s, node, dot + 1) : NULL;
-        if (!transform)
-            continue;
-        if (check_matrix(s, t, transform) != QC_OK)
+        if (transform_of(s, t))
+            qc_map_set(&s->owned, t->name, (void *)(uintptr_t)t->name);
+    }
+}
+
+qc_status qc_hf_transforms_check(qc_hf_state *s)
+{
+    for (size_t i = 0; s->quantization.transform_count && i < s->set.tensor_count; i++) {
+        qc_hf_transform *transform = transform_of(s, &s->set.tensors[i]);
+        if (transform && check_matrix(s, &s->set.tensors[i], transform) != QC_OK)
             return QC_ERROR;
-        qc_map_set(&s->owned, t->name, (void *)(uintptr_t)t->name);
     }
     return QC_OK;
 }

@@ -401,9 +401,9 @@ qc_status qc_hf_tree_build(qc_hf_state *s)
     m->norm = add_norm(s, m->model, "norm", c->hidden, "hidden_size");
     add_classed(s, m->model, "rotary_emb", "RotaryEmbedding");
     add_head(s);
-    if (!s->error_count && qc_hf_transforms_own(s))
-        return QC_ERROR;
-    if (!s->error_count)
+    if (!s->error_count) {
+        qc_hf_transforms_own(s);
         keep_strangers(s);
+    }
     return qc_hf_tensor_errors(s);
 }

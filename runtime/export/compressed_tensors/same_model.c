@@ -198,12 +198,12 @@ static qc_status look_through(comparison *c, const ct_transforms *transforms, co
 {
     const char *location = location_of(user, name, plain(value));
     const ct_place *place;
-    const ct_transform *t = location ? ct_transform_at(transforms, qc_op_node(user), location, &place) : NULL;
+    ct_transform *t = location ? ct_transform_at(transforms, qc_op_node(user), location, &place) : NULL;
     const bool codes = made_by(value, "quantize");
     value = plain(value);
     if (codes && location && strcmp(location, "k_cache") == 0 && is_centered(c, value))
         value = qc_op_operand_named(qc_value_op(value), "x");
-    if (t && (!made_by(value, "hadamard") || !ct_transform_is(t, place, qc_value_op(value))))
+    if (t && (!made_by(value, "hadamard") || !ct_transform_is(&c->arena, t, place, qc_value_op(value))))
         return not_rotated(c, user, t, location);
     if (t)
         value = plain(qc_op_operand_named(qc_value_op(value), "x"));
@@ -212,7 +212,7 @@ static qc_status look_through(comparison *c, const ct_transforms *transforms, co
     t = made_by(before, "linear")
             ? ct_transform_at(transforms, qc_op_node(qc_value_op(before)), "output", &place)
             : NULL;
-    if (t && (before == value || !ct_transform_is(t, place, qc_value_op(value))))
+    if (t && (before == value || !ct_transform_is(&c->arena, t, place, qc_value_op(value))))
         return not_rotated(c, qc_value_op(before), t, "output");
     *out = t ? before : value;
     return QC_OK;

@@ -13,6 +13,7 @@
 #ifndef QC_RUNTIME_CT_TRANSFORMS_H
 #define QC_RUNTIME_CT_TRANSFORMS_H
 
+#include "ir/support/arena.h"
 #include "ir/support/str.h"
 #include "qc/ir.h"
 
@@ -23,6 +24,11 @@ typedef struct ct_place {
     const qc_attr *targets, *ignore; /* lists; ignore may be NULL */
 } ct_place;
 
+/* Matrices of one transform share a generator of signs, of which those before have drawn. */
+typedef struct ct_matrix {
+    int64_t size, drawn;
+} ct_matrix;
+
 typedef struct ct_transform {
     const char *name; /* "R4" */
     bool random, f32;
@@ -30,6 +36,7 @@ typedef struct ct_transform {
     int64_t head_dim; /* as transform_config calls the size of blocks; 0: null */
     ct_place *places;
     size_t place_count;
+    QC_VEC(ct_matrix) matrices; /* found in the graph */
 } ct_transform;
 
 typedef struct ct_transforms {
@@ -45,9 +52,9 @@ const char *ct_transform_type(const ct_transform *transform);
 const char *ct_transform_precision(const ct_transform *transform);
 bool ct_place_names(const ct_place *place, const qc_node *node);
 /* The rotation at run time that is at `location` of the module; NULL: none. *place may be NULL. */
-const ct_transform *ct_transform_at(
+ct_transform *ct_transform_at(
     const ct_transforms *transforms, const qc_node *node, const char *location, const ct_place **place);
-/* Is the op that rotation of a vector of `dimension` elements? */
-bool ct_transform_is(const ct_transform *transform, const ct_place *place, const qc_op *hadamard);
+/* Is the op that rotation, by the matrix that the transform has for its size? The first op of a size says which. */
+bool ct_transform_is(qc_arena *arena, ct_transform *transform, const ct_place *place, const qc_op *hadamard);
 
 #endif
