@@ -196,9 +196,14 @@ qc_status qc_fold_norm(qc_pass_ctx *pc, qc_op *norm, bool *folded)
 {
     qc_value *y = qc_op_result(norm, 0), *w = qc_op_operand_named(norm, "w");
     size_t slot;
+    int64_t count;
     *folded = false;
     if (qc_norm_is_folded(norm))
         return QC_OK;
+    if (!qc_quant_is_plain(w) || !qc_type_static_count(qc_value_type(w), &count)) {
+        qc_pass_remark(pc, norm, "norm left alone: its weight is none of bf16, f16 or f32 of a known size");
+        return QC_OK;
+    }
     for (size_t i = 0; i < qc_value_use_count(y); i++)
         if (qc_rotate_quantizes(qc_value_use(y, i, &slot))) {
             qc_pass_fail(pc, norm, "codes are taken of what it gives: " QC_ROTATE_TOO_LATE);

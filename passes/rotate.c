@@ -29,6 +29,10 @@ qc_status qc_rotate_read(
 {
     int64_t size = qc_pass_option_int(pc, "size");
     *r = (qc_rotation){.name = name, .matrix = qc_pass_option_text(pc, "matrix"), .size = size ? size : dim};
+    if (dim < 1) {
+        qc_pass_fail(pc, op, "%s is not a number that is known", of);
+        return QC_ERROR;
+    }
     if (!qc_hadamard_size_known(r->size)) {
         qc_pass_fail(pc, op,
             "no Hadamard matrix of size %lld%s%s is known: sizes are K * 2^m with K 1 or a multiple of 4 up "
