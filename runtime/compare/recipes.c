@@ -98,7 +98,7 @@ static qc_status add_terms(reader *r, const char *text, const char *joints, qc_s
 
 static qc_status add_recipe(reader *r, const char *text, const char *joints)
 {
-    const char *equals = find(text, "=");
+    const char *equals = find(text, "") ? find(text, "=") : NULL;
     if (!equals)
         return qc_ctx_error(
             r->ctx, r->where, "a brace, bracket or quote is left open or closed twice in '%s'", text);

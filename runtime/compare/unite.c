@@ -173,9 +173,8 @@ static const char *record_key(qc_arena *arena, const qc_op *observe, size_t numb
 {
     static const char *const as_they_are[] = {"static_minmax", "memoryless_minmax", "minmax", NULL};
     const char *observer = word(observe, "observer"), *granularity = word(observe, "granularity");
-    bool channel = strcmp(granularity, "channel") == 0;
     if (is_one_of(observer, as_they_are))
-        return qc_arena_printf(arena, "%zu minmax%s", number, channel ? " channel" : "");
+        return qc_arena_printf(arena, "%zu minmax", number); /* of heads, and of their channels */
     const qc_attr *fields = qc_op_attr_given(observe, "scheme") ? fields_of(observe) : NULL;
     return qc_arena_printf(arena, "%zu %s %s %p %p %p", number, observer, granularity,
         (const void *)qc_op_attr(observe, "args"), (const void *)qc_attr_find(fields, word(observe, "arg")),
