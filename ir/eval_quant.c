@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * eval_quant.c - reference semantics of quantization (see eval.h). The arithmetic is ir/dtype/quantizer.h and
- * ir/dtype/mse.h; here is which elements share a scale.
+ * eval_quant.c - reference semantics of quantization (see eval.h). The arithmetic is ir/dtype/quantizer.h,
+ * ir/dtype/mse.h and ir/dtype/columns.h; here is which elements share a scale.
  *
  * The elements under one scale are a piece of x: runs of consecutive elements. Where a range is searched, the
  * pieces are gathered into rows first, filled with zeros where a block is cut off at an edge; a zero is
@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "ir/dtype/codec.h"
+#include "ir/dtype/columns.h"
 #include "ir/dtype/mse.h"
 #include "ir/eval.h"
 #include "ir/ir.h"
@@ -230,51 +231,35 @@ static qc_status search_ranges(qc_eval *eval, const qc_op *op, const qc_quantize
 
 /* ---- observe ------------------------------------------------------------------------------------------- */
 
-/* Mean of the squares of each column over all rows: sums in f32, sequence by sequence. */
-static qc_status observe_columns(qc_eval *eval, const qc_op *op, const qc_tensor *x, qc_tensor *results)
+/* Mean of each column (of each head of x [B, heads, S, d]), or of its squares, over all rows: sums of a sequence in f64,
+ * rounded as statistics keep them, then added in f64, of squares in f32. */
+static qc_status observe_means(
+    qc_eval *eval, const qc_op *op, const qc_tensor *x, bool squares, qc_tensor *results)
 {
     int64_t columns = qc_tensor_dim(x, -1), sequences = qc_tensor_dim(x, 0);
-    if (x->count == 0 || results->count != columns)
+    int64_t heads = x->rank == 4 ? qc_tensor_dim(x, 1) : 1, all = heads * columns;
+    if (x->count == 0 || results->count != all)
         return mismatch(eval, op, x, results);
-    int64_t rows = x->count / columns, per_sequence = rows / sequences;
-    float *row = qc_eval_row(eval, columns), *sums = qc_eval_row(eval, columns);
-    double *part = QC_NEW_ARRAY(eval->scratch, double, (size_t)columns);
-    for (int64_t j = 0; j < columns; j++)
-        sums[j] = 0.0f;
+    int64_t rows = x->count / columns, per_sequence = rows / sequences, per_head = per_sequence / heads;
+    float *row = qc_eval_row(eval, columns), *means = qc_eval_row(eval, all);
+    double *part = QC_NEW_ARRAY(eval->scratch, double, (size_t)all);
+    double *sums = QC_NEW_ARRAY(eval->scratch, double, (size_t)all);
     for (int64_t s = 0; s < sequences; s++) {
-        memset(part, 0, (size_t)columns * sizeof *part);
+        memset(part, 0, (size_t)all * sizeof *part);
         for (int64_t r = 0; r < per_sequence; r++) {
+            double *of = part + r / per_head % heads * columns;
             qc_tensor_read(x, (s * per_sequence + r) * columns, columns, row);
             for (int64_t j = 0; j < columns; j++)
-                part[j] += (double)row[j] * (double)row[j];
+                of[j] += squares ? (double)row[j] * (double)row[j] : (double)row[j];
         }
-        for (int64_t j = 0; j < columns; j++)
-            sums[j] += (float)part[j];
+        for (int64_t j = 0; j < all; j++)
+            sums[j] = squares ? (double)((float)sums[j] + (float)part[j])
+                              : sums[j] + (double)qc_columns_kept_sum(part[j]);
     }
-    for (int64_t j = 0; j < columns; j++)
-        sums[j] /= (float)rows;
-    qc_tensor_write(results, 0, columns, sums);
-    return QC_OK;
-}
-
-/* Mean of each column of each head, f32[heads, 1, d], or of x without heads, f32[d]: sums in f64. */
-static qc_status observe_means(qc_eval *eval, const qc_op *op, const qc_tensor *x, qc_tensor *results)
-{
-    int64_t columns = qc_tensor_dim(x, -1), heads = x->rank == 4 ? qc_tensor_dim(x, 1) : 1;
-    int64_t tokens = x->rank == 4 ? qc_tensor_dim(x, 2) : 1;
-    if (x->count == 0 || results->count != heads * columns)
-        return mismatch(eval, op, x, results);
-    double *sums = QC_NEW_ARRAY(eval->scratch, double, (size_t)(heads * columns));
-    float *row = qc_eval_row(eval, columns), *means = qc_eval_row(eval, heads * columns);
-    for (int64_t r = 0; r < x->count / columns; r++) {
-        double *sum = sums + r / tokens % heads * columns;
-        qc_tensor_read(x, r * columns, columns, row);
-        for (int64_t j = 0; j < columns; j++)
-            sum[j] += (double)row[j];
-    }
-    for (int64_t i = 0; i < heads * columns; i++)
-        means[i] = (float)(sums[i] / (double)(x->count / (heads * columns)));
-    qc_tensor_write(results, 0, heads * columns, means);
+    const double count = (double)(rows / heads);
+    for (int64_t j = 0; j < all; j++)
+        means[j] = squares ? (float)sums[j] / (float)count : (float)(sums[j] / count);
+    qc_tensor_write(results, 0, all, means);
     return QC_OK;
 }
 
@@ -294,9 +279,33 @@ static qc_status observe_channels(qc_eval *eval, const qc_op *op, const qc_tenso
     return QC_OK;
 }
 
+/* How an observer takes the range of a sequence, and what becomes of several. */
+typedef struct observer {
+    bool searches, cuts; /* else all values */
+    qc_quantizer q;      /* that a search is for */
+    qc_mse mse;
+    qc_share share;
+    qc_fold fold;
+} observer;
+
+/* The least range of a piece that holds the observer's share of the values. */
+static qc_status cut_range(
+    qc_eval *eval, const qc_op *op, const observer *o, const cut *c, int64_t index, float *min, float *max)
+{
+    piece p = piece_of(c, index);
+    range_of(c, index, min, max);
+    if (!isfinite(*min) || !isfinite(*max)) /* carried to whoever names the tensor */
+        return QC_OK;
+    if (qc_share_range(&o->share, c->x->dtype, at(c->x, p.first), (size_t)p.runs, (size_t)p.length,
+            (size_t)p.step, min, max))
+        return QC_OK;
+    return qc_error(eval->diag, qc_eval_where(eval, op), "no memory to count %lld elements",
+        (long long)(p.runs * p.length));
+}
+
 /* Ranges of one sequence: `groups` of them, one a head or one for all. */
 static qc_status observe_sequence(qc_eval *eval, const qc_op *op, const qc_tensor *x, int64_t groups,
-    const qc_quantizer *q, const qc_mse *mse, float *mins, float *maxs)
+    const observer *o, float *mins, float *maxs)
 {
     qc_scheme_part part = {
         .granularity = groups > 1 || x->rank == 4 ? QC_GRANULARITY_HEAD : QC_GRANULARITY_TENSOR};
@@ -305,26 +314,34 @@ static qc_status observe_sequence(qc_eval *eval, const qc_op *op, const qc_tenso
         part.granularity = QC_GRANULARITY_TENSOR;
     if (!cut_of(x, &part, &c))
         return mismatch(eval, op, x, x);
-    for (int64_t g = 0; g < groups && !mse; g++)
+    if (o->searches)
+        return search_ranges(eval, op, &o->q, &o->mse, &c, NULL, mins, maxs);
+    for (int64_t g = 0; g < groups; g++) {
         range_of(&c, g, &mins[g], &maxs[g]);
-    return mse ? search_ranges(eval, op, q, mse, &c, NULL, mins, maxs) : QC_OK;
+        if (o->cuts && cut_range(eval, op, o, &c, g, &mins[g], &maxs[g]) != QC_OK)
+            return QC_ERROR;
+    }
+    return QC_OK;
 }
 
-/* The search of an observer, and the quantizer that it searches for. */
-static qc_status observer_of(qc_eval *eval, const qc_op *op, const char *observer, qc_dtype dtype,
-    qc_quantizer *q, qc_mse *mse, bool *searches, qc_fold *fold)
+static qc_status observer_of(qc_eval *eval, const qc_op *op, qc_dtype dtype, observer *o)
 {
+    const char *name = qc_attr_as_text(qc_op_attr(op, "observer"));
+    const size_t length = strlen(name);
     qc_scheme_part part;
-    *searches = qc_mse_from_observer(observer, strlen(observer), mse);
-    if (!*searches && !qc_fold_from_observer(observer, strlen(observer), fold))
-        return qc_error(eval->diag, qc_eval_where(eval, op), "unknown observer '%s'", observer);
-    if (!*searches)
+    *o = (observer){.searches = qc_mse_from_observer(name, length, &o->mse)};
+    o->cuts = qc_share_from_observer(name, length, &o->share);
+    if (!qc_mse_fold(name, length, &o->fold))
+        return qc_error(eval->diag, qc_eval_where(eval, op), "unknown observer '%s'", name);
+    const qc_attr *share = o->cuts ? qc_attr_find(qc_op_attr(op, "args"), o->share.argument) : NULL;
+    if (share)
+        o->share.value = qc_attr_as_float(share);
+    if (!o->searches)
         return QC_OK;
     if (read_part(eval, op, &part) != QC_OK ||
-        qc_scheme_mse(eval->diag, qc_eval_where(eval, op), &part, observer, mse, searches) != QC_OK)
+        qc_scheme_mse(eval->diag, qc_eval_where(eval, op), &part, name, &o->mse, &o->searches) != QC_OK)
         return QC_ERROR;
-    *q = qc_scheme_quantizer(&part, dtype);
-    *fold = mse->memoryless ? QC_FOLD_LAST : QC_FOLD_MOVING_AVERAGE;
+    o->q = qc_scheme_quantizer(&part, dtype);
     return QC_OK;
 }
 
@@ -334,21 +351,19 @@ qc_status qc_eval_observe(
     qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
 {
     const qc_tensor *x = operands[0];
-    const char *observer = qc_attr_as_text(qc_op_attr(op, "observer"));
+    const char *name = qc_attr_as_text(qc_op_attr(op, "observer"));
     const char *granularity = qc_attr_as_text(qc_op_attr(op, "granularity"));
-    bool by_head = strcmp(granularity, "head") == 0, searches;
+    bool by_head = strcmp(granularity, "head") == 0;
     double averaging = qc_attr_as_float(qc_op_attr(op, "averaging"));
-    qc_quantizer q = {0};
-    qc_fold fold = QC_FOLD_RUNNING;
-    qc_mse mse;
+    observer o;
 
     if (need_model_type(eval, op, x->dtype) != QC_OK)
         return QC_ERROR;
     if (strcmp(granularity, "channel") == 0)
-        return strcmp(observer, "imatrix") == 0 ? observe_columns(eval, op, x, results)
-               : strcmp(observer, "mean") == 0  ? observe_means(eval, op, x, results)
-                                                : observe_channels(eval, op, x, results);
-    if (observer_of(eval, op, observer, x->dtype, &q, &mse, &searches, &fold) != QC_OK)
+        return strcmp(name, "imatrix") == 0 || strcmp(name, "mean") == 0
+                   ? observe_means(eval, op, x, strcmp(name, "imatrix") == 0, results)
+                   : observe_channels(eval, op, x, results);
+    if (observer_of(eval, op, x->dtype, &o) != QC_OK)
         return QC_ERROR;
     int64_t groups = by_head ? qc_tensor_dim(x, 1) : 1, sequences = qc_tensor_dim(x, 0);
     if (x->count == 0 || x->rank < (by_head ? 2 : 1) || results->count != 2 * groups)
@@ -359,14 +374,13 @@ qc_status qc_eval_observe(
         one.dims[0] = 1;
         one.count = x->count / sequences;
         one.data = at(x, i * one.count);
-        if (observe_sequence(eval, op, &one, groups, &q, searches ? &mse : NULL, mins + i * groups,
-                maxs + i * groups) != QC_OK)
+        if (observe_sequence(eval, op, &one, groups, &o, mins + i * groups, maxs + i * groups) != QC_OK)
             return QC_ERROR;
     }
     for (int64_t g = 0; g < groups; g++) {
         float min, max;
         qc_arith_fold_minmax(
-            fold, x->dtype, mins + g, maxs + g, (size_t)sequences, (size_t)groups, averaging, &min, &max);
+            o.fold, x->dtype, mins + g, maxs + g, (size_t)sequences, (size_t)groups, averaging, &min, &max);
         qc_tensor_write(results, g, 1, &min);
         qc_tensor_write(results, groups + g, 1, &max);
     }

@@ -141,17 +141,34 @@ qc_plan *qc_calibration_plan(qc_calibration *c, size_t segment, bool dry, qc_ban
                                     .observes = s->observes,
                                     .observe_count = s->observe_count,
                                     .calibrating = true,
+                                    .rotate_observed = c->options.rotated,
                                     .table_rows = &c->rows});
 }
 
 /* What the parts of all segments take at most. */
 typedef struct needs {
     uint64_t weights, loading, worker, row_bytes;
+    uint64_t records; /* of all segments together */
 } needs;
 
 static uint64_t larger(uint64_t a, uint64_t b)
 {
     return a > b ? a : b;
+}
+
+/* What is observed of a sequence, and the records of it of all sequences. */
+static void measure_observes(
+    const qc_calibration *c, const qc_plan *plan, size_t segment, uint64_t *numbers, needs *n)
+{
+    *numbers = 0;
+    for (size_t i = 0; i < c->segments.items[segment].observe_count; i++) {
+        const qc_observed o = qc_plan_observed(plan, i);
+        const bool ranges = o.kind == QC_OBSERVED_RANGES;
+        const uint64_t heads = ranges ? 2 * o.heads * c->dataset->count : 0;
+        const uint64_t once = heads * sizeof(float) + o.columns * sizeof(double);
+        *numbers += o.numbers * sizeof(float);
+        n->records += once * (o.rotated ? 2 : 1);
+    }
 }
 
 static qc_status measure_segment(qc_calibration *c, size_t segment, needs *n)
@@ -160,6 +177,7 @@ static qc_status measure_segment(qc_calibration *c, size_t segment, needs *n)
     qc_plan *plan = qc_calibration_plan(c, segment, true, &bank);
     const qc_segment *s = &c->segments.items[segment];
     size_t arena, inputs = 0, outputs = 0;
+    uint64_t numbers;
     qc_status status = plan ? QC_OK : QC_ERROR;
     if (plan && !qc_plan_arena_bytes(plan, c->longest, 0, false, &arena))
         status = qc_ctx_error(c->ctx, "", "no memory can hold a sequence of %zu tokens", c->longest);
@@ -170,8 +188,9 @@ static qc_status measure_segment(qc_calibration *c, size_t segment, needs *n)
             outputs += qc_plan_output_row_bytes(plan, i);
         n->weights = larger(n->weights, qc_bank_bytes(bank));
         n->loading = larger(n->loading, qc_bank_peak_bytes(bank));
+        measure_observes(c, plan, segment, &numbers, n);
         n->worker = larger(n->worker, arena + qc_plan_kernel_bytes(plan, c->longest, 0) +
-                                          inputs * c->longest + c->longest * 2 * sizeof(int64_t));
+                                          inputs * c->longest + c->longest * 2 * sizeof(int64_t) + numbers);
         n->row_bytes = larger(n->row_bytes, outputs);
     }
     qc_plan_destroy(plan);
@@ -182,7 +201,7 @@ static qc_status measure_segment(qc_calibration *c, size_t segment, needs *n)
 static uint64_t floor_of(const qc_calibration *c, const needs *n, uint64_t base, int workers)
 {
     uint64_t running = n->weights + (uint64_t)workers * (n->worker + growth_bytes_a_worker);
-    return base + larger(n->loading, running) + qc_rope_tables_bytes(c->rope, c->longest);
+    return base + n->records + larger(n->loading, running) + qc_rope_tables_bytes(c->rope, c->longest);
 }
 
 static qc_status plan_memory(qc_calibration *c)

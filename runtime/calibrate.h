@@ -15,10 +15,14 @@
 #include "runtime/stats.h"
 
 typedef struct qc_calibrate_options {
-    int threads;               /* 0: all processors */
-    const char *source;        /* where the weights lie; NULL: the module's source */
-    uint64_t max_memory_bytes; /* of hidden states and all else; 0: no limit. Too little to work is an error */
-    qc_progress_fn progress;   /* may be NULL */
+    int threads;        /* 0: all processors */
+    const char *source; /* where the weights lie; NULL: the module's source */
+    uint64_t
+        max_memory_bytes; /* of hidden states and all else; 0: no limit. Too little to work is an error */
+    /* Ranges of q and k of attention are taken of their rotation by a Hadamard matrix of the head's size (R3) too, under
+     * `<tap>@R3`. */
+    bool rotated;
+    qc_progress_fn progress; /* may be NULL */
     void *progress_user;
 } qc_calibrate_options;
 
@@ -29,7 +33,7 @@ qc_status qc_calibrate_vocabulary(qc_ctx *ctx, const qc_module *module, int64_t 
 /* The peak memory that qc_calibrate will keep below, code and libraries included. */
 qc_status qc_calibrate_plan(qc_ctx *ctx, qc_module *module, const qc_dataset *dataset,
     const qc_calibrate_options *options, uint64_t *peak_bytes);
-/* Adds one record a tap. NaN and infinities are errors that name the tap and the sequence. */
+/* Adds the records of each tap. NaN and infinities are errors that name the tap and the sequence. */
 qc_status qc_calibrate(qc_ctx *ctx, qc_module *module, const qc_dataset *dataset,
     const qc_calibrate_options *options, qc_stats *stats);
 /* Replaces every `observe` by a constant: its record folded as its observer says, in the model's element type. A missing

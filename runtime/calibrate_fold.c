@@ -8,6 +8,7 @@
 
 #include "ir/ctx.h"
 #include "ir/dtype/codec.h"
+#include "ir/dtype/columns.h"
 #include "ir/dtype/mse.h"
 #include "qc/build.h"
 #include "runtime/calibrate.h"
@@ -33,20 +34,29 @@ static ranges join_heads(qc_arena *arena, const qc_stats_record *r, qc_dtype dty
     return out;
 }
 
-static qc_status no_record(qc_ctx *ctx, const char *tap)
+/* The record of that kind; NULL after an error. */
+static const qc_stats_record *find(qc_ctx *ctx, const qc_op *op, const qc_stats *stats, qc_stats_kind kind)
 {
+    const char *tap = qc_attr_as_text(qc_op_attr(op, "tap"));
+    const qc_stats_record *r = qc_stats_find(stats, tap, kind);
+    if (r)
+        return r;
+    const char *other = NULL;
+    for (int k = 0; k < QC_STATS_KINDS && !other; k++)
+        if (qc_stats_find(stats, tap, (qc_stats_kind)k))
+            other = qc_stats_kind_text((qc_stats_kind)k);
+    if (other) {
+        qc_ctx_error(ctx, tap, "its statistics are %s, not %s", other, qc_stats_kind_text(kind));
+        return NULL;
+    }
     qc_ctx_error(ctx, tap, "there are no statistics of it");
     qc_ctx_note(
         ctx, "statistics hold what was observed when they were made; calibrate again for other schemes");
-    return QC_ERROR;
+    return NULL;
 }
 
 static qc_status check_record(qc_ctx *ctx, const char *tap, const qc_stats_record *r, size_t heads)
 {
-    if (!r)
-        return no_record(ctx, tap);
-    if (r->kind != QC_STATS_MINMAX)
-        return qc_ctx_error(ctx, tap, "its statistics are sums of squares, not ranges");
     if (r->sequences == 0 || r->heads == 0 || r->heads != heads)
         return qc_ctx_error(ctx, tap, "its statistics are of %zu heads, the model has %zu", r->heads, heads);
     for (size_t i = 0; i < r->sequences * r->heads; i++)
@@ -83,55 +93,63 @@ static size_t observed_heads(const qc_op *op)
     return qc_type_rank(type) == 4 && qc_dim_as_int(qc_type_dim(type, 1), &heads) ? (size_t)heads : 1;
 }
 
-/* Means of the squares of columns. */
-static qc_status resolve_squares(qc_ctx *ctx, qc_arena *arena, qc_op *op, const qc_stats_record *r)
+/* Statistics of columns: as many as `count`, a number of them for each column of the record. */
+static qc_status check_columns(qc_ctx *ctx, qc_op *op, const qc_stats_record *r, size_t each)
 {
     const char *tap = qc_attr_as_text(qc_op_attr(op, "tap"));
-    int64_t columns;
-    if (!r)
-        return no_record(ctx, tap);
-    if (r->kind != QC_STATS_SQUARES || r->tokens < 1)
-        return qc_ctx_error(ctx, tap, "its statistics are ranges, not sums of squares");
-    if (!qc_type_static_count(qc_value_type(qc_op_result(op, 0)), &columns) || (size_t)columns != r->columns)
+    int64_t count;
+    if (!qc_type_static_count(qc_value_type(qc_op_result(op, 0)), &count) ||
+        (size_t)count != each * r->columns)
         return qc_ctx_error(ctx, tap, "its statistics are of %zu columns, the model has others", r->columns);
+    return QC_OK;
+}
+
+/* Means of columns or of their squares. */
+static qc_status resolve_means(qc_ctx *ctx, qc_arena *arena, qc_op *op, const qc_stats_record *r)
+{
+    if (check_columns(ctx, op, r, 1) != QC_OK)
+        return QC_ERROR;
+    if (r->tokens < 1)
+        return qc_ctx_error(ctx, r->tap, "its statistics are of no tokens");
     float *values = QC_NEW_ARRAY(arena, float, r->columns);
     for (size_t i = 0; i < r->columns; i++)
-        values[i] = (float)(r->squares[i] / (double)r->tokens);
+        values[i] = (float)(r->sums[i] / (double)r->tokens);
     return replace(ctx, op, values, r->columns, arena);
 }
 
-/* How the observer folds ranges; those of a search that looks back fold as a moving average. */
-static bool fold_of(const char *observer, qc_fold *fold)
+/* Ranges of columns, [2, heads, columns]. */
+static qc_status resolve_channels(qc_ctx *ctx, qc_arena *arena, qc_op *op, const qc_stats_record *r)
 {
-    qc_mse mse;
-    if (qc_fold_from_observer(observer, strlen(observer), fold))
-        return true;
-    *fold = QC_FOLD_LAST;
-    if (!qc_mse_from_observer(observer, strlen(observer), &mse))
-        return false;
-    if (!mse.memoryless)
-        *fold = QC_FOLD_MOVING_AVERAGE;
-    return true;
+    if (check_columns(ctx, op, r, 2) != QC_OK)
+        return QC_ERROR;
+    float *values = QC_NEW_ARRAY(arena, float, 2 * r->columns);
+    for (size_t i = 0; i < r->columns; i++) {
+        if (!isfinite(r->min[i]) || !isfinite(r->max[i]) || r->min[i] > r->max[i])
+            return qc_ctx_error(ctx, r->tap, "its statistics of column %zu are no range: %g to %g", i,
+                (double)r->min[i], (double)r->max[i]);
+        values[i] = r->min[i];
+        values[r->columns + i] = r->max[i];
+    }
+    return replace(ctx, op, values, 2 * r->columns, arena);
 }
 
-static qc_status resolve(qc_ctx *ctx, qc_arena *arena, qc_op *op, const qc_stats *stats)
+static qc_status resolve_ranges(qc_ctx *ctx, qc_arena *arena, qc_op *op, const qc_stats_record *r)
 {
     const char *tap = qc_attr_as_text(qc_op_attr(op, "tap")),
                *name = qc_attr_as_text(qc_op_attr(op, "observer"));
     bool by_head = strcmp(qc_attr_as_text(qc_op_attr(op, "granularity")), "head") == 0;
-    const qc_stats_record *r = qc_stats_find(stats, tap);
     qc_dtype dtype = qc_type_dtype(qc_value_type(qc_op_result(op, 0)));
     qc_fold fold;
+    qc_share share;
     int64_t count;
-    if (strcmp(qc_attr_as_text(qc_op_attr(op, "granularity")), "channel") == 0)
-        return resolve_squares(ctx, arena, op, r);
     if (!qc_type_static_count(qc_value_type(qc_op_result(op, 0)), &count) || count < 2)
         return qc_ctx_error(ctx, tap, "its statistics have no static shape");
-    if (!fold_of(name, &fold))
+    if (!qc_mse_fold(name, strlen(name), &fold))
         return qc_ctx_error(ctx, tap, "unknown observer '%s'", name);
     size_t groups = (size_t)count / 2;
-    bool searched = qc_op_attr(op, "scheme") != NULL;
-    if (check_record(ctx, tap, r, by_head ? groups : searched ? 1 : observed_heads(op)) != QC_OK)
+    /* Ranges of a search or a share are for the granularity that was asked for. */
+    bool asked_for = qc_op_attr(op, "scheme") || qc_share_from_observer(name, strlen(name), &share);
+    if (check_record(ctx, tap, r, by_head ? groups : asked_for ? 1 : observed_heads(op)) != QC_OK)
         return QC_ERROR;
     ranges joined = join_heads(arena, r, dtype, by_head);
     float *values = QC_NEW_ARRAY(arena, float, 2 * groups);
@@ -139,6 +157,23 @@ static qc_status resolve(qc_ctx *ctx, qc_arena *arena, qc_op *op, const qc_stats
         qc_arith_fold_minmax(fold, dtype, joined.min + g, joined.max + g, r->sequences, groups,
             qc_attr_as_float(qc_op_attr(op, "averaging")), &values[g], &values[groups + g]);
     return replace(ctx, op, values, 2 * groups, arena);
+}
+
+static qc_status resolve(qc_ctx *ctx, qc_arena *arena, qc_op *op, const qc_stats *stats)
+{
+    const char *observer = qc_attr_as_text(qc_op_attr(op, "observer"));
+    const bool squares = strcmp(observer, "imatrix") == 0, means = strcmp(observer, "mean") == 0;
+    const bool columns = strcmp(qc_attr_as_text(qc_op_attr(op, "granularity")), "channel") == 0;
+    const qc_stats_record *r = find(ctx, op, stats,
+        squares   ? QC_STATS_SQUARES
+        : means   ? QC_STATS_MEANS
+        : columns ? QC_STATS_CHANNELS
+                  : QC_STATS_MINMAX);
+    if (!r)
+        return QC_ERROR;
+    return (squares || means ? resolve_means
+            : columns        ? resolve_channels
+                             : resolve_ranges)(ctx, arena, op, r);
 }
 
 qc_status qc_calibrate_resolve(qc_ctx *ctx, qc_module *module, const qc_stats *stats)

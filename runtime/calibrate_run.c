@@ -3,8 +3,9 @@
  * calibrate_run.c - segment by segment, all sequences through each.
  *
  * Several sequences run at once, one a thread, each alone in its kernels; or, where there are fewer sequences
- * than threads, one after another on all threads. Each sequence's ranges go to rows of its own, and its
- * hidden states overwrite those that it came with, so nothing depends on which thread did what when.
+ * than threads, one after another on all threads. Each sequence's ranges go to rows of its own, those of columns are joined,
+ * which knows no order, sums wait for their turn, and its hidden states overwrite those that it came with, so nothing
+ * depends on which thread did what when.
  */
 #include <limits.h>
 #include <stdatomic.h>
@@ -24,13 +25,21 @@ typedef struct worker {
     size_t failed; /* sequence of the error in plan.diag; SIZE_MAX: none */
 } worker;
 
+/* Where the numbers of an observe go. */
+typedef struct observed_records {
+    qc_observed observed;
+    qc_stats_record *ranges[2], *columns[2]; /* the second ones under R3; NULL: there are none */
+    qc_stats_record *sums;
+} observed_records;
+
 typedef struct pass {
     qc_calibration *c;
     const qc_segment *segment;
     const qc_plan *plan;
     const qc_hidden_store *store;
-    qc_stats_record **records; /* one an observe */
-    size_t squares;  /* columns that sums of squares are observed of; of a sequence they come in its turn */
+    observed_records *records; /* one an observe */
+    size_t numbers,
+        sums; /* that a sequence gives; those of them that are sums, which are added in the order of the file */
     float **waiting; /* [sequences] sums of those that came before their turn */
     size_t turn;
     uint64_t tokens_before, tokens_total;
@@ -78,32 +87,76 @@ static qc_status keep_outputs(const pass *p, worker *w, size_t index, const void
     return QC_OK;
 }
 
-/* Adds the sums of a sequence to the records. */
-static void add_squares(const pass *p, size_t index, const float *sums)
+/* Ranges have a row a sequence, or are joined to what the columns had; both in any order. */
+static void keep_ranges(const observed_records *o, size_t index, const float *numbers)
 {
-    for (size_t i = 0; i < p->segment->observe_count; i++) {
-        qc_stats_record *r = p->records[i];
-        if (r->kind != QC_STATS_SQUARES)
-            continue;
-        for (size_t c = 0; c < r->columns; c++)
-            r->squares[c] += (double)*sums++;
-        r->tokens += (int64_t)p->c->dataset->sequences[index].count;
+    for (size_t i = 0; i < 2 && o->ranges[i]; i++) {
+        qc_stats_record *heads = o->ranges[i], *columns = o->columns[i];
+        memcpy(heads->min + index * heads->heads, numbers, heads->heads * sizeof *numbers);
+        numbers += heads->heads;
+        memcpy(heads->max + index * heads->heads, numbers, heads->heads * sizeof *numbers);
+        numbers += heads->heads;
+        for (size_t c = 0; columns && c < columns->columns; c++) {
+            columns->min[c] = qc_stats_smaller(columns->min[c], numbers[c]);
+            columns->max[c] = qc_stats_larger(columns->max[c], numbers[columns->columns + c]);
+        }
+        numbers += columns ? 2 * columns->columns : 0;
     }
 }
 
-/* Sums are added in file order: those of a later sequence wait. Takes `sums`. */
-static void hand_in_squares(pass *p, size_t index, float *sums)
+/* Adds the sums of a sequence to the records. */
+static void add_sums(const pass *p, size_t index, const float *sums)
+{
+    for (size_t i = 0; i < p->segment->observe_count; i++) {
+        qc_stats_record *r = p->records[i].sums;
+        for (size_t c = 0; r && c < r->columns; c++)
+            r->sums[c] += (double)*sums++;
+        if (r)
+            r->tokens += (int64_t)p->c->dataset->sequences[index].count;
+    }
+}
+
+/* The sums of a sequence, without what else it gave. */
+static float *only_sums(const pass *p, float *numbers, const float *sums)
+{
+    memmove(numbers, sums, p->sums * sizeof *numbers);
+    float *less = realloc(numbers, p->sums * sizeof *numbers);
+    return less ? less : numbers;
+}
+
+/* Sums are added in file order: those of a later sequence wait. Takes `numbers`, which is [ranges, sums]. */
+static void hand_in(pass *p, size_t index, float *numbers)
 {
 #ifdef _OPENMP
-#pragma omp critical(qc_calibrate_squares)
+#pragma omp critical(qc_calibrate_hand_in)
 #endif
     {
-        p->waiting[index] = sums;
+        const float *at = numbers;
+        for (size_t i = 0; i < p->segment->observe_count; i++)
+            if (!p->records[i].sums) {
+                keep_ranges(&p->records[i], index, at);
+                at += p->records[i].observed.numbers;
+            }
+        if (p->sums > 0)
+            p->waiting[index] = only_sums(p, numbers, at);
+        else
+            free(numbers);
         for (; p->turn < p->c->dataset->count && p->waiting[p->turn]; p->turn++) {
-            add_squares(p, p->turn, p->waiting[p->turn]);
+            add_sums(p, p->turn, p->waiting[p->turn]);
             free(p->waiting[p->turn]);
             p->waiting[p->turn] = NULL;
         }
+    }
+}
+
+/* Where each observe of a sequence writes: ranges first, then sums. */
+static void lay_out(const pass *p, float *numbers, float **observed)
+{
+    float *sums = numbers + (p->numbers - p->sums);
+    for (size_t i = 0; i < p->segment->observe_count; i++) {
+        float **at = p->records[i].sums ? &sums : &numbers;
+        observed[i] = *at;
+        *at += p->records[i].observed.numbers;
     }
 }
 
@@ -113,38 +166,30 @@ static qc_status run_sequence(pass *p, worker *w, size_t index)
     const qc_token_sequence *sequence = &p->c->dataset->sequences[index];
     qc_arena arena;
     qc_arena_init(&arena, w->plan.texts.oom);
-    float **min = QC_NEW_ARRAY(&arena, float *, s->observe_count + 1);
-    float **max = QC_NEW_ARRAY(&arena, float *, s->observe_count + 1);
+    float **observed = QC_NEW_ARRAY(&arena, float *, s->observe_count + 1);
     const void **inputs = QC_NEW_ARRAY(&arena, const void *, s->input_count + 1);
     const void **outputs = QC_NEW_ARRAY(&arena, const void *, s->output_count + 1);
-    float *sums = p->squares ? malloc(p->squares * sizeof *sums) : NULL;
-    size_t column = 0;
-    for (size_t i = 0; i < s->observe_count; i++) {
-        const qc_stats_record *r = p->records[i];
-        bool ranges = r->kind == QC_STATS_MINMAX;
-        min[i] = ranges ? r->min + index * r->heads : sums ? sums + column : NULL;
-        max[i] = ranges ? r->max + index * r->heads : NULL;
-        column += r->columns;
-    }
+    float *numbers = malloc((p->numbers + 1) * sizeof *numbers);
+    if (numbers)
+        lay_out(p, numbers, observed);
     qc_run run = {.plan = p->plan,
         .worker = &w->plan,
         .ids = sequence->ids,
         .tokens = sequence->count,
         .inputs = inputs,
         .outputs = outputs,
-        .observed_min = min,
-        .observed_max = max};
+        .observed = observed};
     qc_status status = take_inputs(p, w, index, inputs);
-    if (p->squares && !sums)
-        status = qc_error(&w->plan.diag, "", "out of memory for sums of squares");
+    if (!numbers)
+        status = qc_error(&w->plan.diag, "", "out of memory for what is observed");
     if (status == QC_OK)
         status = qc_plan_run(&run);
     if (status == QC_OK)
         status = keep_outputs(p, w, index, outputs);
-    if (status == QC_OK && sums)
-        hand_in_squares(p, index, sums);
+    if (status == QC_OK)
+        hand_in(p, index, numbers);
     else
-        free(sums);
+        free(numbers);
     qc_arena_fini(&arena);
     return status;
 }
@@ -207,23 +252,37 @@ static qc_status report_failure(const pass *p, worker *workers)
 
 /* ---- segments ------------------------------------------------------------------------------------------ */
 
+static observed_records records_of(qc_stats *stats, const char *tap, size_t sequences, qc_observed observed)
+{
+    observed_records o = {.observed = observed};
+    if (observed.kind != QC_OBSERVED_RANGES) {
+        const bool squares = observed.kind == QC_OBSERVED_SQUARES;
+        o.sums = qc_stats_add(stats, tap, squares ? QC_STATS_SQUARES : QC_STATS_MEANS, 0, observed.columns);
+        return o;
+    }
+    for (int i = 0; i < (observed.rotated ? 2 : 1); i++) {
+        const char *name = i == 0 ? tap : qc_arena_printf(stats->arena, "%s@R3", tap);
+        o.ranges[i] = qc_stats_add(stats, name, QC_STATS_MINMAX, sequences, observed.heads);
+        if (observed.columns)
+            o.columns[i] = qc_stats_add(stats, name, QC_STATS_CHANNELS, 0, observed.columns);
+    }
+    return o;
+}
+
 /* The records that the segment fills. */
 static void add_records(pass *p, qc_stats *stats)
 {
     const qc_segment *s = p->segment;
     size_t sequences = p->c->dataset->count;
-    p->records = QC_NEW_ARRAY(&p->c->arena, qc_stats_record *, s->observe_count + 1);
+    p->records = QC_NEW_ARRAY(&p->c->arena, observed_records, s->observe_count + 1);
     p->waiting = QC_NEW_ARRAY(&p->c->arena, float *, sequences);
-    p->squares = p->turn = 0;
+    p->numbers = p->sums = p->turn = 0;
     for (size_t i = 0; i < s->observe_count; i++) {
-        const char *tap = qc_attr_as_text(qc_op_attr(s->observes[i], "tap"));
-        qc_observed observed = qc_plan_observed(p->plan, i);
-        if (observed.kind == QC_OBSERVED_SQUARES) {
-            p->records[i] = qc_stats_add_squares(stats, tap, observed.count);
-            p->squares += observed.count;
-        } else {
-            p->records[i] = qc_stats_add(stats, tap, sequences, observed.count);
-        }
+        const qc_observed observed = qc_plan_observed(p->plan, i);
+        p->records[i] =
+            records_of(stats, qc_attr_as_text(qc_op_attr(s->observes[i], "tap")), sequences, observed);
+        p->numbers += observed.numbers;
+        p->sums += p->records[i].sums ? observed.numbers : 0;
     }
 }
 

@@ -44,6 +44,7 @@ typedef struct qc_plan_request {
     const qc_op *const *observes;
     size_t observe_count;
     bool calibrating;
+    bool rotate_observed; /* ranges of q and k of attention are taken under R3 too */
     /* The rows that the bank's tables hold, if not all (qc_bank_rows): ids are looked up among them. */
     const qc_bank_rows *table_rows;
 } qc_plan_request;
@@ -60,12 +61,15 @@ qc_dtype qc_plan_output_dtype(const qc_plan *plan, size_t index);
 size_t qc_plan_output_row_elems(const qc_plan *plan, size_t index);
 /* What an `observe` of the request gives for a sequence. */
 typedef enum qc_observed_kind {
-    QC_OBSERVED_RANGES,  /* minimum and maximum of each of `count` heads */
-    QC_OBSERVED_SQUARES, /* the sum of squares of each of `count` columns */
+    QC_OBSERVED_RANGES,  /* minima of `heads`, their maxima; then, if any, minima of `columns`, their maxima */
+    QC_OBSERVED_SQUARES, /* the sum of the squares of each of `columns`, rounded to f32 */
+    QC_OBSERVED_SUMS,    /* the sum of each of `columns`, rounded as qc_columns_kept_sum does */
 } qc_observed_kind;
 typedef struct qc_observed {
     qc_observed_kind kind;
-    size_t count;
+    size_t heads, columns; /* columns: of all heads together */
+    bool rotated;          /* ranges: all of them once more, of the value under R3 */
+    size_t numbers;        /* in all */
 } qc_observed;
 qc_observed qc_plan_observed(const qc_plan *plan, size_t index);
 
@@ -110,8 +114,8 @@ typedef struct qc_run {
     void *const *const *caches;
     /* Filled: where each output lies until the worker's next run, [tokens or 1, row]. */
     const void **outputs;
-    /* Filled, observe by observe: minima and maxima; sums of squares in place of minima. */
-    float **observed_min, **observed_max;
+    /* Filled, observe by observe: the numbers of its qc_observed. */
+    float **observed;
 } qc_run;
 
 /* Errors (ids, values that are not finite, memory) stay in the worker. Before: qc_rope_tables_ensure for past +

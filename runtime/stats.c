@@ -9,57 +9,102 @@
 #include "ir/support/io.h"
 #include "ir/support/safetensors.h"
 
+/* The two tensors of a kind. */
+typedef struct kind_row {
+    const char *what;
+    const char *endings[2];
+    const char *types[2];
+} kind_row;
+
+static const kind_row kinds[] = {
+    [QC_STATS_MINMAX] = {"ranges of sequences", {".min", ".max"}, {"F32", "F32"}},
+    [QC_STATS_SQUARES] = {"sums of squares of columns", {".squares", ".tokens"}, {"F64", "I64"}},
+    [QC_STATS_MEANS] = {"sums of columns", {".sums", ".tokens"}, {"F64", "I64"}},
+    [QC_STATS_CHANNELS] = {"ranges of columns", {".channel_min", ".channel_max"}, {"F32", "F32"}},
+};
+
+static bool has_ranges(qc_stats_kind kind)
+{
+    return kind == QC_STATS_MINMAX || kind == QC_STATS_CHANNELS;
+}
+
+static size_t range_count(const qc_stats_record *r)
+{
+    return r->kind == QC_STATS_MINMAX ? r->sequences * r->heads : r->columns;
+}
+
+const char *qc_stats_kind_text(qc_stats_kind kind)
+{
+    return kinds[kind].what;
+}
+
+/* ---- records ------------------------------------------------------------------------------------------- */
+
 void qc_stats_init(qc_stats *stats, qc_arena *arena)
 {
     stats->arena = arena;
     qc_map_init(&stats->records, arena);
 }
 
-qc_stats_record *qc_stats_find(const qc_stats *stats, const char *tap)
+static const char *key_of(qc_arena *arena, const char *tap, qc_stats_kind kind)
 {
-    return qc_map_get(&stats->records, tap);
+    return qc_arena_printf(arena, "%s%s", tap, kinds[kind].endings[0]);
 }
 
-static qc_stats_record *record_new(qc_arena *arena, const char *tap, size_t sequences, size_t heads)
+qc_stats_record *qc_stats_find(const qc_stats *stats, const char *tap, qc_stats_kind kind)
 {
-    qc_stats_record *record = QC_NEW(arena, qc_stats_record);
-    record->tap = qc_arena_strdup(arena, tap);
-    record->sequences = sequences;
-    record->heads = heads;
-    record->min = QC_NEW_ARRAY(arena, float, sequences *heads + 1);
-    record->max = QC_NEW_ARRAY(arena, float, sequences *heads + 1);
-    for (size_t i = 0; i < sequences * heads; i++) {
-        record->min[i] = INFINITY;
-        record->max[i] = -INFINITY;
+    return qc_map_get(&stats->records, key_of(stats->arena, tap, kind));
+}
+
+static qc_stats_record *record_new(
+    qc_arena *arena, const char *tap, qc_stats_kind kind, size_t sequences, size_t width)
+{
+    qc_stats_record *r = QC_NEW(arena, qc_stats_record);
+    *r = (qc_stats_record){.tap = qc_arena_strdup(arena, tap), .kind = kind};
+    if (kind == QC_STATS_MINMAX) {
+        r->sequences = sequences;
+        r->heads = width;
+    } else {
+        r->columns = width;
     }
-    return record;
+    if (!has_ranges(kind)) {
+        r->sums = qc_arena_calloc(arena, width + 1, sizeof *r->sums);
+        return r;
+    }
+    const size_t count = range_count(r);
+    r->min = QC_NEW_ARRAY(arena, float, count + 1);
+    r->max = QC_NEW_ARRAY(arena, float, count + 1);
+    for (size_t i = 0; i < count; i++) {
+        r->min[i] = INFINITY;
+        r->max[i] = -INFINITY;
+    }
+    return r;
 }
 
-qc_stats_record *qc_stats_add_squares(qc_stats *stats, const char *tap, size_t columns)
+qc_stats_record *qc_stats_add(
+    qc_stats *stats, const char *tap, qc_stats_kind kind, size_t sequences, size_t width)
 {
-    qc_stats_record *record = qc_stats_find(stats, tap);
-    if (record && record->kind == QC_STATS_SQUARES && record->columns == columns)
-        return record;
-    record = QC_NEW(stats->arena, qc_stats_record);
-    record->tap = qc_arena_strdup(stats->arena, tap);
-    record->kind = QC_STATS_SQUARES;
-    record->columns = columns;
-    record->squares = qc_arena_calloc(stats->arena, columns + 1, sizeof(double));
-    qc_map_set(&stats->records, tap, record);
-    return record;
-}
-
-qc_stats_record *qc_stats_add(qc_stats *stats, const char *tap, size_t sequences, size_t heads)
-{
-    qc_stats_record *record = qc_stats_find(stats, tap);
-    if (record && record->kind == QC_STATS_MINMAX && record->sequences == sequences && record->heads == heads)
-        return record;
-    record = record_new(stats->arena, tap, sequences, heads);
-    qc_map_set(&stats->records, tap, record);
-    return record;
+    qc_stats_record *r = qc_stats_find(stats, tap, kind);
+    if (r && (kind == QC_STATS_MINMAX ? r->sequences == sequences && r->heads == width : r->columns == width))
+        return r;
+    r = record_new(stats->arena, tap, kind, sequences, width);
+    qc_map_set(&stats->records, key_of(stats->arena, tap, kind), r);
+    return r;
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
+
+/* The tensor's kind and which of its two it is; QC_STATS_KINDS when it has the name of none. Of `.tokens` the first kind. */
+static size_t kind_of(const qc_st_tensor *tensor, size_t *which)
+{
+    for (size_t k = 0; k < QC_STATS_KINDS; k++)
+        for (*which = 0; *which < 2; ++*which) {
+            const char *ending = kinds[k].endings[*which];
+            if (qc_ends_with(tensor->name, ending) && strlen(tensor->name) > strlen(ending))
+                return k;
+        }
+    return QC_STATS_KINDS;
+}
 
 /* One of the two tensors of a record into values[count], checked to be finite. */
 static qc_status read_values(qc_diag *diag, const qc_st_set *set, const qc_st_tensor *tensor,
@@ -73,54 +118,59 @@ static qc_status read_values(qc_diag *diag, const qc_st_set *set, const qc_st_te
     return QC_OK;
 }
 
-static qc_status read_record(
-    qc_diag *diag, qc_stats *stats, const qc_st_set *set, const qc_st_tensor *min, const char *path)
+static qc_status read_ranges(qc_diag *diag, qc_stats *stats, const qc_st_set *set, const char *tap,
+    qc_stats_kind kind, const qc_st_tensor *const *both, const char *path)
 {
-    char *tap = qc_arena_strndup(stats->arena, min->name, strlen(min->name) - 4);
-    const qc_st_tensor *max = qc_st_find(set, qc_arena_printf(stats->arena, "%s.max", tap));
-    if (!max)
-        return qc_error(diag, path, "%s has no .max beside its .min", tap);
-    const qc_st_tensor *both[] = {min, max};
-    for (size_t i = 0; i < 2; i++)
-        if (strcmp(both[i]->dtype, "F32") != 0 || both[i]->rank != 2 || both[i]->shape[0] < 1 ||
-            both[i]->shape[1] < 1 || both[i]->shape[0] != min->shape[0] || both[i]->shape[1] != min->shape[1])
-            return qc_error(
-                diag, path, "%s must be F32 [sequences, heads], alike for .min and .max", both[i]->name);
-    qc_stats_record *record = qc_stats_add(stats, tap, (size_t)min->shape[0], (size_t)min->shape[1]);
-    size_t count = record->sequences * record->heads;
-    if (read_values(diag, set, min, path, record->min, count) != QC_OK ||
-        read_values(diag, set, max, path, record->max, count) != QC_OK)
+    const int rank = kind == QC_STATS_MINMAX ? 2 : 1;
+    for (size_t i = 0; i < 2; i++) {
+        bool fits = strcmp(both[i]->dtype, "F32") == 0 && both[i]->rank == rank;
+        for (int d = 0; fits && d < rank; d++)
+            fits = both[i]->shape[d] >= 1 && both[i]->shape[d] == both[0]->shape[d];
+        if (!fits)
+            return qc_error(diag, path, "%s must be F32 [%s], alike for %s and %s", both[i]->name,
+                rank == 2 ? "sequences, heads" : "columns", kinds[kind].endings[0], kinds[kind].endings[1]);
+    }
+    qc_stats_record *r = qc_stats_add(
+        stats, tap, kind, rank == 2 ? (size_t)both[0]->shape[0] : 0, (size_t)both[0]->shape[rank - 1]);
+    const size_t count = range_count(r);
+    if (read_values(diag, set, both[0], path, r->min, count) != QC_OK ||
+        read_values(diag, set, both[1], path, r->max, count) != QC_OK)
         return QC_ERROR;
     for (size_t i = 0; i < count; i++)
-        if (record->min[i] > record->max[i])
+        if (r->min[i] > r->max[i])
             return qc_error(diag, path, "%s: a minimum is above its maximum", tap);
     return QC_OK;
 }
 
-static qc_status read_squares(
-    qc_diag *diag, qc_stats *stats, const qc_st_set *set, const qc_st_tensor *squares, const char *path)
+static qc_status read_sums(qc_diag *diag, qc_stats *stats, const qc_st_set *set, const char *tap,
+    qc_stats_kind kind, const qc_st_tensor *const *both, const char *path)
 {
-    char *tap = qc_arena_strndup(stats->arena, squares->name, strlen(squares->name) - strlen(".squares"));
-    const qc_st_tensor *tokens = qc_st_find(set, qc_arena_printf(stats->arena, "%s.tokens", tap));
-    if (!tokens)
-        return qc_error(diag, path, "%s has no .tokens beside its .squares", tap);
-    if (strcmp(squares->dtype, "F64") != 0 || squares->rank != 1 || squares->shape[0] < 1 ||
+    const qc_st_tensor *sums = both[0], *tokens = both[1];
+    if (strcmp(sums->dtype, "F64") != 0 || sums->rank != 1 || sums->shape[0] < 1 ||
         strcmp(tokens->dtype, "I64") != 0 || tokens->rank != 1 || tokens->shape[0] != 1)
-        return qc_error(diag, path, "%s must be F64 [columns], and its .tokens I64 [1]", squares->name);
-    qc_stats_record *record = qc_stats_add_squares(stats, tap, (size_t)squares->shape[0]);
-    if (qc_st_read(diag, set, squares, record->squares) || qc_st_read(diag, set, tokens, &record->tokens))
+        return qc_error(diag, path, "%s must be F64 [columns], and its .tokens I64 [1]", sums->name);
+    qc_stats_record *r = qc_stats_add(stats, tap, kind, 0, (size_t)sums->shape[0]);
+    if (qc_st_read(diag, set, sums, r->sums) || qc_st_read(diag, set, tokens, &r->tokens))
         return QC_ERROR;
-    if (record->tokens < 1)
-        return qc_error(diag, path, "%s is of %lld tokens", squares->name, (long long)record->tokens);
-    for (size_t i = 0; i < record->columns; i++)
-        if (!(record->squares[i] >= 0) || !isfinite(record->squares[i]))
-            return qc_error(diag, path, "%s holds a value that is no sum of squares", squares->name);
+    if (r->tokens < 1)
+        return qc_error(diag, path, "%s is of %lld tokens", sums->name, (long long)r->tokens);
+    for (size_t i = 0; i < r->columns; i++)
+        if (!isfinite(r->sums[i]) || (kind == QC_STATS_SQUARES && r->sums[i] < 0))
+            return qc_error(diag, path, "%s holds a value that is no %s", sums->name,
+                kind == QC_STATS_SQUARES ? "sum of squares" : "sum");
     return QC_OK;
 }
 
-static bool is_named(const qc_st_tensor *tensor, const char *ending)
+static qc_status read_record(qc_diag *diag, qc_stats *stats, const qc_st_set *set, qc_stats_kind kind,
+    const qc_st_tensor *first, const char *path)
 {
-    return qc_ends_with(tensor->name, ending) && strlen(tensor->name) > strlen(ending);
+    const char *const *endings = kinds[kind].endings;
+    char *tap = qc_arena_strndup(stats->arena, first->name, strlen(first->name) - strlen(endings[0]));
+    const qc_st_tensor *both[2] = {
+        first, qc_st_find(set, qc_arena_printf(stats->arena, "%s%s", tap, endings[1]))};
+    if (!both[1])
+        return qc_error(diag, path, "%s has no %s beside its %s", tap, endings[1], endings[0]);
+    return (has_ranges(kind) ? read_ranges : read_sums)(diag, stats, set, tap, kind, both, path);
 }
 
 qc_status qc_stats_load(qc_diag *diag, qc_stats *stats, const char *path)
@@ -132,13 +182,16 @@ qc_status qc_stats_load(qc_diag *diag, qc_stats *stats, const char *path)
     size_t records = 0;
     for (size_t i = 0; i < set.tensor_count && status == QC_OK; i++) {
         const qc_st_tensor *t = &set.tensors[i];
-        if (is_named(t, ".min") || is_named(t, ".squares")) {
-            status = is_named(t, ".min") ? read_record(diag, stats, &set, t, path)
-                                         : read_squares(diag, stats, &set, t, path);
-            records++;
-        } else if (!is_named(t, ".max") && !is_named(t, ".tokens")) {
+        size_t which, kind = kind_of(t, &which);
+        if (kind == QC_STATS_KINDS) {
             status = qc_error(diag, path,
-                "%s is no statistic: names end in .min and .max, or .squares and .tokens", t->name);
+                "%s is no statistic: names end in .min and .max, .channel_min and .channel_max, .squares or "
+                ".sums "
+                "and .tokens",
+                t->name);
+        } else if (which == 0) {
+            status = read_record(diag, stats, &set, (qc_stats_kind)kind, t, path);
+            records++;
         }
     }
     if (status == QC_OK && records == 0)
@@ -152,30 +205,18 @@ qc_status qc_stats_load(qc_diag *diag, qc_stats *stats, const char *path)
 /* The two tensors of a record. */
 static void add_tensors(qc_arena *arena, qc_stats_record *r, qc_st_out *two)
 {
-    int64_t *shape = QC_NEW_ARRAY(arena, int64_t, 2);
-    if (r->kind == QC_STATS_SQUARES) {
-        shape[0] = (int64_t)r->columns;
-        shape[1] = 1;
-        two[0] = (qc_st_out){.name = qc_arena_printf(arena, "%s.squares", r->tap),
-            .dtype = "F64",
-            .rank = 1,
+    const bool minmax = r->kind == QC_STATS_MINMAX, ranges = has_ranges(r->kind);
+    void *data[2] = {ranges ? (void *)r->min : (void *)r->sums, ranges ? (void *)r->max : (void *)&r->tokens};
+    for (int i = 0; i < 2; i++) {
+        int64_t *shape = QC_NEW_ARRAY(arena, int64_t, 2);
+        shape[0] = (int64_t)(minmax ? r->sequences : ranges || i == 0 ? r->columns : 1);
+        shape[1] = (int64_t)r->heads;
+        two[i] = (qc_st_out){.name = qc_arena_printf(arena, "%s%s", r->tap, kinds[r->kind].endings[i]),
+            .dtype = kinds[r->kind].types[i],
+            .rank = minmax ? 2 : 1,
             .shape = shape,
-            .user = r->squares};
-        two[1] = (qc_st_out){.name = qc_arena_printf(arena, "%s.tokens", r->tap),
-            .dtype = "I64",
-            .rank = 1,
-            .shape = shape + 1,
-            .user = &r->tokens};
-        return;
+            .user = data[i]};
     }
-    shape[0] = (int64_t)r->sequences;
-    shape[1] = (int64_t)r->heads;
-    for (int i = 0; i < 2; i++)
-        two[i] = (qc_st_out){.name = qc_arena_printf(arena, "%s.%s", r->tap, i ? "max" : "min"),
-            .dtype = "F32",
-            .rank = 2,
-            .shape = shape,
-            .user = i ? r->max : r->min};
 }
 
 qc_status qc_stats_save(qc_diag *diag, const qc_stats *stats, const char *path)
@@ -200,14 +241,30 @@ qc_status qc_stats_save(qc_diag *diag, const qc_stats *stats, const char *path)
     return status;
 }
 
-static qc_stats_record *add_squares(qc_arena *arena, const qc_stats_record *x, const qc_stats_record *y)
+/* ---- merging ------------------------------------------------------------------------------------------- */
+
+static qc_stats_record *merge_records(qc_arena *arena, const qc_stats_record *x, const qc_stats_record *y)
 {
-    qc_stats_record *r = QC_NEW(arena, qc_stats_record);
-    *r = *x;
-    r->tokens += y->tokens;
-    r->squares = qc_arena_calloc(arena, x->columns + 1, sizeof(double));
-    for (size_t i = 0; i < x->columns; i++)
-        r->squares[i] = x->squares[i] + y->squares[i];
+    const bool minmax = x->kind == QC_STATS_MINMAX;
+    qc_stats_record *r =
+        record_new(arena, x->tap, x->kind, x->sequences + y->sequences, minmax ? x->heads : x->columns);
+    r->tokens = x->tokens + y->tokens;
+    if (minmax) {
+        const size_t left = range_count(x), right = range_count(y);
+        memcpy(r->min, x->min, left * sizeof(float));
+        memcpy(r->max, x->max, left * sizeof(float));
+        memcpy(r->min + left, y->min, right * sizeof(float));
+        memcpy(r->max + left, y->max, right * sizeof(float));
+        return r;
+    }
+    for (size_t i = 0; i < x->columns; i++) {
+        if (has_ranges(x->kind)) {
+            r->min[i] = qc_stats_smaller(x->min[i], y->min[i]);
+            r->max[i] = qc_stats_larger(x->max[i], y->max[i]);
+        } else {
+            r->sums[i] = x->sums[i] + y->sums[i];
+        }
+    }
     return r;
 }
 
@@ -217,23 +274,13 @@ qc_status qc_stats_merge(qc_diag *diag, qc_stats *a, const qc_stats *b, const ch
         return qc_error(
             diag, b_name, "it holds %zu statistics, the others %zu", b->records.count, a->records.count);
     for (size_t i = 0; i < a->records.count; i++) {
-        const qc_stats_record *x = a->records.entries[i].value, *y = qc_stats_find(b, x->tap);
-        if (!y || y->kind != x->kind || y->heads != x->heads || y->columns != x->columns)
+        const qc_stats_record *x = a->records.entries[i].value, *y = qc_stats_find(b, x->tap, x->kind);
+        if (!y || y->heads != x->heads || y->columns != x->columns)
             return qc_error(diag, b_name, "%s is missing or has other heads or columns", x->tap);
     }
     for (size_t i = 0; i < a->records.count; i++) {
-        const qc_stats_record *x = a->records.entries[i].value, *y = qc_stats_find(b, x->tap);
-        size_t left = x->sequences * x->heads, right = y->sequences * y->heads;
-        if (x->kind == QC_STATS_SQUARES) {
-            a->records.entries[i].value = add_squares(a->arena, x, y);
-            continue;
-        }
-        qc_stats_record *r = record_new(a->arena, x->tap, x->sequences + y->sequences, x->heads);
-        memcpy(r->min, x->min, left * sizeof(float));
-        memcpy(r->max, x->max, left * sizeof(float));
-        memcpy(r->min + left, y->min, right * sizeof(float));
-        memcpy(r->max + left, y->max, right * sizeof(float));
-        a->records.entries[i].value = r;
+        const qc_stats_record *x = a->records.entries[i].value;
+        a->records.entries[i].value = merge_records(a->arena, x, qc_stats_find(b, x->tap, x->kind));
     }
     return QC_OK;
 }

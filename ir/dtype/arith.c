@@ -201,6 +201,16 @@ void qc_arith_fold_minmax(qc_fold fold, qc_dtype model_dtype, const float *mins,
 {
     const float fresh = (float)averaging_constant, kept = (float)(1.0 - averaging_constant);
     float lo = mins[0], hi = maxs[0];
+    if (fold == QC_FOLD_MEAN) {
+        double sum_lo = 0, sum_hi = 0;
+        for (size_t i = 0; i < count; i++) {
+            sum_lo += (double)mins[i * stride_elems];
+            sum_hi += (double)maxs[i * stride_elems];
+        }
+        *min = qc_round_to(model_dtype, (float)(sum_lo / (double)count));
+        *max = qc_round_to(model_dtype, (float)(sum_hi / (double)count));
+        return;
+    }
     for (size_t i = 1; i < count; i++) {
         float next_lo = mins[i * stride_elems], next_hi = maxs[i * stride_elems];
         if (fold == QC_FOLD_RUNNING) {

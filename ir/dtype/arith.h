@@ -65,9 +65,10 @@ typedef enum qc_fold {
     QC_FOLD_LAST,           /* "memoryless_minmax": the last one */
     QC_FOLD_RUNNING,        /* "static_minmax": the smallest min, the largest max */
     QC_FOLD_MOVING_AVERAGE, /* "minmax": m = D(D(m * (1 - c)) + D(x * c)), starting with the first */
+    QC_FOLD_MEAN,           /* the arithmetic mean, in f64, rounded to f32 and D once at the end */
 } qc_fold;
 
-/* By observer name; false when it is none of these three. */
+/* By observer name; false when it is none of the first three. Of those that search or cut: qc_mse_fold. */
 bool qc_fold_from_observer(const char *name, size_t length, qc_fold *fold);
 
 /* Folds `count` > 0 ranges in D, in order: mins[i * stride_elems], maxs[i * stride_elems]. One scale for

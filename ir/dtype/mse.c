@@ -8,6 +8,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "ir/dtype/columns.h"
+
 bool qc_mse_from_observer(const char *name, size_t length, qc_mse *mse)
 {
     static const struct {
@@ -23,6 +25,13 @@ bool qc_mse_from_observer(const char *name, size_t length, qc_mse *mse)
                                    .expand = 1.8,
                                    .patience = 1000,
                                    .memoryless = true}},
+        {"mse_mean", {.maxshrink = 0.9,
+                         .grid = 50,
+                         .norm = 2,
+                         .expand = 1,
+                         .patience = 5,
+                         .mean = true,
+                         .imatrix = true}},
         {"imatrix_mse", {.maxshrink = 0.95,
                             .grid = 20,
                             .norm = 3,
@@ -44,6 +53,21 @@ bool qc_mse_from_observer(const char *name, size_t length, qc_mse *mse)
             return true;
         }
     return false;
+}
+
+bool qc_mse_fold(const char *observer, size_t length, qc_fold *fold)
+{
+    qc_share share;
+    qc_mse mse;
+    if (qc_fold_from_observer(observer, length, fold))
+        return true;
+    *fold = QC_FOLD_RUNNING;
+    if (qc_share_from_observer(observer, length, &share))
+        return true;
+    if (!qc_mse_from_observer(observer, length, &mse))
+        return false;
+    *fold = mse.memoryless ? QC_FOLD_LAST : mse.mean ? QC_FOLD_MEAN : QC_FOLD_MOVING_AVERAGE;
+    return true;
 }
 
 static double step_limit(const qc_mse *mse)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * mse.h - the search for the range whose quantization error is least: the MSE observers of llm-compressor
- * (mse, memoryless_mse, nvfp4_expanded_mse, imatrix_mse, nvfp4_expanded_imatrix).
+ * (mse, memoryless_mse, nvfp4_expanded_mse, imatrix_mse, nvfp4_expanded_imatrix), and mse_mean, which is ours: plain
+ * squares, errors and their sums in f32, ranges down to a tenth, and the mean over the sequences.
  *
  * The search is llm-compressor's on a CPU in every dialect; its kernels for GPUs end the search of each range by
  * itself and add up in another order.
@@ -28,11 +29,16 @@ typedef struct qc_mse {
     double maxshrink, grid, norm, expand;
     int patience;
     bool memoryless; /* the last range counts; else ranges of sequences go into a moving average */
-    bool imatrix;    /* errors in f32, weighted by the importance of their column */
+    bool mean;       /* or into their arithmetic mean */
+    bool imatrix;    /* errors in f32, weighted by the importance of their column where there is one */
 } qc_mse;
 
 /* Defaults of the observer of that name; false when it is none that searches. */
 bool qc_mse_from_observer(const char *name, size_t length, qc_mse *mse);
+
+/* How ranges of that observer fold into one, sequence by sequence; false where it takes none. Ranges that leave a share of
+ * the values outside (ir/dtype/columns.h) fold as those of all values do. */
+bool qc_mse_fold(const char *observer, size_t length, qc_fold *fold);
 
 /* NULL, or what is wrong with the parameters: a static sentence to put into a diagnostic. */
 const char *qc_mse_fault(const qc_mse *mse);

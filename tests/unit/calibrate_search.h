@@ -97,8 +97,10 @@ static void search_plainly(const float *x, size_t count, float *min, float *max)
 
 static void check_tables(job *j, const float *table)
 {
-    const qc_stats_record *a = qc_stats_find(&j->stats, "a"), *b = qc_stats_find(&j->stats, "b"),
-                          *c = qc_stats_find(&j->stats, "c"), *d = qc_stats_find(&j->stats, "d");
+    const qc_stats_record *a = qc_stats_find(&j->stats, "a", QC_STATS_MINMAX),
+                          *b = qc_stats_find(&j->stats, "b", QC_STATS_MINMAX),
+                          *c = qc_stats_find(&j->stats, "c", QC_STATS_SQUARES),
+                          *d = qc_stats_find(&j->stats, "d", QC_STATS_MINMAX);
     double squares[COLUMNS] = {0};
     qc_mse mse;
     qc_quantizer q = {.arith = qc_arith_find("ct_cpu", 6), .model_dtype = QC_BF16, .grid = qc_grid_of(QC_I4)};
@@ -132,7 +134,7 @@ static void check_tables(job *j, const float *table)
         for (size_t i = 0; i < COLUMNS; i++)
             squares[i] += (double)(float)of_sequence[i];
     }
-    CHECK(memcmp(squares, c->squares, sizeof squares) == 0);
+    CHECK(memcmp(squares, c->sums, sizeof squares) == 0);
 }
 
 static void test_searches(void)
@@ -157,7 +159,8 @@ static void test_searches(void)
     }
     CHECK_INT(qc_calibrate_resolve(j.ctx, j.module, &j.stats), QC_OK);
     CHECK_INT(qc_module_verify(j.module, "calibrate"), QC_OK);
-    const qc_stats_record *a = qc_stats_find(&j.stats, "a"), *c = qc_stats_find(&j.stats, "c");
+    const qc_stats_record *a = qc_stats_find(&j.stats, "a", QC_STATS_MINMAX),
+                          *c = qc_stats_find(&j.stats, "c", QC_STATS_SQUARES);
     size_t constants = 0;
     for (const qc_op *op = qc_func_first_op(qc_module_func(j.module, "main")); op; op = qc_op_next(op)) {
         if (!qc_op_is(op, "const"))
@@ -172,7 +175,7 @@ static void test_searches(void)
         } else if (constants == 2) {
             const float *means = qc_attr_data_bytes(value);
             for (size_t i = 0; i < COLUMNS; i++)
-                CHECK(means[i] == (float)(c->squares[i] / (double)c->tokens));
+                CHECK(means[i] == (float)(c->sums[i] / (double)c->tokens));
         }
         constants++;
     }
@@ -189,16 +192,17 @@ static void test_kinds(void)
     job j;
     if (!open_table(&j, directory, table))
         SKIP("no directory can be made here");
-    qc_stats_add_squares(&j.stats, "a", COLUMNS);
+    qc_stats_add(&j.stats, "a", QC_STATS_SQUARES, 0, COLUMNS);
     CHECK_INT(qc_calibrate_resolve(j.ctx, j.module, &j.stats), QC_ERROR);
-    CHECK(said(&j.said, "a: its statistics are sums of squares, not ranges"));
+    CHECK(said(&j.said, "a: its statistics are sums of squares of columns, not ranges of sequences"));
     qc_stats_init(&j.stats, &j.arena);
-    qc_stats_record *a = qc_stats_add(&j.stats, "a", 1, 1), *b = qc_stats_add(&j.stats, "b", 1, 3);
+    qc_stats_record *a = qc_stats_add(&j.stats, "a", QC_STATS_MINMAX, 1, 1),
+                    *b = qc_stats_add(&j.stats, "b", QC_STATS_MINMAX, 1, 3);
     for (size_t i = 0; i < 3; i++)
         a->min[0] = b->min[i] = -1, a->max[0] = b->max[i] = 1;
-    qc_stats_add(&j.stats, "c", 1, 1);
+    qc_stats_add(&j.stats, "c", QC_STATS_MINMAX, 1, 1);
     CHECK_INT(qc_calibrate_resolve(j.ctx, j.module, &j.stats), QC_ERROR);
-    CHECK(said(&j.said, "c: its statistics are ranges, not sums of squares"));
+    CHECK(said(&j.said, "c: its statistics are ranges of sequences, not sums of squares of columns"));
     CHECK_INT(qc_remove_tree(qc_ctx_diag(j.ctx), directory), QC_OK);
     end(&j);
 }

@@ -43,17 +43,26 @@ static qc_stats make(job *j, size_t first, size_t count)
     qc_stats stats;
     qc_stats_init(&stats, &j->arena);
     for (size_t t = 0; t < 3; t++) {
-        qc_stats_record *r = qc_stats_add(&stats, taps[t].tap, count, taps[t].heads);
+        qc_stats_record *r = qc_stats_add(&stats, taps[t].tap, QC_STATS_MINMAX, count, taps[t].heads);
         for (size_t i = 0; i < count * taps[t].heads; i++) {
             r->max[i] = (float)(100 * t + first * taps[t].heads + i);
             r->min[i] = -r->max[i] - 0.5f;
         }
     }
-    qc_stats_record *squares = qc_stats_add_squares(&stats, "c.input@imatrix", 3);
+    qc_stats_record *squares = qc_stats_add(&stats, "c.input@imatrix", QC_STATS_SQUARES, 0, 3),
+                    *means = qc_stats_add(&stats, "a.k@mean", QC_STATS_MEANS, 0, 4),
+                    *columns = qc_stats_add(&stats, "a.k", QC_STATS_CHANNELS, 0, 4);
     for (size_t i = first; i < first + count; i++) {
         squares->tokens += (int64_t)(10 + i);
+        means->tokens += (int64_t)(10 + i);
         for (size_t c = 0; c < 3; c++)
-            squares->squares[c] += 0.125 * (double)(i + c + 1);
+            squares->sums[c] += 0.125 * (double)(i + c + 1);
+        for (size_t c = 0; c < 4; c++) {
+            /* the largest in the middle, the smallest at the end */
+            means->sums[c] += 0x1p-24 * (double)(i + 1) - 0x1p20 * (double)c;
+            columns->min[c] = fminf(columns->min[c], -(float)(i + c));
+            columns->max[c] = fmaxf(columns->max[c], (float)(i * (5 - i)) + (float)c);
+        }
     }
     return stats;
 }
@@ -76,13 +85,20 @@ static void test_round_trip(void)
     char *bytes = save(&j, &stats, "whole", &length);
     qc_stats_init(&read, &j.arena);
     CHECK_INT(qc_stats_load(&j.diag, &read, qc_path_join(&j.arena, j.directory, "whole")), QC_OK);
-    CHECK_INT(read.records.count, 4);
-    const qc_stats_record *squares = qc_stats_find(&read, "c.input@imatrix");
+    CHECK_INT(read.records.count, 6);
+    const qc_stats_record *squares = qc_stats_find(&read, "c.input@imatrix", QC_STATS_SQUARES);
     CHECK(squares && squares->kind == QC_STATS_SQUARES && squares->columns == 3 && squares->tokens == 60);
-    CHECK(squares && squares->squares[2] == 3.125);
-    const qc_stats_record *r = qc_stats_find(&read, "a.q");
+    CHECK(squares && squares->sums[2] == 3.125);
+    const qc_stats_record *means = qc_stats_find(&read, "a.k@mean", QC_STATS_MEANS);
+    CHECK(means && means->columns == 4 && means->tokens == 60 && means->sums[0] == 15 * 0x1p-24);
+    CHECK(means && means->sums[3] == 15 * 0x1p-24 - 15 * 0x1p20);
+    const qc_stats_record *columns = qc_stats_find(&read, "a.k", QC_STATS_CHANNELS);
+    CHECK(columns && columns->columns == 4 && columns->min[3] == -7 && columns->max[3] == 9);
+    CHECK(columns && columns != qc_stats_find(&read, "a.k", QC_STATS_MINMAX));
+    const qc_stats_record *r = qc_stats_find(&read, "a.q", QC_STATS_MINMAX);
     CHECK(r && r->sequences == 5 && r->heads == 4 && r->max[7] == 107.0f && r->min[7] == -107.5f);
-    CHECK(qc_stats_find(&read, "a.v") == NULL);
+    CHECK(qc_stats_find(&read, "a.v", QC_STATS_MINMAX) == NULL);
+    CHECK(qc_stats_find(&read, "a.q", QC_STATS_SQUARES) == NULL);
     char *again = save(&j, &read, "again", &again_length);
     CHECK(length == again_length && memcmp(bytes, again, length) == 0);
     end(&j);
@@ -99,16 +115,17 @@ static void test_merge(void)
     CHECK_INT(qc_stats_merge(&j.diag, &a, &c, "c"), QC_OK);
     char *bytes = save(&j, &whole, "whole", &length), *merged = save(&j, &a, "merged", &merged_length);
     CHECK(length == merged_length && memcmp(bytes, merged, length) == 0);
-    qc_stats_add(&b, "c.input", 3, 1);
+    qc_stats_add(&b, "c.input", QC_STATS_MINMAX, 3, 1);
     CHECK_INT(qc_stats_merge(&j.diag, &a, &b, "b"), QC_ERROR);
-    CHECK(said(&j.said, "b: it holds 5 statistics, the others 4"));
+    CHECK(said(&j.said, "b: it holds 7 statistics, the others 6"));
     qc_stats other = make(&j, 0, 1);
-    qc_stats_add(&other, "a.q", 1, 8);
+    qc_stats_add(&other, "a.q", QC_STATS_MINMAX, 1, 8);
     CHECK_INT(qc_stats_merge(&j.diag, &a, &other, "other"), QC_ERROR);
     CHECK(said(&j.said, "other: a.q is missing or has other heads"));
-    qc_stats_add_squares(&other, "a.q", 8);
-    CHECK_INT(qc_stats_merge(&j.diag, &a, &other, "other"), QC_ERROR);
-    CHECK(said(&j.said, "other: a.q is missing or has other heads or columns"));
+    qc_stats otherwise = make(&j, 0, 1);
+    qc_stats_add(&otherwise, "a.k", QC_STATS_CHANNELS, 0, 5);
+    CHECK_INT(qc_stats_merge(&j.diag, &a, &otherwise, "otherwise"), QC_ERROR);
+    CHECK(said(&j.said, "otherwise: a.k is missing or has other heads or columns"));
     end(&j);
 }
 
@@ -152,10 +169,16 @@ static void test_refusals(void)
     check_refused("a.max", 2, "a.min", -INFINITY, "a.min holds a value that is not finite");
     check_refused("a.max", 2, "a.min", 2.0f, "a: a minimum is above its maximum");
     check_refused("a.weight", 2, NULL, 0.0f,
-        "a.weight is no statistic: names end in .min and .max, or .squares and .tokens");
+        "a.weight is no statistic: names end in .min and .max, .channel_min and .channel_max, .squares or "
+        ".sums");
     check_refused("a.squares", 2, NULL, 0.0f, "a has no .tokens beside its .squares");
     check_refused(
         "a.squares", 2, "a.tokens", 0.0f, "a.squares must be F64 [columns], and its .tokens I64 [1]");
+    check_refused("a.sums", 2, NULL, 0.0f, "a has no .tokens beside its .sums");
+    check_refused("a.sums", 2, "a.tokens", 0.0f, "a.sums must be F64 [columns], and its .tokens I64 [1]");
+    check_refused("a.channel_min", 2, NULL, 0.0f, "a has no .channel_max beside its .channel_min");
+    check_refused("a.channel_max", 2, "a.channel_min", 0.0f,
+        "must be F32 [columns], alike for .channel_min and .channel_max");
     check_refused("a.tokens", 2, NULL, 0.0f, "there are no statistics in it");
     check_refused("a.max", 2, NULL, 0.0f, "there are no statistics in it");
 }
