@@ -83,6 +83,34 @@ static bool is_for_codes(const qc_op *op)
     return qc_op_is(op, "weight") && uses > 0;
 }
 
+static bool ends_with(const char *name, const char *end)
+{
+    size_t length = strlen(name), tail = strlen(end);
+    return length >= tail && strcmp(name + length - tail, end) == 0;
+}
+
+/* A global scale is f32 in every model. */
+static bool is_global_scale(const qc_op *op)
+{
+    const qc_value *value = qc_op_is(op, "const") ? qc_op_result(op, 0) : NULL;
+    size_t slot, uses = value ? qc_value_use_count(value) : 0;
+    for (size_t i = 0; i < uses; i++) {
+        const qc_op *user = qc_value_use(value, i, &slot);
+        const char *name = qc_op_operand_name(user, slot);
+        if (!name || !ends_with(name, "global"))
+            return false;
+    }
+    return uses > 0;
+}
+
+/* The type of a typed op's result: what is cached has the type of what comes in. */
+static const qc_type *map_result(const retype *r, const qc_op *op, const qc_type *type)
+{
+    return qc_op_is(op, "cache_append")
+               ? qc_type_with_dtype(r->ctx, type, qc_type_dtype(qc_value_type(qc_op_operand(op, 0))))
+               : map_type(r, type);
+}
+
 /* A weight whose type cannot hold the old values in the new one. */
 static bool narrows(const retype *r, const qc_op *op)
 {
@@ -101,6 +129,7 @@ static qc_value *cast(const retype *r, qc_builder *b, qc_value *value)
 static bool rebuild(const retype *r, qc_op *op)
 {
     qc_builder *b = qc_builder_before(op);
+    const bool keeps = is_global_scale(op);
     qc_make(b, qc_op_name(op));
     for (size_t i = 0; i < qc_op_operand_count(op); i++) {
         if (is_variadic(op, i))
@@ -111,12 +140,12 @@ static bool rebuild(const retype *r, qc_op *op)
     for (size_t i = 0; i < qc_op_attr_count(op); i++) {
         const char *name = qc_op_attr_name(op, i);
         if (qc_op_attr_given(op, name))
-            qc_make_attr(b, name, map_attr(r, name, qc_op_attr(op, name)));
+            qc_make_attr(b, name, keeps ? qc_op_attr(op, name) : map_attr(r, name, qc_op_attr(op, name)));
     }
-    bool for_codes = is_for_codes(op), cast_behind = !for_codes && narrows(r, op);
+    bool for_codes = is_for_codes(op) || keeps, cast_behind = !for_codes && narrows(r, op);
     for (size_t i = 0; qc_op_is_typed(op) && i < qc_op_result_count(op); i++) {
         const qc_type *type = qc_value_type(qc_op_result(op, i));
-        qc_make_type(b, cast_behind || for_codes ? type : map_type(r, type));
+        qc_make_type(b, cast_behind || for_codes ? type : map_result(r, op, type));
     }
     const char *hint = qc_op_result_count(op) > 0 ? qc_value_hint(qc_op_result(op, 0)) : NULL;
     qc_value *first = qc_make_end(b, hint);
