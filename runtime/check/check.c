@@ -228,8 +228,10 @@ static void add_quantization(qc_str *out, const listing *l)
     add_strings(out, qc_json_get(q, "ignore"));
     qc_str_addf(out, "\n  scales: %zu of weights, %zu of inputs; of attention %zu q, %zu k, %zu v\n",
         count_ending(l, ".weight_scale"),
-        count_ending(l, ".input_scale") + count_ending(l, ".input_global_scale"), count_ending(l, ".q_scale"),
-        count_ending(l, ".k_scale"), count_ending(l, ".v_scale"));
+        count_ending(l, ".input_scale") + count_ending(l, ".input_global_scale"),
+        count_ending(l, ".q_scale") + count_ending(l, ".q_global_scale"),
+        count_ending(l, ".k_scale") + count_ending(l, ".k_global_scale"),
+        count_ending(l, ".v_scale") + count_ending(l, ".v_global_scale"));
 }
 
 static void add_totals(qc_str *out, const listing *l)

@@ -29,6 +29,10 @@ static const char *const part_names[CHECK_PART_COUNT] = {
     [CHECK_V_SCALE] = "v_scale",
     [CHECK_KV_SCALE] = "kv_scale",
     [CHECK_PROB_SCALE] = "prob_scale",
+    [CHECK_Q_GLOBAL_SCALE] = "q_global_scale",
+    [CHECK_K_GLOBAL_SCALE] = "k_global_scale",
+    [CHECK_V_GLOBAL_SCALE] = "v_global_scale",
+    [CHECK_K_CENTER] = "k_center",
 };
 
 const char *check_part_name(check_part part)
@@ -261,11 +265,16 @@ static bool contains(const char *text, const char *word)
 
 bool check_is_transform(const check_model *m, const char *name)
 {
+    static const char *const locations[] = {
+        "input", "output", "q_attn", "k_cache", "weight_input", "weight_output"};
     const qc_json *groups = qc_json_get(qc_json_get(m->quantization, "transform_config"), "config_groups");
     for (const qc_json *g = groups && groups->kind == QC_JSON_OBJECT ? groups->first : NULL; g; g = g->next) {
-        const char *at = strstr(name, qc_arena_printf(m->arena, ".%s_", g->key));
-        if (at && (!strchr(at + 1, '.') || strcmp(strchr(at + 1, '.'), ".weight") == 0))
-            return true;
+        for (size_t i = 0; i < sizeof locations / sizeof *locations; i++) {
+            const char *module = qc_arena_printf(m->arena, ".%s_%s", g->key, locations[i]);
+            if (qc_ends_with(name, module) ||
+                qc_ends_with(name, qc_arena_printf(m->arena, "%s.weight", module)))
+                return true;
+        }
     }
     return false;
 }

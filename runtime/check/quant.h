@@ -7,6 +7,7 @@
  *   weight.c   the tensors of one weight: which there must be, and rows of codes and values
  *   rules.c    what contradicts the quantization
  *   vllm.c, vllm_modules.c   what vLLM would say
+ *   transforms.c   rotations: both
  *
  * Tensors per format as compressed-tensors 0.19 writes them (compressors/, quantization/quant_args.py).
  */
@@ -60,6 +61,10 @@ typedef enum check_part {
     CHECK_V_SCALE,
     CHECK_KV_SCALE,
     CHECK_PROB_SCALE,
+    CHECK_Q_GLOBAL_SCALE,
+    CHECK_K_GLOBAL_SCALE,
+    CHECK_V_GLOBAL_SCALE,
+    CHECK_K_CENTER,
     CHECK_PART_COUNT
 } check_part;
 
@@ -133,6 +138,9 @@ const qc_json *check_quantization_of(const qc_json *config);
 /* What contradicts the quantization, whoever loads it. */
 qc_status check_rules(const check_model *model, check_problems *problems);
 
+/* The part of it that transform_config asks for. */
+void check_transform_rules(const check_model *model, check_problems *problems);
+
 typedef enum check_effect {
     CHECK_REFUSED, /* the loader stops */
     CHECK_WRONG,   /* it loads, and computes something else than was meant */
@@ -160,6 +168,8 @@ qc_status check_vllm(const check_model *model, check_verdict *verdict);
 void check_vllm_config(const check_model *model, check_verdict *verdict);
 void check_find(const check_model *model, check_verdict *verdict, check_effect effect, const char *format,
     ...) QC_PRINTF(4, 5);
+/* What it makes of rotations (transforms.c). */
+void check_vllm_transforms(const check_model *model, check_verdict *verdict);
 /* Its part that goes through the modules (vllm_modules.c). */
 qc_status check_vllm_modules(const check_model *model, check_verdict *verdict);
 typedef enum check_vllm_family {

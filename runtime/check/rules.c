@@ -64,7 +64,7 @@ static qc_status check_scales(rules *r, const check_module *m)
 {
     static const check_part scales[] = {CHECK_WEIGHT_SCALE, CHECK_WEIGHT_GLOBAL_SCALE, CHECK_WEIGHT_SCALE_INV,
         CHECK_INPUT_SCALE, CHECK_INPUT_GLOBAL_SCALE, CHECK_OUTPUT_SCALE, CHECK_Q_SCALE, CHECK_K_SCALE,
-        CHECK_V_SCALE};
+        CHECK_V_SCALE, CHECK_Q_GLOBAL_SCALE, CHECK_K_GLOBAL_SCALE, CHECK_V_GLOBAL_SCALE};
     for (size_t i = 0; i < sizeof scales / sizeof *scales; i++)
         if (m->parts[scales[i]] && check_values(r, m->parts[scales[i]]) != QC_OK)
             return QC_ERROR;
@@ -218,14 +218,18 @@ static void check_attention(rules *r, const check_module *m)
 {
     const char *path = attention_of(r, m);
     const qc_st_tensor *w = m->parts[CHECK_WEIGHT] ? m->parts[CHECK_WEIGHT] : m->parts[CHECK_WEIGHT_PACKED];
-    if (!path || !w || !r->model->kv.present)
+    const check_args *kv = &r->model->kv;
+    if (!path || !w || !kv->present || kv->dynamic)
         return;
+    const check_part q_part = kv->local ? CHECK_Q_GLOBAL_SCALE : CHECK_Q_SCALE,
+                     k_part = kv->local ? CHECK_K_GLOBAL_SCALE : CHECK_K_SCALE,
+                     v_part = kv->local ? CHECK_V_GLOBAL_SCALE : CHECK_V_SCALE;
     const check_module *attention = check_model_find(r->model, path);
-    const qc_st_tensor *k = attention ? attention->parts[CHECK_K_SCALE] : NULL;
-    if (!k && (!attention || !attention->parts[CHECK_V_SCALE]))
-        problem(r, qc_arena_printf(r->arena, "%s has no k_scale beside it", w->name));
+    const qc_st_tensor *k = attention ? attention->parts[k_part] : NULL;
+    if (!k && (!attention || !attention->parts[v_part]))
+        problem(r, qc_arena_printf(r->arena, "%s has no %s beside it", w->name, check_part_name(k_part)));
     else if (k && quantizes_attention(r->model))
-        want_beside(r, attention, k, CHECK_Q_SCALE);
+        want_beside(r, attention, k, q_part);
 }
 
 static void check_attention_scales(rules *r, const check_module *m)
@@ -236,6 +240,10 @@ static void check_attention_scales(rules *r, const check_module *m)
         want_beside(r, m, m->parts[CHECK_V_SCALE], CHECK_K_SCALE);
     if (m->parts[CHECK_Q_SCALE] && !m->parts[CHECK_V_SCALE])
         want_beside(r, m, m->parts[CHECK_Q_SCALE], CHECK_K_SCALE);
+    if (m->parts[CHECK_K_GLOBAL_SCALE])
+        want_beside(r, m, m->parts[CHECK_K_GLOBAL_SCALE], CHECK_V_GLOBAL_SCALE);
+    if (m->parts[CHECK_V_GLOBAL_SCALE])
+        want_beside(r, m, m->parts[CHECK_V_GLOBAL_SCALE], CHECK_K_GLOBAL_SCALE);
     if (m->parts[CHECK_K_SCALE] && !r->model->kv.present)
         problem(r, qc_arena_printf(r->arena, "%s is there, but there is no kv_cache_scheme",
                        m->parts[CHECK_K_SCALE]->name));
@@ -259,5 +267,7 @@ qc_status check_rules(const check_model *model, check_problems *problems)
         if (check_scales(&r, m) != QC_OK)
             return QC_ERROR;
     }
+    if (check_model_is_compressed_tensors(model))
+        check_transform_rules(model, problems);
     return QC_OK;
 }

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "runtime/check/allow.h"
 #include "runtime/check/quant.h"
 
 void check_find(
@@ -203,11 +204,13 @@ static void check_kv(const check_model *m, check_verdict *v)
     if (!kv->present)
         return;
     if (!is_float(kv, 8))
-        check_find(m, v, CHECK_REFUSED, "kv_cache_scheme: %s of %lld bits; only float of 8 is read", kv->type,
-            (long long)kv->bits);
+        check_find(m, v, CHECK_REFUSED, "kv_cache_scheme: %s of %lld bits; only float of 8 is read%s",
+            kv->type, (long long)kv->bits, is_nvfp4(kv) ? " (rule " QC_RULE_NVFP4_ATTENTION ")" : "");
     if (!has_strategy(kv, "tensor") && !has_strategy(kv, "attn_head"))
-        check_find(m, v, CHECK_REFUSED, "kv_cache_scheme: strategy %s; only tensor and attn_head are read",
-            kv->strategy);
+        check_find(m, v, CHECK_REFUSED, "kv_cache_scheme: strategy %s; only tensor and attn_head are read%s",
+            kv->strategy,
+            has_strategy(kv, "token") || has_strategy(kv, "channel") ? " (rule " QC_RULE_ATTENTION_SCALES ")"
+                                                                     : "");
     if (!kv->symmetric || !qc_json_get(kv->json, "symmetric"))
         check_find(m, v, CHECK_REFUSED, "kv_cache_scheme: symmetric must be written, and true");
     if (has_strategy(kv, "attn_head") && !m->has_groups)
@@ -215,27 +218,8 @@ static void check_kv(const check_model *m, check_verdict *v)
             "kv_cache_scheme: strategy attn_head needs config_groups beside it, even {}");
 }
 
-/* Is one of the transform's places of that name? */
-static bool applies_at(const qc_json *transform, const char *location)
+static void check_sparsity(const check_model *m, check_verdict *v)
 {
-    const qc_json *apply = qc_json_get(transform, "apply");
-    for (const qc_json *a = apply && apply->kind == QC_JSON_ARRAY ? apply->first : NULL; a; a = a->next) {
-        const qc_json *at = qc_json_get(a, "location");
-        if (at && at->kind == QC_JSON_STRING && strcmp(at->text, location) == 0)
-            return true;
-    }
-    return false;
-}
-
-static void check_transforms(const check_model *m, check_verdict *v)
-{
-    const qc_json *groups = qc_json_get(qc_json_get(m->quantization, "transform_config"), "config_groups");
-    for (const qc_json *g = groups && groups->kind == QC_JSON_OBJECT ? groups->first : NULL; g; g = g->next)
-        if (applies_at(g, "q_attn") || applies_at(g, "k_cache"))
-            check_find(m, v, CHECK_WRONG,
-                "transform_config.%s rotates q and k, which is not executed: their scales are those of "
-                "rotated ones",
-                g->key);
     const qc_json *sparsity = qc_json_get(m->quantization, "sparsity_config");
     if (sparsity && sparsity->kind == QC_JSON_OBJECT && qc_json_get(sparsity, "format") &&
         qc_json_get(sparsity, "targets"))
@@ -259,6 +243,7 @@ qc_status check_vllm(const check_model *m, check_verdict *v)
             "quant_method is %s; of vLLM's rules those for compressed-tensors are known",
             m->method ? m->method : "not given");
     check_vllm_config(m, v);
-    check_transforms(m, v);
+    check_vllm_transforms(m, v);
+    check_sparsity(m, v);
     return check_vllm_modules(m, v);
 }

@@ -11,6 +11,7 @@
 
 #include "ir/dtype/codec.h"
 #include "ir/support/io.h"
+#include "runtime/check/allow.h"
 #include "runtime/check/quant.h"
 
 typedef struct visit {
@@ -99,11 +100,13 @@ static void check_plain(visit *v, const check_module *m)
 
 static void check_unknown(visit *v, const check_module *m)
 {
-    static const check_part unknown[] = {CHECK_WEIGHT_G_IDX, CHECK_WEIGHT_SCALE_INV, CHECK_PROB_SCALE};
+    static const check_part unknown[] = {CHECK_WEIGHT_G_IDX, CHECK_WEIGHT_SCALE_INV, CHECK_PROB_SCALE,
+        CHECK_Q_GLOBAL_SCALE, CHECK_K_GLOBAL_SCALE, CHECK_V_GLOBAL_SCALE, CHECK_K_CENTER};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++)
         if (m->parts[unknown[i]])
-            check_find(
-                v->model, v->verdict, CHECK_REFUSED, "%s is an unknown tensor", m->parts[unknown[i]]->name);
+            check_find(v->model, v->verdict, CHECK_REFUSED, "%s is an unknown tensor%s",
+                m->parts[unknown[i]]->name,
+                unknown[i] == CHECK_K_CENTER ? " (rule " QC_RULE_CENTER_K ")" : "");
     if (m->parts[CHECK_KV_SCALE])
         check_find(v->model, v->verdict, CHECK_WRONG, "%s is taken for k alone; v keeps 1",
             m->parts[CHECK_KV_SCALE]->name);
@@ -111,7 +114,8 @@ static void check_unknown(visit *v, const check_module *m)
     if (m->parts[CHECK_WEIGHT] && last && strchr(last, '_') &&
         (qc_ends_with(last, "_q_attn") || qc_ends_with(last, "_k_cache")))
         check_find(v->model, v->verdict, CHECK_REFUSED,
-            "%s is an unknown tensor: rotations of q and k are not executed", m->parts[CHECK_WEIGHT]->name);
+            "%s is an unknown tensor: rotations of q and k are not executed (rule " QC_RULE_R3 ")",
+            m->parts[CHECK_WEIGHT]->name);
 }
 
 /* "model.layers.0.mlp.experts" of a module of an expert, or NULL. */

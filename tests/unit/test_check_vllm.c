@@ -534,7 +534,9 @@ static void test_attention(void)
             "vllm: refused: " ATTN ".q_scale is BF16 [4]; kv_cache_scheme says tensor: 1 element\n", 4, 1},
         {KV(I8(TENSOR)), "vllm: refused: kv_cache_scheme: int of 8 bits; only float of 8 is read\n", 1, 1},
         {KV(F8(CHANNEL)),
-            "vllm: refused: kv_cache_scheme: strategy channel; only tensor and attn_head are read\n", 1, 1},
+            "vllm: refused: kv_cache_scheme: strategy channel; only tensor and attn_head are read (rule "
+            "attention-scales)\n",
+            1, 1},
         {KV("{\"num_bits\": 8, \"type\": \"float\", \"strategy\": \"tensor\"}"),
             "vllm: refused: kv_cache_scheme: symmetric must be written, and true\n", 1, 1},
         {"{\"quantization_config\": {\"quant_method\": \"compressed-tensors\", \"kv_cache_scheme\": " F8(
@@ -576,22 +578,87 @@ static void test_attention(void)
 
 static void test_rotations(void)
 {
-#define ROTATED(name, location)                                                                              \
+#define ROTATED(name, type, head_dim, location, target)                                                      \
     CONFIG("\"group_0\": " GROUP("\"Linear\"", F8(CHANNEL), F8(TOKEN), "float-quantized"),                   \
-        ", \"transform_config\": {\"config_groups\": {\"" name "\": {\"apply\": [{\"location\": \"" location \
-        "\"}]}}}")
+        ", \"transform_config\": {\"config_groups\": {\"" name "\": {\"type\": \"" type                      \
+        "\", \"head_dim\": " head_dim ", \"apply\": [{\"location\": \"" location                             \
+        "\", \"targets\": [\"" target "\"]}]}}}")
+#define ATTENTION_ROTATED ROTATED("R3", "hadamard", "2", "q_attn", "re:.*self_attn$")
+#define INPUT_ROTATED ROTATED("R4", "hadamard", "null", "input", "re:.*q_proj$")
+#define MATRIX ATTN ".q_proj.R4_input.weight"
+    static double ones[64 * 64];
+    for (size_t i = 0; i < 64 * 64; i++)
+        ones[i] = 1;
     BEGIN();
     model m = make("fc");
-    expect_fine(p, &m, ROTATED("R1", "weight_input"), "FP8");
-    expect_line(p, &m, ROTATED("R3", "q_attn"),
-        "vllm: wrong: transform_config.R3 rotates q and k, which is not executed: ");
-    add(&m, ATTN ".R3_q_attn.weight", "F64", 2, 2, 4, zeros);
-    CHECK_INT(judge(p, &m, ROTATED("R3", "q_attn")), QC_OK);
+    expect_fine(p, &m, ROTATED("R1", "random-matrix", "null", "weight_input", "x"), "FP8");
+    add(&m, ATTN ".R3_q_attn.weight", "F64", 2, 2, 2, zeros);
+    CHECK_INT(judge(p, &m, ATTENTION_ROTATED), QC_OK);
     CHECK_INT(p->count, 2);
-    CHECK(printed(p, "vllm: refused: " ATTN ".R3_q_attn.weight is an unknown tensor: "));
+    CHECK(printed(p, "vllm: wrong: transform_config.R3 rotates q and k, which is not executed: "));
+    CHECK(
+        printed(p, "vllm: refused: " ATTN ".R3_q_attn.weight is an unknown tensor: rotations of q and k are "
+                   "not executed (rule r3)\n"));
     m = make("fc");
-    add(&m, "model.layers.0.mlp.down_proj.R4_input.weight", "F64", 2, 2, 4, zeros);
-    expect_fine(p, &m, ROTATED("R4", "input"), "FP8");
+    expect_line(p, &m, INPUT_ROTATED,
+        "problem: transform_config.R4 rotates by a matrix of size 64 as the model runs, and none is "
+        "stored\n");
+    add(&m, MATRIX, "F64", 2, 64, 64, ones);
+    expect_fine(
+        p, &m, INPUT_ROTATED, "vllm: R4 is a rotation at run time: tensor parallel size 1, by a Hadamard");
+    expect_fine(
+        p, &m, ROTATED("R4", "random-hadamard", "null", "input", "re:.*q_proj$"), "by a dense product");
+    CHECK_INT(judge(p, &m, ROTATED("R4", "hadamard", "null", "inputs", "re:.*q_proj$")), QC_OK);
+    CHECK(printed(p, "problem: transform_config.R4 has the location 'inputs', which no loader knows\n"));
+    add(&m, ATTN ".q_proj.bias", "BF16", 1, 4, 0, zeros);
+    expect_line(p, &m, INPUT_ROTATED,
+        "vllm: refused: " ATTN
+        ".q_proj has a bias, and transform_config.R4 rotates its input as the model runs: "
+        "there the loader stops (rule transform-bias)\n");
+    m = make("fc");
+    add(&m, MATRIX, "F64", 2, 32, 32, ones);
+    CHECK_INT(judge(p, &m, INPUT_ROTATED), QC_OK);
+    CHECK(printed(p, "problem: " MATRIX " is of size 32, which transform_config.R4 has no use for\n"));
+    m = make("fc");
+    add(&m, MATRIX, "F64", 2, 32, 64, ones);
+    CHECK_INT(judge(p, &m, INPUT_ROTATED), QC_OK);
+    CHECK(printed(p, "problem: " MATRIX " is F64 [32, 64]; a rotation has a square matrix of floats\n"));
+    m = make("fc");
+    expect_line(p, &m, ROTATED("R4", "hadamard", "48", "input", "re:.*q_proj$"),
+        "problem: transform_config.R4: blocks of 48 do not divide the 64 of " ATTN ".q_proj\n");
+    expect_line(p, &m, ROTATED("R4", "hadamard", "null", "input", "re:.*down$"),
+        "problem: transform_config.R4: no module is a target of its location input\n");
+    CHECK_INT(judge(p, &m, ROTATED("R4", "wavelet", "64", "input", "re:.*q_proj$")), QC_OK);
+    CHECK(printed(p, "problem: transform_config.R4 is of the type 'wavelet', which no loader knows\n"));
+    CHECK_INT(judge(p, &m, ROTATED("R3", "hadamard", "null", "k_cache", "re:.*self_attn$")), QC_OK);
+    CHECK(printed(p, "problem: transform_config.R3 rotates heads, but head_dim is not given\n"));
+    end(p);
+}
+
+/* What no loader reads of attention: NVFP4, and what keys are centered by. */
+static void test_foreign_attention(void)
+{
+#define LOCAL                                                                                                \
+    "{\"num_bits\": 4, \"type\": \"float\", \"strategy\": \"tensor_group\", \"group_size\": 16, "            \
+    "\"symmetric\": "                                                                                        \
+    "true, \"dynamic\": \"local\"}"
+    BEGIN();
+    model m = {.count = 0};
+    add(&m, K ".weight", "BF16", 2, 2, 4, zeros);
+    CHECK_INT(judge(p, &m, KV(LOCAL)), QC_OK);
+    CHECK(printed(p, "problem: " K ".weight has no k_global_scale beside it\n"));
+    add(&m, ATTN ".k_global_scale", "F32", 1, 1, 0, halves);
+    CHECK_INT(judge(p, &m, KV(LOCAL)), QC_OK);
+    CHECK(printed(p, "problem: " ATTN ".k_global_scale has no v_global_scale beside it\n"));
+    add(&m, ATTN ".v_global_scale", "F32", 1, 1, 0, halves);
+    CHECK_INT(judge(p, &m, KV(LOCAL)), QC_OK);
+    CHECK(!strstr(p->out.data, "problem: "));
+    CHECK(printed(p, "vllm: refused: kv_cache_scheme: float of 4 bits; only float of 8 is read (rule "
+                     "nvfp4-attention)\n"));
+    CHECK(printed(p, "vllm: refused: " ATTN ".k_global_scale is an unknown tensor\n"));
+    add(&m, ATTN ".k_center", "BF16", 1, 4, 0, halves);
+    CHECK_INT(judge(p, &m, KV(LOCAL)), QC_OK);
+    CHECK(printed(p, "vllm: refused: " ATTN ".k_center is an unknown tensor (rule center-k)\n"));
     end(p);
 }
 
@@ -651,6 +718,7 @@ int main(void)
     RUN(test_experts);
     RUN(test_attention);
     RUN(test_rotations);
+    RUN(test_foreign_attention);
     RUN(test_files_beside);
     RUN(test_targets);
     return check_done();
