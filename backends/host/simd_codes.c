@@ -181,22 +181,28 @@ INLINE pair factors_of(const qc_host_codes *c, const float *factors, size_t i)
     return (pair){_mm256_loadu_ps(each), _mm256_loadu_ps(each + 8)};
 }
 
-/* Columns from `i` on of row `r`. The arguments but c, r and i are constants where this is expanded. */
-INLINE void row_of(kind byte, qc_dtype codes, bool packed, qc_dtype dtype, bool one_factor,
-    const qc_host_codes *c, size_t r, size_t i)
+/* Columns from `from` on of all rows. The arguments but c and from are constants where this is expanded. Loops over
+ * rows stand inside, here and below, so that constants are loaded once. */
+INLINE void general_rows(kind byte, qc_dtype codes, bool packed, qc_dtype dtype, bool one_factor,
+    const qc_host_codes *c, size_t from)
 {
-    const float *factors = c->factors + r * c->factor_stride;
-    char *values = (char *)c->values + r * c->stride * qc_host_dtype_bytes(dtype);
-    __m256 one = _mm256_broadcast_ss(factors + c->first / c->group);
-    pair f = {one, one};
+    const size_t bytes = qc_host_dtype_bytes(dtype), columns = c->columns, block = c->block * bytes;
+    const float *factors = c->factors;
+    char *values = (char *)c->values + from / LANES * block;
 
-    for (; i < c->columns; i += LANES) {
-        pair x = numbers(byte, take(codes, packed, c->row[r], i, c->columns));
-        if (!one_factor)
-            f = factors_of(c, factors, i);
-        x.low = _mm256_mul_ps(x.low, f.low);
-        x.high = _mm256_mul_ps(x.high, f.high);
-        put(dtype, x, values + i / LANES * c->block * qc_host_dtype_bytes(dtype));
+    for (size_t r = 0; r < c->rows; r++, factors += c->factor_stride, values += c->stride * bytes) {
+        const uint8_t *row = c->row[r];
+        __m256 one = _mm256_broadcast_ss(factors + c->first / c->group);
+        pair f = {one, one};
+        char *to = values;
+        for (size_t i = from; i < columns; i += LANES, to += block) {
+            pair x = numbers(byte, take(codes, packed, row, i, columns));
+            if (!one_factor)
+                f = factors_of(c, factors, i);
+            x.low = _mm256_mul_ps(x.low, f.low);
+            x.high = _mm256_mul_ps(x.high, f.high);
+            put(dtype, x, to);
+        }
     }
 }
 
@@ -207,25 +213,29 @@ typedef struct table {
     __m256i low, high;
 } table;
 
-INLINE table table_of(const uint16_t *values)
+/* D(numbers[k] * factor), sixteen of them. */
+INLINE table products(qc_dtype dtype, pair numbers, float factor)
 {
-    __m128i a = _mm_loadu_si128((const __m128i *)(const void *)values);
-    __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(values + 8));
-    const __m128i byte = _mm_set1_epi16(255);
-    __m128i low = _mm_packus_epi16(_mm_and_si128(a, byte), _mm_and_si128(b, byte));
-    __m128i high = _mm_packus_epi16(_mm_srli_epi16(a, 8), _mm_srli_epi16(b, 8));
-    return (table){_mm256_broadcastsi128_si256(low), _mm256_broadcastsi128_si256(high)};
+    const __m256 f = _mm256_set1_ps(factor);
+    __m256 a = _mm256_mul_ps(numbers.low, f), b = _mm256_mul_ps(numbers.high, f);
+    __m256i both;
+    if (dtype == QC_F16) {
+        const int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        both = _mm256_set_m128i(_mm256_cvtps_ph(b, nearest), _mm256_cvtps_ph(a, nearest));
+    } else {
+        both = _mm256_permute4x64_epi64(_mm256_packus_epi32(round_bf16(a), round_bf16(b)), 0xd8);
+    }
+    __m256i bytes =
+        _mm256_packus_epi16(_mm256_and_si256(both, _mm256_set1_epi16(255)), _mm256_srli_epi16(both, 8));
+    return (table){_mm256_permute4x64_epi64(bytes, 0x88), _mm256_permute4x64_epi64(bytes, 0xdd)};
 }
 
-/* D(numbers[k] * factor), sixteen of them. */
-INLINE table products(qc_dtype dtype, const float *numbers, float factor)
+INLINE pair sixteen_numbers(qc_dtype codes, uint32_t first)
 {
-    uint16_t values[LANES];
-    __m256 f = _mm256_set1_ps(factor);
-    put(dtype,
-        (pair){_mm256_mul_ps(_mm256_loadu_ps(numbers), f), _mm256_mul_ps(_mm256_loadu_ps(numbers + 8), f)},
-        values);
-    return table_of(values);
+    float n[LANES];
+    for (uint32_t k = 0; k < LANES; k++)
+        n[k] = number_of(codes, first + k);
+    return (pair){_mm256_loadu_ps(n), _mm256_loadu_ps(n + 8)};
 }
 
 /* Sixteen bytes as thirty-two nibbles: a byte's two halves stand beside each other, and the bytes where `order`
@@ -238,142 +248,133 @@ INLINE __m256i spread(const uint8_t *bytes, __m256i order)
         _mm256_and_si256(_mm256_srli_epi16(twice, 4), _mm256_set1_epi16(0x0f00)));
 }
 
-/* Packed 4-bit codes under one factor; gives the first column that is left. */
-INLINE size_t nibble_row(const table *t, const uint8_t *row, uint16_t *values, size_t block, size_t columns)
+/* What follows does columns [0, end), end a multiple of 32. */
+
+/* Packed 4-bit codes, one factor a row. */
+INLINE void nibble_rows(qc_dtype codes, qc_dtype dtype, const qc_host_codes *c, size_t end)
 {
     /* the halves of a register that unpacking keeps apart */
     const __m256i order = _mm256_setr_epi8(0, 0, 1, 1, 2, 2, 3, 3, 8, 8, 9, 9, 10, 10, 11, 11, 4, 4, 5, 5, 6,
         6, 7, 7, 12, 12, 13, 13, 14, 14, 15, 15);
-    size_t i = 0;
+    const pair all = sixteen_numbers(codes, 0);
+    const float *factors = c->factors + c->first / c->group;
+    table t = products(dtype, all, *factors);
 
-    for (; i + 32 <= columns; i += 32, values += 2 * block) {
-        __m256i index = spread(row + i / 2, order);
-        __m256i low = _mm256_shuffle_epi8(t->low, index), high = _mm256_shuffle_epi8(t->high, index);
-        _mm256_storeu_si256((__m256i *)(void *)values, _mm256_unpacklo_epi8(low, high));
-        _mm256_storeu_si256((__m256i *)(void *)(values + block), _mm256_unpackhi_epi8(low, high));
+    for (size_t r = 0; r < c->rows; r++, factors += c->factor_stride) {
+        const uint8_t *row = c->row[r];
+        uint16_t *values = (uint16_t *)c->values + r * c->stride;
+        if (c->factor_stride)
+            t = products(dtype, all, *factors);
+        for (size_t i = 0; i < end; i += 32, values += 2 * c->block) {
+            __m256i index = spread(row + i / 2, order);
+            __m256i low = _mm256_shuffle_epi8(t.low, index), high = _mm256_shuffle_epi8(t.high, index);
+            _mm256_storeu_si256((__m256i *)(void *)values, _mm256_unpacklo_epi8(low, high));
+            _mm256_storeu_si256((__m256i *)(void *)(values + c->block), _mm256_unpackhi_epi8(low, high));
+        }
     }
-    return i;
 }
 
 /* Packed e2m1 in bf16, a factor for every 16 columns. */
-INLINE size_t e2m1_groups(
-    const float *factors, const uint8_t *row, uint16_t *values, size_t block, size_t columns)
+INLINE void e2m1_rows(const qc_host_codes *c, size_t end)
 {
     const __m256i order = _mm256_setr_epi8(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10,
         11, 11, 12, 12, 13, 13, 14, 14, 15, 15);
     const __m256i bytes = _mm256_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15, 0, 2, 4, 6,
         8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
     const __m256 sizes = _mm256_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f);
-    const __m256i three = _mm256_set1_epi8(7), eight = _mm256_set1_epi8(8);
-    size_t i = 0;
+    const __m256i seven = _mm256_set1_epi8(7), eight = _mm256_set1_epi8(8);
 
-    for (; i + 32 <= columns; i += 32, factors += 2, values += 2 * block) {
-        __m256i a = round_bf16(_mm256_mul_ps(sizes, _mm256_broadcast_ss(factors)));
-        __m256i b = round_bf16(_mm256_mul_ps(sizes, _mm256_broadcast_ss(factors + 1)));
-        /* a half for each group: lower bytes of its eight values, then upper ones */
-        __m256i t = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8);
-        t = _mm256_shuffle_epi8(t, bytes);
-        __m256i index = spread(row + i / 2, order), size = _mm256_and_si256(index, three);
-        __m256i sign = _mm256_slli_epi16(_mm256_and_si256(index, eight), 4);
-        __m256i low = _mm256_shuffle_epi8(t, size);
-        __m256i high = _mm256_xor_si256(_mm256_shuffle_epi8(t, _mm256_or_si256(size, eight)), sign);
-        __m256i first = _mm256_unpacklo_epi8(low, high), second = _mm256_unpackhi_epi8(low, high);
-        _mm256_storeu_si256((__m256i *)(void *)values, _mm256_permute2x128_si256(first, second, 0x20));
-        _mm256_storeu_si256(
-            (__m256i *)(void *)(values + block), _mm256_permute2x128_si256(first, second, 0x31));
+    for (size_t r = 0; r < c->rows; r++) {
+        const float *factors = c->factors + r * c->factor_stride + c->first / LANES;
+        const uint8_t *row = c->row[r];
+        uint16_t *values = (uint16_t *)c->values + r * c->stride;
+        for (size_t i = 0; i < end; i += 32, factors += 2, values += 2 * c->block) {
+            __m256i a = round_bf16(_mm256_mul_ps(sizes, _mm256_broadcast_ss(factors)));
+            __m256i b = round_bf16(_mm256_mul_ps(sizes, _mm256_broadcast_ss(factors + 1)));
+            /* a half for each group: lower bytes of its eight values, then upper ones */
+            __m256i t = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8);
+            t = _mm256_shuffle_epi8(t, bytes);
+            __m256i index = spread(row + i / 2, order), size = _mm256_and_si256(index, seven);
+            __m256i sign = _mm256_slli_epi16(_mm256_and_si256(index, eight), 4);
+            __m256i low = _mm256_shuffle_epi8(t, size);
+            __m256i high = _mm256_xor_si256(_mm256_shuffle_epi8(t, _mm256_or_si256(size, eight)), sign);
+            __m256i first = _mm256_unpacklo_epi8(low, high), second = _mm256_unpackhi_epi8(low, high);
+            _mm256_storeu_si256((__m256i *)(void *)values, _mm256_permute2x128_si256(first, second, 0x20));
+            _mm256_storeu_si256(
+                (__m256i *)(void *)(values + c->block), _mm256_permute2x128_si256(first, second, 0x31));
+        }
     }
-    return i;
 }
 
-/* e4m3 in bf16. `usual`: values of codes 8 to 23; `tiny`: in its upper half those of codes 0 to 7. A shuffle gives 0
- * where the index has its highest bit set, which is where the other table counts. */
-INLINE size_t e4m3_row(
-    const table *usual, const table *tiny, const uint8_t *row, uint16_t *values, size_t block, size_t columns)
+/* e4m3 in bf16, one factor a row. `usual` has the values of codes 8 to 23, `tiny` in its upper half those of codes 0 to
+ * 7. A shuffle gives 0 where the index has its highest bit set, which is where the other table counts. */
+INLINE void e4m3_rows(const qc_host_codes *c, size_t end)
 {
-    const __m256i all = _mm256_set1_epi8(0x7f);
-    size_t i = 0;
+    const __m256i all = _mm256_set1_epi8(0x7f), zero = _mm256_setzero_si256();
+    const pair usual_numbers = sixteen_numbers(QC_F8E4M3, 8);
+    const pair tiny_numbers = {_mm256_setzero_ps(), sixteen_numbers(QC_F8E4M3, 0).low};
+    const float *factors = c->factors + c->first / c->group;
+    table usual = products(QC_BF16, usual_numbers, *factors),
+          tiny = products(QC_BF16, tiny_numbers, *factors);
 
-    for (; i + 32 <= columns; i += 32, values += 2 * block) {
-        __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(row + i));
-        x = _mm256_permute4x64_epi64(x, 0xd8);
-        __m256i size = _mm256_and_si256(x, all), nan = _mm256_cmpeq_epi8(size, all);
-        __m256i above = _mm256_sub_epi8(size, _mm256_set1_epi8(8));
-        __m256i below = _mm256_adds_epu8(size, _mm256_set1_epi8(0x78));
-        __m256i low =
-            _mm256_or_si256(_mm256_shuffle_epi8(usual->low, above), _mm256_shuffle_epi8(tiny->low, below));
-        __m256i high =
-            _mm256_or_si256(_mm256_shuffle_epi8(usual->high, above), _mm256_shuffle_epi8(tiny->high, below));
-        /* exponents two and more above the table's */
-        __m256i up = _mm256_and_si256(
-            _mm256_srli_epi16(_mm256_max_epi8(above, _mm256_setzero_si256()), 4), _mm256_set1_epi8(7));
-        high = _mm256_add_epi8(high, up);
-        high = _mm256_xor_si256(high, _mm256_xor_si256(x, size));
-        low = _mm256_or_si256(low, nan);
-        high = _mm256_or_si256(high, nan);
-        _mm256_storeu_si256((__m256i *)(void *)values, _mm256_unpacklo_epi8(low, high));
-        _mm256_storeu_si256((__m256i *)(void *)(values + block), _mm256_unpackhi_epi8(low, high));
+    for (size_t r = 0; r < c->rows; r++, factors += c->factor_stride) {
+        const uint8_t *row = c->row[r];
+        uint16_t *values = (uint16_t *)c->values + r * c->stride;
+        if (c->factor_stride) {
+            usual = products(QC_BF16, usual_numbers, *factors);
+            tiny = products(QC_BF16, tiny_numbers, *factors);
+        }
+        for (size_t i = 0; i < end; i += 32, values += 2 * c->block) {
+            __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(row + i));
+            x = _mm256_permute4x64_epi64(x, 0xd8);
+            __m256i size = _mm256_and_si256(x, all), nan = _mm256_cmpeq_epi8(size, all);
+            __m256i above = _mm256_sub_epi8(size, _mm256_set1_epi8(8));
+            __m256i below = _mm256_adds_epu8(size, _mm256_set1_epi8(0x78));
+            __m256i low =
+                _mm256_or_si256(_mm256_shuffle_epi8(usual.low, above), _mm256_shuffle_epi8(tiny.low, below));
+            __m256i high = _mm256_or_si256(
+                _mm256_shuffle_epi8(usual.high, above), _mm256_shuffle_epi8(tiny.high, below));
+            /* exponents two and more above the table's */
+            __m256i up = _mm256_srli_epi16(_mm256_max_epi8(above, zero), 4);
+            high = _mm256_add_epi8(high, _mm256_and_si256(up, _mm256_set1_epi8(7)));
+            high = _mm256_xor_si256(high, _mm256_xor_si256(x, size));
+            low = _mm256_or_si256(low, nan);
+            high = _mm256_or_si256(high, nan);
+            _mm256_storeu_si256((__m256i *)(void *)values, _mm256_unpacklo_epi8(low, high));
+            _mm256_storeu_si256((__m256i *)(void *)(values + c->block), _mm256_unpackhi_epi8(low, high));
+        }
     }
-    return i;
 }
 
-/* Which of the short ways fits. */
-typedef enum way { GENERAL, NIBBLES, GROUPS, E4M3 } way;
-
-INLINE way way_of(kind byte, qc_dtype codes, bool packed, qc_dtype dtype, bool one, const qc_host_codes *c)
+/* Is every row's factor one that keeps e4m3 within bf16's normal numbers? */
+INLINE bool usual_factors(const qc_host_codes *c)
 {
-    if (packed && one && dtype != QC_F32)
-        return NIBBLES;
-    if (packed && codes == QC_F4E2M1 && dtype == QC_BF16 && c->group == LANES && c->first % LANES == 0)
-        return GROUPS;
-    return byte == BYTE_E4M3 && one && dtype == QC_BF16 ? E4M3 : GENERAL;
+    const float *factors = c->factors + c->first / c->group;
+    bool usual = true;
+    for (size_t r = 0; r < c->rows; r++, factors += c->factor_stride)
+        usual = usual && *factors >= 0x1p-100f && *factors <= 0x1p+100f;
+    return usual;
 }
 
-typedef struct tables {
-    float usual_numbers[LANES], tiny_numbers[LANES];
-    table usual, tiny;
-    float factor;
-    bool made;
-} tables;
-
-INLINE void make_tables(tables *t, qc_dtype dtype, float factor)
-{
-    if (t->made && qc_f32_bits(t->factor) == qc_f32_bits(factor))
-        return;
-    t->usual = products(dtype, t->usual_numbers, factor);
-    t->tiny = products(dtype, t->tiny_numbers, factor);
-    t->factor = factor;
-    t->made = true;
-}
-
-/* Every row; the loop over them is inside, so that the choices are made once. */
 INLINE void rows_of(kind byte, qc_dtype codes, bool packed, qc_dtype dtype, const qc_host_codes *c)
 {
     bool one = c->first / c->group == (c->first + c->columns - 1) / c->group;
-    way w = way_of(byte, codes, packed, dtype, one, c);
-    tables t = {.made = false};
+    size_t end = c->columns / 32 * 32, done = end;
 
-    for (uint32_t k = 0; w != GENERAL && k < LANES; k++) {
-        t.usual_numbers[k] = number_of(codes, w == E4M3 ? k + 8 : k);
-        t.tiny_numbers[k] = w == E4M3 && k >= 8 ? number_of(codes, k - 8) : 0.0f;
-    }
-    for (size_t r = 0; r < c->rows; r++) {
-        const float *factors = c->factors + r * c->factor_stride + c->first / c->group;
-        uint16_t *values = (uint16_t *)c->values + r * c->stride;
-        size_t i = 0;
-        if (w == NIBBLES) {
-            make_tables(&t, dtype, *factors);
-            i = nibble_row(&t.usual, c->row[r], values, c->block, c->columns);
-        } else if (w == GROUPS) {
-            i = e2m1_groups(factors, c->row[r], values, c->block, c->columns);
-        } else if (w == E4M3 && *factors >= 0x1p-100f && *factors <= 0x1p+100f) {
-            make_tables(&t, dtype, *factors);
-            i = e4m3_row(&t.usual, &t.tiny, c->row[r], values, c->block, c->columns);
-        }
-        if (one)
-            row_of(byte, codes, packed, dtype, true, c, r, i);
-        else
-            row_of(byte, codes, packed, dtype, false, c, r, i);
-    }
+    if (packed && dtype != QC_F32 && one)
+        nibble_rows(codes, dtype, c, end);
+    else if (packed && codes == QC_F4E2M1 && dtype == QC_BF16 && c->group == LANES && c->first % LANES == 0)
+        e2m1_rows(c, end);
+    else if (byte == BYTE_E4M3 && dtype == QC_BF16 && one && usual_factors(c))
+        e4m3_rows(c, end);
+    else
+        done = 0;
+    if (done == c->columns)
+        return;
+    if (one)
+        general_rows(byte, codes, packed, dtype, true, c, done);
+    else
+        general_rows(byte, codes, packed, dtype, false, c, done);
 }
 
 INLINE void of_type(kind byte, qc_dtype codes, bool packed, const qc_host_codes *c)
