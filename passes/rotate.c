@@ -177,22 +177,25 @@ static int rank_of(const char *name)
 
 typedef QC_VEC(const qc_node *) node_list;
 
-/* Does the pattern name those of `nodes` that end in `name`, and nothing else? */
-static bool names_exactly(
-    const qc_module *module, const node_list *nodes, const char *name, const char *pattern)
+/* Does "re:.*NAME$" name those of `nodes` that end in `name`, and nothing else? */
+static bool names_exactly(const qc_module *module, const node_list *nodes, const char *name)
 {
     size_t wanted = 0, found = 0;
     for (size_t i = 0; i < nodes->count; i++)
         wanted += strcmp(last_name(nodes->items[i]), name) == 0;
-    for (const qc_node *n = qc_module_first_node(module); n; n = qc_node_next(n))
-        if (qc_node_matches(n, pattern)) {
-            bool ours = false;
-            for (size_t i = 0; i < nodes->count && !ours; i++)
-                ours = nodes->items[i] == n;
-            found += ours;
-            if (!ours)
-                return false;
-        }
+    for (const qc_node *n = qc_module_first_node(module); n; n = qc_node_next(n)) {
+        const char *path = qc_node_path(n);
+        bool ours = false;
+        if (strchr(path, '\n')) /* which . does not match */
+            return false;
+        if (!qc_ends_with(path, name))
+            continue;
+        for (size_t i = 0; i < nodes->count && !ours; i++)
+            ours = nodes->items[i] == n;
+        found += ours;
+        if (!ours)
+            return false;
+    }
     return found == wanted;
 }
 
@@ -205,14 +208,13 @@ typedef struct target_list {
 /* Targets for the nodes that end in `name`: one pattern if there is one that names nothing else, else their paths. */
 static void add_targets(target_list *t, const qc_module *module, const node_list *nodes, const char *name)
 {
-    const char *pattern = qc_arena_printf(&t->arena, "re:.*%s$", name);
     bool top = false;
     for (size_t i = 0; i < nodes->count; i++)
         top |= strcmp(qc_node_path(nodes->items[i]), name) == 0;
     if (!top &&
         name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")] == '\0' &&
-        names_exactly(module, nodes, name, pattern)) {
-        QC_PUSH(&t->arena, &t->items, qc_attr_string(t->ctx, pattern));
+        names_exactly(module, nodes, name)) {
+        QC_PUSH(&t->arena, &t->items, qc_attr_string(t->ctx, qc_arena_printf(&t->arena, "re:.*%s$", name)));
         return;
     }
     for (size_t i = 0; i < nodes->count; i++)
