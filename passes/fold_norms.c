@@ -62,5 +62,5 @@ void qc_pass_fold_norms(qc_registry *registry)
         "reads, "
         "stay. A head that shares the embedding's tensor gets a weight of its own.");
     qc_pass_add_option(pass, "center", QC_OPTION_BOOL, "false", NULL,
-        "take the mean of each row from the embedding, as llm-compressor does; not exact under RMSNorm");
+        "take the mean of each row from the embedding, as SpinQuantModifier does; not exact under RMSNorm");
 }

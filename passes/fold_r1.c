@@ -77,15 +77,16 @@ void qc_pass_fold_r1(qc_registry *registry)
     qc_pass *pass = qc_registry_add(
         registry, "fold-r1", "Rotate the residual stream, folded into the weights around it", run);
     qc_pass_set_licence(pass, QC_LICENCE_LOSSY);
-    qc_pass_set_description(pass, "The rotation R1 of SpinQuant (Liu et al., 2024). Embeddings, all linears "
-                                  "whose result is added to the "
-                                  "residual stream (with their biases) and all that read it behind a norm "
-                                  "are rotated; nothing is left to do "
-                                  "at run time.\nNorms are folded first, as fold-norms does. The stream is "
-                                  "found in the graph, from the "
-                                  "embeddings along sums; what reads it otherwise is an error.\nWeights are "
-                                  "computed in f64 and rounded to "
-                                  "their type after every step, so that the bytes are llm-compressor's.");
+    qc_pass_set_description(pass,
+        "The rotation R1 of SpinQuant (Liu et al., 2024). Embeddings, all linears "
+        "whose result is added to the "
+        "residual stream (with their biases) and all that read it behind a norm "
+        "are rotated; nothing is left to do "
+        "at run time.\nNorms are folded first, as fold-norms does. The stream is "
+        "found in the graph, from the "
+        "embeddings along sums; what reads it otherwise is an error.\nWeights are "
+        "computed in f64 and rounded to "
+        "their type after every step, so that the bytes are those of SpinQuantModifier.");
     qc_rotate_add_options(
         pass, "size of the matrix; less than the hidden size: blocks of it; 0: the hidden size");
 }

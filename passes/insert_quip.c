@@ -157,11 +157,11 @@ void qc_pass_insert_quip(qc_registry *registry)
         registry, "insert-quip", "Rotate what linears read or give, and their weights back", run);
     qc_pass_set_licence(pass, QC_LICENCE_LOSSY);
     qc_pass_set_description(pass,
-        "The rotations of QuIP# (Tseng et al., 2024) as llm-compressor's QuIPModifier has them: v before a "
+        "The rotations of QuIP# (Tseng et al., 2024) as QuIPModifier has them: v before a "
         "linear, u "
         "behind it, each at run time and, the other way, in the weight.\nLinears that read the same value "
         "share one "
-        "`hadamard`. Signs of a size are drawn behind those of the sizes before it, as llm-compressor does. "
+        "`hadamard`. Signs of a size are drawn behind those of the sizes before it, as QuIPModifier does. "
         "Symbols are `transform @v` and `transform @u`, with `size` 0 for the whole side.");
     qc_pass_add_option(pass, "rotations", QC_OPTION_LIST, "[v]", NULL, "v, u or both");
     qc_pass_add_option(pass, "matrix", QC_OPTION_WORD, "random_hadamard", QC_ROTATE_MATRICES,

@@ -21,7 +21,7 @@ void qc_rotate_add_options(qc_pass *pass, const char *whole)
 void qc_rotate_add_compute(qc_pass *pass)
 {
     qc_pass_add_option(pass, "compute", QC_OPTION_WORD, "f32", "f32|f64",
-        "type of the sums at run time; llm-compressor's is f64");
+        "type of the sums at run time; that of SpinQuantModifier and QuIPModifier is f64");
 }
 
 qc_status qc_rotate_read(
@@ -164,7 +164,7 @@ static const char *last_name(const qc_node *node)
     return dot ? dot + 1 : path;
 }
 
-/* The order in which llm-compressor names modules; others come behind, as the graph has them. */
+/* The order in which SpinQuantModifier names modules; others come behind, as the graph has them. */
 static int rank_of(const char *name)
 {
     static const char *const names[] = {"embed_tokens", "q_proj", "k_proj", "v_proj", "o_proj", "up_proj",

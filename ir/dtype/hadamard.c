@@ -152,12 +152,12 @@ static void f64_normalise(const qc_hadamard *h, double *v, int64_t count)
 
 #define REAL float
 #define NAME(x) f32_##x
-#include "ir/dtype/hadamard_steps.h"
+#include "ir/dtype/hadamard_steps.inc"
 #undef REAL
 #undef NAME
 #define REAL double
 #define NAME(x) f64_##x
-#include "ir/dtype/hadamard_steps.h"
+#include "ir/dtype/hadamard_steps.inc"
 #undef REAL
 #undef NAME
 
