@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Every storage format, weights that need no data: model.safetensors, config.json and recipe.yaml are llm-compressor's,
-# byte for byte.
+# Every storage format, weights that need no data, rotated ones too: model.safetensors, config.json and recipe.yaml are
+# llm-compressor's, byte for byte.
 # The goldens of the tree hold SHA-256 sums in place of weights; QC_DATA has more of them, on a larger model.
 . "$(dirname "$0")/tap.sh"
 opt=$QC_BIN/qc-opt
@@ -54,7 +54,10 @@ data_free() {
         scheme=$(basename "$3" | sed 's/.*mf_//' | tr '[:lower:]' '[:upper:]')
         golden "$1" "$2" "$3" --import=tensors "--scheme=$scheme" '--ignore=re:.*embed_tokens$' --ignore=lm_head
         ;;
-    *_in_shards) golden "$1" "$2" "$3" "--recipe=$3/recipe.in.yaml" --max-shard-size=40KB ;;
+    qwen2.*_in_shards) golden "$1" "$2" "$3" "--recipe=$3/recipe.in.yaml" --max-shard-size=4KB --allow=transform-bias ;;
+    *_in_shards) golden "$1" "$2" "$3" "--recipe=$3/recipe.in.yaml" --max-shard-size=40KB --allow=r3 ;;
+    qwen2.quip*) golden "$1" "$2" "$3" "--recipe=$3/recipe.in.yaml" --allow=transform-bias ;;
+    *r3*) golden "$1" "$2" "$3" "--recipe=$3/recipe.in.yaml" --allow=r3 ;;
     *w4afp8_packed) golden "$1" "$2" "$3" "--recipe=$3/recipe.in.yaml" --format=pack-quantized ;;
     *) golden "$1" "$2" "$3" "--recipe=$3/recipe.in.yaml" ;;
     esac
@@ -76,8 +79,33 @@ else
     not_ok "overlapping targets" "$(head -n 3 "$work/err")" "$(grep -A4 '"targets"' "$work/overlap/config.json")"
 fi
 
+# A recipe that llm-compressor saved reads back, transform_config and all.
+for g in grid.spin_block32_nvfp4a16 grid.quip_u_block16_w4a16 qwen2.spin_head_fp8; do
+    path=$QC_SOURCE_ROOT/tests/data/format_goldens/$g
+    golden "$g by the recipe that was saved" "$QC_SOURCE_ROOT/tests/data/small_models/${g%%.*}" "$path" "--recipe=$path/recipe.yaml"
+done
+
+# What vLLM does not execute is refused by the name of a rule, and nothing is written.
+refused() { # RULE MODEL OPTION...
+    rule=$1 source=$2
+    shift 2
+    if run 1 "$opt" "$QC_SOURCE_ROOT/tests/data/small_models/$source" -o "$work/refused" "$@" &&
+        grep -q "error: .* (rule $rule)\$" "$work/err" && grep -q "note: --allow=$rule writes it all the same" "$work/err" &&
+        [ ! -e "$work/refused" ]; then
+        passes "refused: $rule" "$opt" --allow="$rule" "$QC_SOURCE_ROOT/tests/data/small_models/$source" -o "$work/refused" "$@"
+        rm -rf "$work/refused"
+    else
+        not_ok "refused: $rule" "exit $got" "$(cat "$work/err")"
+    fi
+}
+refused r3 grid --pass=fold-r3
+refused transform-bias qwen2 --pass=insert-quip
+refused nvfp4-attention grid --pass=quant-nvfp4-attn --calib=none
+refused attention-scales grid '--pass=quant-kv{granularity=token}'
+refused attention-scales grid '--pass=quant-int8-attn{granularity=channel}' --calib=none
+
 # For any number of threads.
-for scheme in w4a16_asym nvfp4a16_mse fp8_block; do
+for scheme in w4a16_asym nvfp4a16_mse fp8_block spin_r1r2_w4a16; do
     for threads in 1 5; do
         g=$QC_SOURCE_ROOT/tests/data/format_goldens/grid.$scheme
         golden "$scheme, $threads threads" "$QC_SOURCE_ROOT/tests/data/small_models/grid" "$g" "--recipe=$g/recipe.in.yaml" "--threads=$threads"
@@ -87,8 +115,7 @@ done
 if [ -d "$data/goldens" ] && [ -d "$data/models/grid_llama" ]; then
     for g in "$data"/goldens/*/; do
         g=${g%/}
-        # Calibrated ones are for test_goldens.sh; rotations are a pass of their own.
-        grep -q '"calibration"\|"ok": false\|SpinQuant' "$g/meta.json" && continue
+        grep -q '"calibration"\|"ok": false' "$g/meta.json" && continue # calibrated ones are for test_goldens.sh
         data_free "grid_llama $(basename "$g")" "$data/models/grid_llama" "$g"
     done
 else
