@@ -97,7 +97,7 @@ static qc_pass_result run(qc_pass_ctx *pc, qc_module *module)
     if (qc_quant_need_graph(pc, module, "attention to rotate") != QC_OK ||
         qc_rotate_need_new(pc, module, "R2") != QC_OK)
         return QC_PASS_FAILED;
-    qc_arena_init(&arena, NULL);
+    qc_arena_init(&arena, qc_ctx_arena(qc_pass_ctx_get(pc))->oom);
     qc_pass_result result = rotate_all(pc, module, &arena);
     qc_arena_fini(&arena);
     return result;

@@ -82,7 +82,7 @@ static qc_pass_result run(qc_pass_ctx *pc, qc_module *module)
         qc_rotate_need_new(pc, module, "R4") != QC_OK)
         return QC_PASS_FAILED;
     qc_residual_find(&residual, module);
-    qc_arena_init(&arena, NULL);
+    qc_arena_init(&arena, qc_ctx_arena(qc_pass_ctx_get(pc))->oom);
     qc_pass_result result = rotate_all(pc, module, &residual, &arena);
     qc_arena_fini(&arena);
     qc_residual_fini(&residual);

@@ -136,7 +136,7 @@ static void in_order(qc_residual *r, const qc_module *module)
 void qc_residual_find(qc_residual *r, const qc_module *module)
 {
     memset(r, 0, sizeof *r);
-    qc_arena_init(&r->arena, NULL);
+    qc_arena_init(&r->arena, qc_ctx_arena(qc_module_ctx(module))->oom);
     walk w = {.residual = r};
     qc_map_init(&w.seen, &r->arena);
     for (qc_func *f = qc_module_first_func(module); f; f = qc_func_next(f))

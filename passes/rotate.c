@@ -240,7 +240,7 @@ static const qc_attr *targets_of(qc_ctx *ctx, const qc_module *module, const qc_
     enum { RANKS = 10 };
     target_list t = {.ctx = ctx};
     node_list nodes = {0};
-    qc_arena_init(&t.arena, NULL);
+    qc_arena_init(&t.arena, qc_ctx_arena(ctx)->oom);
     collect_nodes(&t, use, &nodes);
     for (int rank = 0; rank < RANKS; rank++)
         for (size_t i = 0; i < nodes.count; i++) {

@@ -10,6 +10,7 @@
 #ifndef QC_PASSES_ROTATE_H
 #define QC_PASSES_ROTATE_H
 
+#include "ir/ctx.h"
 #include "ir/support/map.h"
 #include "passes/quant.h"
 
