@@ -17,6 +17,9 @@
 
 enum { DEFAULT_SAMPLES = 512, DEFAULT_RANDOM_TOKENS = 512 };
 
+/* What --collect knows. */
+static const char collected[] = "amax@R3";
+
 /* ---- output -------------------------------------------------------------------------------------------- */
 
 /* --allow: each a rule that there is. */
@@ -113,6 +116,13 @@ bool opt_check_combinations(opt_job *job)
         qc_cli_usage_error(cli, "--save-stats and -o cannot both be %s", job->output_path);
         return false;
     }
+    if (qc_cli_has(cli, "collect") && strcmp(qc_cli_text(cli, "collect", ""), collected) != 0) {
+        qc_cli_usage_error(cli, "--collect=%s: what can be kept beside what schemes ask for is %s",
+            qc_cli_text(cli, "collect", ""), collected);
+        return false;
+    }
+    if (!needs(cli, "collect", qc_cli_has(cli, "save-stats"), "--save-stats"))
+        return false;
     for (size_t i = 0; i < sizeof of_data / sizeof *of_data; i++)
         if (!needs(cli, of_data[i], data, "calibration data (--calib)"))
             return false;
@@ -242,6 +252,7 @@ static qc_status calibrate_data(opt_job *job, qc_module *module, const char *cal
         .threads = (int)job->threads,
         .source = job->source,
         .max_memory_bytes = job->max_memory_bytes,
+        .rotated = qc_cli_has(cli, "collect"),
         .progress = qc_cli_progress,
         .progress_user = cli,
     };

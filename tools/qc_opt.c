@@ -32,6 +32,10 @@ static const qc_cli_option options[] = {
     {"calib-shuffle", 0, NULL, "shuffle the data by --seed before taking --calib-samples", NULL},
     {"seed", 0, "N", "for --calib-shuffle and --calib=random (default 0)", NULL},
     {"save-stats", 0, "FILE", "keep the statistics of the calibration", NULL},
+    {"collect", 0, "KINDS",
+        "what --save-stats keeps beside what schemes ask for: amax@R3, ranges of q and k of attention as R3 "
+        "would rotate them",
+        NULL},
     {"stats", 0, "FILE", "take statistics kept by --save-stats instead of calibrating", NULL},
     {"import", 0, "graph|tensors",
         "how a checkpoint is read: the graph of a known architecture, or its tensors alone (default: the "
