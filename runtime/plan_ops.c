@@ -229,7 +229,16 @@ static bool has_type_shape(const qc_ref *a, const qc_type *type)
     return same;
 }
 
-/* Is b one number, or one row of a's last dimension? */
+/* Is b [heads, 1, d], of a [B, heads, S, d] that lies by tokens? Then its numbers are a row of each token. */
+static bool repeats_in_tokens(const qc_ref *a, const qc_ref *b)
+{
+    int64_t one, first = 1;
+    return a->by_token && a->rank == 4 && b->rank >= 3 && b->dims[b->rank - 3] == a->dims[1] &&
+           qc_dim_as_int(b->dims[b->rank - 2], &one) && one == 1 && b->dims[b->rank - 1] == a->dims[3] &&
+           (b->rank == 3 || (qc_dim_as_int(b->dims[0], &first) && first == 1));
+}
+
+/* Is b one number, one row of a's last dimension, or one of each token? */
 static bool repeats_in(const qc_plan *plan, const qc_ref *a, const qc_ref *b, size_t *period)
 {
     int64_t last = 1, n, count = 1;
@@ -242,7 +251,7 @@ static bool repeats_in(const qc_plan *plan, const qc_ref *a, const qc_ref *b, si
         last = n;
     }
     *period = (size_t)count;
-    if (count == 1)
+    if (count == 1 || repeats_in_tokens(a, b))
         return true;
     return count == last && a->rank > 0 && b->dims[b->rank - 1] == a->dims[a->rank - 1];
 }

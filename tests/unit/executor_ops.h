@@ -196,6 +196,37 @@ static const char *const bodies[] = {
     "%s = qparams %w {arg = weights, scheme = @mx} : D[3, 2]\n"
     "  %c = quantize %w, %s {arg = weights, scheme = @mx} : f8e4m3[40, 32]\n"
     "  %d = dequantize %c, %s {block = [16, 24], to = D} : D[40, 32]\n  %y = embedding %ids, %d : TYPE",
+    /* rotations of every kind; a row of a tensor that lies by tokens subtracted, and one of scales */
+    "%a = hadamard %x {size = 32, matrix = random_hadamard} : TYPE\n"
+    "  %y = hadamard %a {size = 8, matrix = random_hadamard, inverse} : TYPE",
+    "%a = hadamard %x {size = 16, compute = f64} : TYPE\n"
+    "  %b = slice %a {axis = 2, start = 0, stop = 12} : D[B, S, 12]\n  %c = hadamard %b {size = 12} : D[B, "
+    "S, 12]\n"
+    "  %d = hadamard %c {size = 12, inverse} : D[B, S, 12]\n"
+    "  %e = slice %a {axis = 2, start = 12, stop = 32} : D[B, S, 20]\n"
+    "  %f = hadamard %e {size = 20, matrix = random_hadamard, compute = f64} : D[B, S, 20]\n"
+    "  %y = concat %d, %f {axis = 2} : TYPE",
+    "%a = split_heads %x {heads = 4} : D[B, 4, S, 8]\n  %m = const [-0.2421875, -0.1328125, -0.0234375, "
+    "0.0859375, 0.1953125, -0.1953125, -0.0859375, 0.0234375, 0.1328125, 0.2421875, -0.1484375, -0.0390625, "
+    "0.0703125, 0.1796875, -0.2109375, -0.1015625, 0.0078125, 0.1171875, 0.2265625, -0.1640625, -0.0546875, "
+    "0.0546875, 0.1640625, -0.2265625, -0.1171875, -0.0078125, 0.1015625, 0.2109375, -0.1796875, -0.0703125, "
+    "0.0390625, 0.1484375] : D[4, 1, 8]\n"
+    "  %b = sub %a, %m : D[B, 4, S, 8]\n  %c = mul %m, %b : D[B, 4, S, 8]\n  %y = merge_heads %c : TYPE",
+    "%a = split_heads %x {heads = 4} : D[B, 4, S, 8]\n  %s = const [0.125, 0.28125, 0.4375, 0.59375, 0.75, "
+    "0.90625, 1.0625, 0.21875, 0.375, 0.53125, 0.6875, 0.84375, 1.0, 0.15625, 0.3125, 0.46875, 0.625, "
+    "0.78125, 0.9375, 1.09375, 0.25, 0.40625, 0.5625, 0.71875, 0.875, 1.03125, 0.1875, 0.34375, 0.5, "
+    "0.65625, 0.8125, 0.96875] : D[4, 1, 8]\n"
+    "  %c = quantize %a, %s {arg = input, scheme = @t} : i8[B, 4, S, 8]\n"
+    "  %d = dequantize %c, %s {to = D} : D[B, 4, S, 8]\n  %y = merge_heads %d : TYPE",
+    /* NVFP4 of heads, its scales searched for */
+    "%a = split_heads %x {heads = 2} : D[B, 2, S, 16]\n  %g = const [640.0] : f32[1]\n"
+    "  %s = qparams %a, global=%g {arg = input, scheme = @searched} : f8e4m3[B, 2, S, 1]\n"
+    "  %c = quantize %a, %s, global=%g {arg = input, scheme = @searched} : f4e2m1[B, 2, S, 16]\n"
+    "  %d = dequantize %c, %s, global=%g {group = 16, to = D} : D[B, 2, S, 16]\n  %y = merge_heads %d : TYPE",
+    "%a = split_heads %x {heads = 2} : D[B, 2, S, 16]\n  %g = const [640.0] : f32[1]\n"
+    "  %s = qparams %a, global=%g {arg = input, scheme = @four_six} : f8e4m3[B, 2, S, 1]\n"
+    "  %c = quantize %a, %s, global=%g {arg = input, scheme = @four_six} : f4e2m1[B, 2, S, 16]\n"
+    "  %d = dequantize %c, %s, global=%g {group = 16, to = D} : D[B, 2, S, 16]\n  %y = merge_heads %d : TYPE",
     "%a = linear %x, %w : D[B, S, 40]\n  %b = slice %a {axis = 2, start = 4, stop = 36} : TYPE\n"
     "  %y = softmax %b : TYPE",
 };
@@ -226,6 +257,12 @@ static char *fill_in(model *m, const char *body, const char *dtype)
         "symmetric, type = f4e2m1}}\n"
         "scheme @whole {arith = ct_cpu, input = {dynamic, granularity = tensor, type = i8}, targets = "
         "[\"a\"]}\n"
+        "scheme @searched {arith = ct_cpu, input = {dynamic, global, granularity = group, group = 16, scale "
+        "= "
+        "f8e4m3, scale_max = 256.0, search = mse, symmetric, type = f4e2m1}, targets = [\"a\"]}\n"
+        "scheme @four_six {arith = ct_cpu, input = {dynamic, global, granularity = group, group = 16, scale "
+        "= "
+        "f8e4m3, scale_max = 256.0, search = four_six, symmetric, type = f4e2m1}, targets = [\"a\"]}\n"
         "func @main(%%ids: i64[B, S]) -> %s[B, S, 32] {\n"
         "  at \"\" {\n  %%w0 = weight \"table\" : bf16[40, 32]\n  %%w = cast %%w0 {to = %s} : %s[40, 32]\n"
         "  %%x = embedding %%ids, %%w : %s[B, S, 32]\n  ",
