@@ -66,11 +66,14 @@ typedef struct scheme {
     int group; /* 0: a row */
     bool global, asymmetric;
     int packed_bits; /* 0: one byte each; -4: nibbles; else words */
+    qc_search search;
 } scheme;
 
 static const scheme schemes[] = {
     {"e4m3 per row", QC_BF16, QC_F8E4M3, QC_DTYPE_NONE, 0, false, false, 0},
     {"NVFP4, packed", QC_BF16, QC_F4E2M1, QC_F8E4M3, 16, true, false, -4},
+    {"NVFP4, four or six", QC_BF16, QC_F4E2M1, QC_F8E4M3, 16, true, false, -4, QC_SEARCH_FOUR_SIX},
+    {"NVFP4, scales searched", QC_BF16, QC_F4E2M1, QC_F8E4M3, 16, true, false, -4, QC_SEARCH_MSE},
     {"INT4 group 128, packed", QC_BF16, QC_I4, QC_DTYPE_NONE, 128, false, false, 4},
     {"INT4 group 128 asymmetric, packed", QC_BF16, QC_I4, QC_DTYPE_NONE, 128, false, true, 4},
     {"INT8 per row", QC_BF16, QC_I8, QC_DTYPE_NONE, 0, false, false, 0},
@@ -97,6 +100,7 @@ static qc_quantizer quantizer_of(const scheme *s)
         .symmetric = !s->asymmetric,
         .global = s->global,
         .scale_type = s->scale_type,
+        .search = s->search,
     };
 }
 
@@ -202,8 +206,8 @@ int main(void)
     static const struct {
         int scheme;
         const char *observer;
-    } searches[] = {{1, "memoryless_mse"}, {1, "nvfp4_expanded_mse"}, {2, "memoryless_mse"},
-        {3, "memoryless_mse"}, {0, "memoryless_mse"}, {2, "imatrix_mse"}};
+    } searches[] = {{1, "memoryless_mse"}, {1, "nvfp4_expanded_mse"}, {4, "memoryless_mse"},
+        {5, "memoryless_mse"}, {0, "memoryless_mse"}, {4, "imatrix_mse"}};
     printf("\n%-42s %8s %16s\n", "search of 4096 x 4096, all steps", "seconds", "core seconds");
     for (size_t i = 0; i < sizeof searches / sizeof searches[0]; i++) {
         qc_mse mse;
