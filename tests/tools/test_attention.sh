@@ -64,6 +64,36 @@ fails "searched ranges are not among them" 1 "there are no statistics of it" "$o
 fails "nor is a mean" 1 "there are no statistics of it" "$opt" --force --pass='quant-fp8-attn{center_k=true}' "$small" \
     --stats="$work/once.safetensors" -o "$work/b.qc"
 
+# ---- checkpoints say what they can -------------------------------------------------------------------------------------
+# stored PASS [--allow=RULE]: a checkpoint computes what the IR does
+random="--calib=random --calib-samples=2 --calib-seqlen=16"
+stored() {
+    pass=$1
+    shift
+    # shellcheck disable=SC2086
+    passes "a checkpoint of $pass" "$opt" --force --pass="$pass" "$@" "$small" $random -o "$work/stored"
+    # shellcheck disable=SC2086
+    "$opt" --force --pass="$pass" "$small" $random -o "$work/stored.qc" 2>/dev/null
+    for form in stored stored.qc; do
+        "$QC_BIN/qc-run" perplexity "$work/$form" --data="$work/ids.jsonl" 2>&1 | grep '^perplexity' >"$work/$form.txt"
+    done
+    check "computes what the IR does" sh -c "test -s '$work/stored.txt' && cmp '$work/stored.txt' '$work/stored.qc.txt'"
+}
+stored 'quant-nvfp4-attn{headroom=1.5}' --allow=nvfp4-attention
+stored 'quant-kv{type=nvfp4}' --allow=nvfp4-attention
+stored 'quant-int8-attn{type=int4, granularity=head}'
+stored 'quant-int8-attn{granularity=channel, center_k=true}' --allow=attention-scales --allow=center-k
+stored 'quant-fp8-attn{granularity=token}' --allow=attention-scales
+stored 'quant-kv{search=mse, headroom=1.25}'
+stored 'quant-fp8-attn{observer=percentile, observer_args={percentile=99}}'
+refuse() {
+    # shellcheck disable=SC2086
+    fails "$1 in a checkpoint" 1 "$2" "$opt" --force --pass="$1" --allow=nvfp4-attention "$small" $random -o "$work/x"
+}
+refuse 'quant-nvfp4-attn{search=mse}' "compressed-tensors has no search (option search) for scales that are computed as the model runs"
+refuse 'quant-fp8-attn{probs=e4m3}' "model.layers.0.self_attn: probs: compressed-tensors has no word for quantized probabilities"
+refuse 'quant-kv{type=e5m2}' "stores no f8e5m2"
+
 # ---- bad input ---------------------------------------------------------------------------------------------------------
 fails "NVFP4 with heads of 8 columns" 1 "model.layers.0.self_attn: quant-nvfp4-attn: q has heads of bf16[B, 8, S, 8]" "$opt" \
     --pass=quant-nvfp4-attn "$model" --calib=random -o "$work/x.qc"

@@ -129,6 +129,13 @@ qc_status ct_plan_attention(ct_walk *w, const qc_op *op)
     ct_plan *plan = w->plan;
     const qc_symbol *q, *k, *v;
     QC_PUSH(&plan->arena, &w->attentions, op);
+    if (qc_op_attr_given(op, "probs_codes")) {
+        qc_ctx_error(plan->ctx, ct_where_of(op),
+            "probs: compressed-tensors has no word for quantized probabilities, so no reader would make "
+            "them");
+        qc_ctx_note(plan->ctx, "-o FILE.qc writes the model as IR, which qc-run runs");
+        return QC_ERROR;
+    }
     if (plan_slot(w, op, "q", &q) != QC_OK || plan_slot(w, op, "k", &k) != QC_OK ||
         plan_slot(w, op, "v", &v) != QC_OK)
         return QC_ERROR;

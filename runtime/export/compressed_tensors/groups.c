@@ -36,7 +36,16 @@ static const char *unsayable(const qc_scheme_part *part)
         (part->granularity == QC_GRANULARITY_CHANNEL || part->granularity == QC_GRANULARITY_BLOCK ||
             part->granularity == QC_GRANULARITY_HEAD))
         return "has no dynamic scales of that granularity";
+    if (part->dynamic && part->search != QC_SEARCH_NONE)
+        return "has no search (option search) for scales that are computed as the model runs";
     return NULL;
+}
+
+/* Observers that llm-compressor has not: a file cannot name them. */
+static bool is_own_observer(const char *observer)
+{
+    return strcmp(observer, "mse_mean") == 0 || strcmp(observer, "percentile") == 0 ||
+           strcmp(observer, "recall_window") == 0;
 }
 
 qc_status ct_read_args(ct_plan *plan, const qc_symbol *symbol, const char *part_name, ct_args *args)
@@ -64,6 +73,10 @@ qc_status ct_read_args(ct_plan *plan, const qc_symbol *symbol, const char *part_
     args->strategy = strategy_of(part);
     if (args->dynamic)
         return QC_OK;
+    if (is_own_observer(part->observer)) {
+        part->observer_args = NULL;
+        return QC_OK;
+    }
     if (*part->observer && strcmp(part->observer, "unset") != 0)
         args->observer =
             plan->as_tensors && strcmp(part->observer, "minmax") == 0 ? "static_minmax" : part->observer;
