@@ -106,6 +106,16 @@ if [ -d "$grid" ] && [ -d "$goldens" ]; then
         grep -q '"calibration"' "$g/meta.json" && ! grep -q '"ok": false\|GPTQ\|AWQ\|SmoothQuant' "$g/meta.json" || continue
         golden "grid_llama $name" "$grid" "$g" "--recipe=$g/recipe.in.yaml" "$calib" --allow=r3
     done
+    # Recipes at which llm-compressor fails: a checkpoint without contradictions, which runs.
+    for beyond in attn_nvfp4 spin_r3_attn_nvfp4; do
+        out=$work/$beyond
+        passes "grid_llama $beyond is written" "$opt" "--recipe=$goldens/$beyond/recipe.in.yaml" "$grid" "$calib" -o "$out" \
+            --allow=r3 --allow=nvfp4-attention
+        passes "grid_llama $beyond contradicts nothing" "$QC_BIN/qc-check" "$out"
+        passes "grid_llama $beyond runs" "$QC_BIN/qc-run" perplexity "$out" "--data=$grid/calib.jsonl"
+        fails "grid_llama $beyond for vLLM" 1 "(rule nvfp4-attention)" "$opt" "--recipe=$goldens/$beyond/recipe.in.yaml" "$grid" \
+            "$calib" -o "$work/refused" --allow=r3
+    done
 else
     skip "goldens of grid_llama" "QC_DATA has no models/grid_llama"
 fi

@@ -75,6 +75,26 @@ same "mixed-precision, with a quantized embedding, lm_head, attention and cache"
 b={targets=[\"re:.*mlp.*\"], weights={type=f8e4m3, granularity=channel}, input={type=f8e4m3, granularity=token, dynamic}}, \
 c={targets=[Linear], weights={type=i4, granularity=group, group=8}}}}" --pass=quant-int8-attn
 
+# Rotations in the weights and at run time, and attention behind them in every form; what vLLM does not execute, qc-run does.
+small=$QC_SOURCE_ROOT/tests/data/small_models
+qwen3="$small/qwen3 --calib=$small/qwen3/calib.jsonl"
+same "R1, R2, R3, R4, FP8 attention a head" "$model" --calib="$model/calib.jsonl" --calib-samples=6 \
+    '--pass=fold-norms{center=true}' --pass=fold-r1 --pass=fold-r2 '--pass=fold-r3{compute=f64}' \
+    '--pass=insert-r4{matrix=random_hadamard}' --scheme=W8A8 --ignore=lm_head '--pass=quant-fp8-attn{granularity=head}' --allow=r3
+same "rotations in blocks, without quantization" "$model" '--pass=fold-r1{size=16}' '--pass=fold-r3{size=4}' \
+    '--pass=insert-r4{matrix=random_hadamard, size=4}' --allow=r3
+same "QuIP on both sides of linears with biases, tied" "$small/qwen2" '--pass=insert-quip{rotations=[v, u]}' --scheme=W8A8 \
+    --ignore=lm_head --allow=transform-bias
+same "QuIP in front of FP8 inputs" "$small/mistral" '--pass=insert-quip{size=4, matrix=hadamard}' --scheme=FP8_DYNAMIC --ignore=lm_head
+same "NVFP4 attention behind R3" $qwen3 --pass=fold-r3 --pass=quant-nvfp4-attn --allow=r3 --allow=nvfp4-attention
+same "NVFP4 cache" $qwen3 '--pass=quant-kv{type=nvfp4}' --allow=nvfp4-attention
+same "centered keys" $qwen3 '--pass=quant-fp8-attn{center_k=true, granularity=head}' --allow=center-k
+same "centered keys behind R3, NVFP4" $qwen3 --pass=fold-r3 '--pass=quant-nvfp4-attn{center_k=true}' --allow=r3 --allow=center-k \
+    --allow=nvfp4-attention
+same "INT8 attention a channel" $qwen3 '--pass=quant-int8-attn{granularity=channel}' --allow=attention-scales
+same "a cache with a scale a token" $qwen3 '--pass=quant-kv{granularity=token}' --allow=attention-scales
+same "INT4 attention a head" $qwen3 '--pass=quant-int8-attn{type=int4, granularity=head}'
+
 # Distance from the model that it was made of.
 run 0 "$opt" "$model" "--pass=quant-linear{weights={$nvfp4}, input={$nvfp4, dynamic}, ignore=[lm_head, \"re:.*down_proj\"]}" \
     --calib="$model/calib.jsonl" --calib-samples=6 -o "$work/checkpoint" --force
@@ -103,7 +123,7 @@ golden() {
 
 for g in w2a16 w3a16 w4a16 w4a16_asym w4a16_channel_asym w4a16_g32 w4a16_mse w4a8 w4afp8_packed w8a16 w8a8 fp8_block fp8_dynamic \
     fp8_dynamic_lm_head fp8_weight_channel nvfp4a16 nvfp4a16_mse mxfp4 mxfp4a16 mxfp8 mixed_fp8_attn_nvfp4_mlp \
-    embed_w8_linear_w4a16 fp8_static int8_static nvfp4 w4a16_attn_int8_head_static w4a16_kv_fp8_tensor_static; do
+    embed_w8_linear_w4a16 spin_r1r2_w4a16 spin_r1r2r3r4_nvfp4a16_attn_fp8 spin_r3_attn_fp8_head fp8_static int8_static nvfp4 w4a16_attn_int8_head_static w4a16_kv_fp8_tensor_static; do
     if [ -f "$data/goldens/$g/model.safetensors" ]; then
         golden $g
     else
