@@ -10,25 +10,9 @@
 
 enum { ROWS = 8, COLUMNS = 12, SEQUENCES = 9 };
 
-/* A function that looks up rows of a table [8, 12] and observes them in three ways. */
-static bool open_table(job *j, char *directory, float *table)
+/* Parses `text`, whose weight w is a table [8, 12] that lies in a new directory. */
+static bool open_text(job *j, char *directory, float *table, const char *text)
 {
-    static const char text[] =
-        "qc 1\ndim B, S, P\nmodule \"\" Root\nmodule \"a\" Linear\n"
-        "scheme @s {arith = ct_cpu, input = {granularity = tensor, observer = mse, type = i4}, targets = "
-        "[\"a\"]}\n"
-        "func @main(%ids: i64[B, S]) -> bf16[B, S, 12] {\n"
-        "  at \"a\" {\n"
-        "  %w = weight \"w\" : bf16[8, 12]\n  %x = embedding %ids, %w : bf16[B, S, 12]\n"
-        "  %a = observe %x {arg = input, granularity = tensor, observer = mse, scheme = @s, tap = \"a\"} : "
-        "bf16[2, 1]\n"
-        "  %h = split_heads %x {heads = 3} : bf16[B, 3, S, 4]\n"
-        "  %b = observe %h {arg = input, granularity = head, observer = memoryless_mse, scheme = @s, tap = "
-        "\"b\"} : "
-        "bf16[2, 3]\n"
-        "  %c = observe %x {granularity = channel, observer = imatrix, tap = \"c\"} : f32[12]\n"
-        "  %d = observe %h {granularity = tensor, tap = \"d\"} : bf16[2, 1]\n"
-        "  }\n  return %x\n}\n";
     uint16_t bytes[ROWS * COLUMNS];
     int64_t shape[2] = {ROWS, COLUMNS};
     qc_st_out out = {.name = "w", .dtype = "BF16", .rank = 2, .shape = shape, .user = bytes};
@@ -60,6 +44,37 @@ static bool open_table(job *j, char *directory, float *table)
     }
     qc_module_set_source(j->module, directory);
     return true;
+}
+
+/* A function that looks up rows of a table [8, 12] and observes them in three ways. */
+static bool open_table(job *j, char *directory, float *table)
+{
+    static const char text[] =
+        "qc 1\ndim B, S, P\nmodule \"\" Root\nmodule \"a\" Linear\n"
+        "scheme @s {arith = ct_cpu, input = {granularity = tensor, observer = mse, type = i4}, targets = "
+        "[\"a\"]}\n"
+        "func @main(%ids: i64[B, S]) -> bf16[B, S, 12] {\n"
+        "  at \"a\" {\n"
+        "  %w = weight \"w\" : bf16[8, 12]\n  %x = embedding %ids, %w : bf16[B, S, 12]\n"
+        "  %a = observe %x {arg = input, granularity = tensor, observer = mse, scheme = @s, tap = \"a\"} : "
+        "bf16[2, 1]\n"
+        "  %h = split_heads %x {heads = 3} : bf16[B, 3, S, 4]\n"
+        "  %b = observe %h {arg = input, granularity = head, observer = memoryless_mse, scheme = @s, tap = "
+        "\"b\"} : "
+        "bf16[2, 3]\n"
+        "  %c = observe %x {granularity = channel, observer = imatrix, tap = \"c\"} : f32[12]\n"
+        "  %d = observe %h {granularity = tensor, tap = \"d\"} : bf16[2, 1]\n"
+        "  }\n  return %x\n}\n";
+    return open_text(j, directory, table, text);
+}
+
+/* Sequences of rows of the table. */
+static void table_data(job *j)
+{
+    random_data(j, SEQUENCES, 40);
+    for (size_t s = 0; s < SEQUENCES; s++)
+        for (size_t t = 0; t < j->data.sequences[s].count; t++)
+            ((int32_t *)(uintptr_t)j->data.sequences[s].ids)[t] %= ROWS;
 }
 
 /* The range with the least error among [min, max] * (1 - i / 100), i < 20, under asymmetric INT4. */
@@ -145,10 +160,7 @@ static void test_searches(void)
     job j;
     if (!open_table(&j, directory, table))
         SKIP("no directory can be made here");
-    random_data(&j, SEQUENCES, 40);
-    for (size_t s = 0; s < SEQUENCES; s++)
-        for (size_t t = 0; t < j.data.sequences[s].count; t++)
-            ((int32_t *)(uintptr_t)j.data.sequences[s].ids)[t] %= ROWS;
+    table_data(&j);
     for (int threads = 1; threads <= 4; threads++) {
         if (!calibrate(&j, threads, 0))
             return;

@@ -28,6 +28,7 @@ typedef struct job {
     qc_module *module;
     qc_dataset data;
     qc_stats stats;
+    bool rotated; /* ranges under R3 too */
 } job;
 
 static void begin(job *j)
@@ -96,7 +97,8 @@ static void random_data(job *j, size_t count, size_t longest)
 
 static bool calibrate(job *j, int threads, uint64_t max_memory)
 {
-    qc_calibrate_options options = {.threads = threads, .max_memory_bytes = max_memory};
+    qc_calibrate_options options = {
+        .threads = threads, .max_memory_bytes = max_memory, .rotated = j->rotated};
     qc_stats_init(&j->stats, &j->arena);
     qc_status status = qc_calibrate(j->ctx, j->module, &j->data, &options, &j->stats);
     if (status != QC_OK)
@@ -515,6 +517,7 @@ static void test_folds(void)
 }
 
 #include "tests/unit/calibrate_search.h"
+#include "tests/unit/calibrate_observers.h"
 
 /* ---- errors -------------------------------------------------------------------------------------------- */
 
@@ -614,6 +617,7 @@ int main(void)
     RUN(test_folds);
     RUN(test_searches);
     RUN(test_kinds);
+    RUN(test_observers);
     RUN(test_errors);
     RUN(test_not_finite);
     return check_done();
