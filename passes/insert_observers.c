@@ -21,6 +21,7 @@
 
 #include "ir/dtype/mse.h"
 #include "passes/internal.h"
+#include "passes/lower.h"
 #include "passes/quant.h"
 
 void qc_pass_insert_observers(qc_registry *registry);
@@ -282,6 +283,10 @@ static qc_pass_result check_observed(job *j, const qc_op *op, const qc_attr *par
 {
     const char *granularity = qc_attr_as_text(qc_attr_find(part, "granularity"));
     bool global = qc_op_is(op, "global_scale");
+    if (!tap && qc_lowered_op(j->module))
+        return qc_pass_fail(j->pc, op,
+            "the module is in lowered form, which is executed, not calibrated: the lower- passes come behind "
+            "calibration");
     if (!tap)
         return qc_pass_fail(
             j->pc, op, "a static scale belongs to codes that reach neither attention nor a linear");

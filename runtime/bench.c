@@ -6,6 +6,7 @@
  */
 #include "runtime/bench.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>
 #ifdef _OPENMP
@@ -147,6 +148,7 @@ qc_status qc_bench_run(qc_model *model, size_t prefill, size_t decode, int threa
     free(logits);
     r->weight_bytes = count_weight_bytes(model->module);
     uint64_t per_token = (uint64_t)qc_executor_cache_bytes_per_token(model->executor);
+    r->cache_bytes_per_token = per_token;
     r->cache_bytes = per_token * prefill + per_token * (decode + 1) / 2;
     r->read_rate = r->decode_rate * (double)(r->weight_bytes + r->cache_bytes);
     return status;
@@ -159,6 +161,7 @@ void qc_bench_print_text(const qc_bench_report *r, qc_str *out)
     qc_str_addf(out,
         "decode reads %10.3f GB/s (%.3f MB of weights and %.3f MB of KV cache a token, as stored)\n",
         r->read_rate * 1e-9, (double)r->weight_bytes * 1e-6, (double)r->cache_bytes * 1e-6);
+    qc_str_addf(out, "KV cache     %10" PRIu64 " bytes/token\n", r->cache_bytes_per_token);
     qc_str_addf(out, "memory copy  %10.3f GB/s (read and written), decoding reads %.1f %% of that\n",
         r->copy_rate * 1e-9, 100 * r->read_rate / r->copy_rate);
 }
@@ -183,6 +186,7 @@ void qc_bench_print_json(const char *model, const qc_bench_report *r, qc_arena *
     set_number(arena, o, "decode_tokens_per_second", r->decode_rate);
     set_count(arena, o, "decode_weight_bytes", r->weight_bytes);
     set_count(arena, o, "decode_cache_bytes", r->cache_bytes);
+    set_count(arena, o, "kv_bytes_per_token", r->cache_bytes_per_token);
     set_number(arena, o, "decode_gb_per_second", r->read_rate * 1e-9);
     set_number(arena, o, "memory_copy_gb_per_second", r->copy_rate * 1e-9);
     set_number(arena, o, "decode_share_of_memory_copy", r->read_rate / r->copy_rate);

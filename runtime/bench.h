@@ -12,8 +12,9 @@ typedef struct qc_bench_report {
     double prefill_rate, decode_rate; /* tokens a second of one sequence: the best of some runs, the mean */
     uint64_t weight_bytes; /* of the weights that a decoded token needs, as the model stores them */
     uint64_t cache_bytes;  /* of the KV cache that a decoded token reads, on average */
-    double read_rate;      /* bytes a second: what decoding reads of those two */
-    double copy_rate;      /* bytes read and written a second by a parallel memcpy between large buffers */
+    uint64_t cache_bytes_per_token;
+    double read_rate; /* bytes a second: what decoding reads of those two */
+    double copy_rate; /* bytes read and written a second by a parallel memcpy between large buffers */
 } qc_bench_report;
 
 /* Runs `prefill` random tokens (a fixed choice) at once, then `decode` tokens one by one behind them; both at

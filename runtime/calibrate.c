@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "ir/ctx.h"
+#include "passes/lower.h"
 #include "runtime/calibrate_internal.h"
 
 /* The C library, oneDNN's primitives and thread stacks grow the process while it works. */
@@ -240,6 +241,12 @@ qc_status qc_calibration_begin(qc_calibration *c, qc_ctx *ctx, qc_module *module
     *c = (qc_calibration){.ctx = ctx, .module = module, .dataset = dataset};
     c->options = options ? *options : defaults;
     qc_arena_init(&c->arena, qc_ctx_arena(ctx)->oom);
+    const qc_op *lowered = qc_lowered_op(module);
+    if (lowered)
+        return qc_ctx_error(ctx, "calibrate",
+            "the module is in lowered form (%s), which is executed, not calibrated: the lower- passes come behind "
+            "calibration",
+            qc_op_name(lowered));
     c->func = main_func(ctx, module);
     if (!c->func || check_taps(c) != QC_OK || take_ids(c) != QC_OK)
         return QC_ERROR;

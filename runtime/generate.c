@@ -54,13 +54,11 @@ qc_status qc_generate_prepare(qc_model *model, qc_arena *arena, const char *prom
         if (positions > ids.count && positions - ids.count < plan->max_tokens)
             plan->max_tokens = positions - ids.count;
     }
-    int64_t per_token = qc_executor_cache_bytes_per_token(model->executor);
     uint64_t room = ids.count + (uint64_t)plan->max_tokens;
-    if (per_token > 0 && room > INT64_MAX / (uint64_t)per_token)
+    if (!qc_executor_cache_bytes(model->executor, room, &plan->cache_bytes))
         return qc_error(diag, "--max-tokens", "a KV cache of %" PRIu64 " tokens is too large", room);
-    plan->cache_bytes = room * (uint64_t)per_token;
     uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-    if (plan->cache_bytes > memory) /* malloc would promise it, and the machine come to a halt */
+    if (plan->cache_bytes > memory) /* it would be had page by page, and the machine come to a halt */
         return qc_error(diag, "--max-tokens",
             "a KV cache of %" PRIu64 " tokens takes %" PRIu64 " MiB, this machine has %" PRIu64, room,
             plan->cache_bytes >> 20, memory >> 20);

@@ -17,7 +17,7 @@ typedef struct qc_generate_plan {
     const int32_t *prompt; /* ids, special tokens included */
     size_t prompt_count;
     size_t max_tokens;    /* at most so many follow */
-    uint64_t cache_bytes; /* of the KV cache for all of them */
+    uint64_t cache_bytes; /* of the KV cache for all of them, at most */
 } qc_generate_plan;
 
 typedef struct qc_generate_report {

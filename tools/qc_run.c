@@ -40,8 +40,10 @@ static const qc_cli_option options[] = {
     {"top-p", 0, "P", "draw from the likeliest tokens that together have probability P, in (0, 1]",
         "generate"},
     {"top-k", 0, "K", "draw from the K likeliest tokens", "generate"},
-    {"seed", 0, "N", "of the generator that draws (0); equal seeds give equal texts; of --calib=random",
-        "generate eval compare"},
+    {"seed", 0, "N",
+        "of the generator that draws (0); equal seeds give equal texts; of --calib=random and "
+        "--kv-scales=random",
+        RUNNING " compare"},
     {"task", 0, "FILE",
         "JSONL, a question a line: \"question\" and \"answer\" (an answer is generated and its number "
         "compared, as gsm8k does); or \"question\" or \"context\", \"choices\" and \"answer\" (the likeliest "
@@ -58,11 +60,15 @@ static const qc_cli_option options[] = {
     {"stored", 0, NULL, "score the answers that logged samples hold; there is no MODEL", "eval"},
     {"log-samples", 0, "FILE", "write prompts, answers and scores, as lm-evaluation-harness logs samples",
         "eval"},
-    {"kv-cache-dtype", 0, "auto|bf16|fp8|fp8_e4m3|fp8_e5m2",
-        "element type of the KV cache: auto is what the model says; fp8 is fp8_e4m3", RUNNING},
-    {"kv-scales", 0, "checkpoint|one",
-        "scales of FP8 codes in the KV cache: the model's own or 1; by default its own if it has some, else "
-        "1",
+    {"kv-cache-dtype", 0, QC_KV_CACHE_DTYPES,
+        "what the KV cache holds: auto is what the model says; fp8 is fp8_e4m3; per_token_head: with a scale "
+        "for each "
+        "token and head",
+        RUNNING},
+    {"kv-scales", 0, "checkpoint|one|random",
+        "static scales of codes in the KV cache: the model's own, 1, or those of random tokens (by --seed); "
+        "by default "
+        "its own if it has some, else 1",
         RUNNING},
     {"data", 0, "FILE",
         "NAME.jsonl: a sequence a line, from `input_ids`, `text` (special tokens added) or `messages` "
@@ -188,16 +194,35 @@ static qc_status write_out(void *user, const char *text, size_t length)
     return qc_ctx_error(j->ctx, "standard output", "%s", errno ? strerror(errno) : "cannot be written");
 }
 
+/* What the KV cache is to hold. False after a usage error. */
+static bool read_cache(qc_cli *cli, qc_model_options *o)
+{
+    static const char *const words[] = {"", "checkpoint", "one", "random"};
+    const char *scales = qc_cli_text(cli, "kv-scales", "");
+    int64_t seed = 0;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcmp(words[i], scales) == 0)
+            o->cache.scales = (qc_kv_scales)i;
+    if (!qc_cli_int(cli, "seed", 0, INT64_MAX, &seed))
+        return false;
+    bool drawn = qc_cli_has(cli, "temperature") || strcmp(cli->command->name, "compare") == 0 ||
+                 strcmp(cli->command->name, "eval") == 0;
+    if (qc_cli_has(cli, "seed") && !drawn && o->cache.scales != QC_KV_SCALES_RANDOM)
+        return qc_cli_usage_error(cli, "--seed does nothing without %s--kv-scales=random",
+                   strcmp(cli->command->name, "generate") == 0 ? "a --temperature above 0 or " : ""),
+               false;
+    o->cache.dtype = qc_cli_text(cli, "kv-cache-dtype", NULL);
+    o->cache.seed = (uint64_t)seed;
+    o->cache.threads = o->threads;
+    o->cache.source = o->source;
+    return true;
+}
+
 /* False after a usage error. */
 static bool read_common(job *j)
 {
     qc_cli *cli = &j->cli;
     static const char *const progress[] = {"never", "auto", "always"};
-    static const struct {
-        const char *name;
-        qc_dtype dtype;
-    } caches[] = {{"auto", QC_DTYPE_NONE}, {"bf16", QC_BF16}, {"fp8", QC_F8E4M3}, {"fp8_e4m3", QC_F8E4M3},
-        {"fp8_e5m2", QC_F8E5M2}};
     bool none = qc_cli_has(cli, "stored"); /* eval: the answers are there */
     if (cli->positionals.count != !none)
         return qc_cli_usage_error(cli,
@@ -209,7 +234,7 @@ static bool read_common(job *j)
     j->path = none ? "" : cli->positionals.items[0];
     qc_model_options *o = &j->options;
     int64_t threads = 0;
-    const char *dtype = qc_cli_text(cli, "dtype", NULL), *cache = qc_cli_text(cli, "kv-cache-dtype", "auto");
+    const char *dtype = qc_cli_text(cli, "dtype", NULL);
     if (!qc_cli_int(cli, "threads", 1, 4096, &threads))
         return false;
     o->threads = (int)threads;
@@ -219,12 +244,8 @@ static bool read_common(job *j)
         return qc_cli_usage_error(cli, "--source is for an IR file, NAME.qc"), false;
     if (strcmp(qc_cli_text(cli, "backend", "host"), "reference") == 0)
         o->backend = QC_BACKEND_REFERENCE;
-    for (size_t i = 0; i < sizeof caches / sizeof *caches; i++)
-        if (strcmp(caches[i].name, cache) == 0)
-            o->cache.dtype = caches[i].dtype;
-    const char *scales = qc_cli_text(cli, "kv-scales", NULL);
-    if (scales)
-        o->cache.scales = strcmp(scales, "one") == 0 ? QC_KV_SCALES_ONE : QC_KV_SCALES_CHECKPOINT;
+    if (!read_cache(cli, o))
+        return false;
     for (int i = 0; i < 3; i++)
         if (strcmp(progress[i], qc_cli_text(cli, "progress", "auto")) == 0)
             cli->progress = i == 1 ? -1 : i / 2;
@@ -256,11 +277,19 @@ static const char *size_text(job *j, uint64_t bytes)
     return qc_arena_printf(&j->cli.arena, i ? "%.1f %s" : "%.0f %s", value, units[i]);
 }
 
+/* Where --kv-cache-dtype was given. */
+static void say_cache(job *j)
+{
+    if (qc_cli_has(&j->cli, "kv-cache-dtype"))
+        qc_cli_say(&j->cli, "KV cache: %" PRId64 " bytes a token, of %s",
+            qc_executor_cache_bytes_per_token(j->model.executor), qc_kv_cache_type(j->model.module));
+}
+
 /* ---- commands ------------------------------------------------------------------------------------------ */
 
 static bool read_sampling(qc_cli *cli, qc_sampler_options *sampling)
 {
-    static const char *const needing[] = {"top-p", "top-k", "seed"};
+    static const char *const needing[] = {"top-p", "top-k"};
     int64_t seed = 0;
     *sampling = (qc_sampler_options){.top_p = 1};
     if (!qc_cli_float(cli, "temperature", 0, 1e6, &sampling->temperature) ||
@@ -292,7 +321,8 @@ static int run_generate(job *j)
         qc_generate_prepare(
             &j->model, &j->cli.arena, prompt, qc_cli_has(&j->cli, "chat"), (size_t)max_tokens, &plan))
         return QC_EXIT_FAILED;
-    qc_cli_say(&j->cli, "KV cache: %s of %s for %zu tokens", size_text(j, plan.cache_bytes),
+    qc_cli_say(&j->cli, "KV cache: at most %s, %" PRId64 " bytes a token, of %s for %zu tokens",
+        size_text(j, plan.cache_bytes), qc_executor_cache_bytes_per_token(j->model.executor),
         qc_kv_cache_type(j->model.module), plan.prompt_count + plan.max_tokens);
     if (qc_generate_run(&j->model, &plan, &sampling, write_out, j, &report) || write_out(j, "\n", 1))
         return QC_EXIT_FAILED;
@@ -319,6 +349,7 @@ static int run_perplexity(job *j)
         qc_model_load_weights(&j->model, &j->options) ||
         (baseline && qc_model_load_weights(&j->baseline, &plain)))
         return QC_EXIT_FAILED;
+    say_cache(j);
     qc_eval_options options_of_run = {
         .threads = j->options.threads, .progress = qc_cli_progress, .progress_user = cli};
     if (qc_eval_run(&j->model, baseline ? &j->baseline : NULL, &windows, &options_of_run, &result))
@@ -364,6 +395,7 @@ static int run_logits(job *j)
     if (qc_model_open(j->ctx, j->path, &j->options, &j->model) ||
         qc_model_load_weights(&j->model, &j->options))
         return QC_EXIT_FAILED;
+    say_cache(j);
     return exit_status(qc_logits_run(&j->model, input, output, qc_cli_progress, &j->cli));
 }
 

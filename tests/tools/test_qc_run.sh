@@ -188,6 +188,29 @@ ok "generate: an FP8 KV cache at scale 1" $?
 qc generate "$model" --prompt='Once upon a time' --max-tokens=8 --kv-cache-dtype=fp8_e5m2 --kv-scales=one
 [ $status -eq 0 ] && grep -q 'of f8e5m2 for 13 tokens' "$work/err"
 ok "generate: e5m2 in the KV cache" $?
+for kind in fp8:320:f8e4m3 fp8_e4m3:320:f8e4m3 fp8_e5m2:320:f8e5m2 int8:320:i8:one int4:160:i4:random \
+    fp8_per_token_head:480:f8e4m3 int8_per_token_head:480:i8 int4_per_token_head:320:i4; do
+    IFS=: read -r name bytes type scales <<KIND
+$kind
+KIND
+    qc generate "$model" --prompt='Once upon a time' --max-tokens=12 --kv-cache-dtype=$name ${scales:+--kv-scales=$scales}
+    [ $status -eq 0 ] && grep -q "KV cache: at most .*, $bytes bytes a token, of $type for 17 tokens" "$work/err" && [ -s "$work/out" ]
+    ok "generate: a cache of $name" $?
+done
+qc generate "$model" --prompt='Once upon a time' --max-tokens=12 --kv-cache-dtype=int4_per_token_head
+cp "$work/out" "$work/int4"
+qc generate "$model" --prompt='Once upon a time' --max-tokens=12 --kv-cache-dtype=int4_per_token_head --backend=reference
+[ $status -eq 0 ] && cmp -s "$work/out" "$work/int4" && grep -q ' 320 bytes a token' "$work/err"
+ok "generate: codes of 4 bits as the reference has them" $?
+fails "generate: integers under a scale of 1 are not a default" 1 "int4 under a scale of 1" \
+    generate "$model" --prompt=x --kv-cache-dtype=int4
+fails "generate: NVFP4 needs groups of 16" 1 "must be a multiple of 16 for NVFP4" \
+    generate "$model" --prompt=x --kv-cache-dtype=nvfp4
+fails "generate: scales that are made as the model runs are not chosen" 1 "made for each token and head" \
+    generate "$model" --prompt=x --kv-cache-dtype=fp8_per_token_head --kv-scales=one
+fails "generate: random scales of a plain cache" 1 "--kv-scales says nothing" generate "$model" --prompt=x --kv-scales=random
+fails "generate: a type that there is not" 2 "--kv-cache-dtype" generate "$model" --prompt=x --kv-cache-dtype=fp16
+fails "generate: a seed that nothing is drawn by" 2 "--kv-scales=random" generate "$model" --prompt=x --seed=3
 qc generate "$model" --prompt='Once upon a time' --max-tokens=60 --kv-cache-dtype=bf16
 cmp -s "$work/out" "$work/greedy"
 ok "generate: a bf16 cache of a bf16 model changes nothing" $?
@@ -245,6 +268,17 @@ qc perplexity "$model" --data="$work/short.txt" --baseline="$model" --kv-cache-d
 [ $status -eq 0 ] && awk -v k="$(number kl_divergence)" -v q="$(number kl_divergence_q999)" \
     'BEGIN { exit !(k > 1e-5 && k < 0.2 && q > k) }'
 ok "perplexity: an FP8 KV cache has a small distance" $?
+# Scales of random tokens are those of qc-opt's --calib=random with as many: amax over the largest code.
+"${run%qc-run}qc-opt" --pass='quant-kv{type=int8}' --calib=random --calib-samples=4 --calib-seqlen=512 --seed=7 "$model" \
+    -o "$work/random.qc" 2>"$work/err"
+qc perplexity "$work/random.qc" --source="$model" --data="$work/short.txt" --json
+a=$(number perplexity)
+qc perplexity "$model" --data="$work/short.txt" --kv-cache-dtype=int8 --kv-scales=random --seed=7 --json
+[ $status -eq 0 ] && [ -n "$a" ] && [ "$a" = "$(number perplexity)" ] && grep -q 'KV cache: 320 bytes a token, of i8' "$work/err"
+ok "--kv-scales=random: scales of exactly those tokens" $?
+qc perplexity "$model" --data="$work/short.txt" --kv-cache-dtype=int8 --kv-scales=random --seed=8 --json
+[ $status -eq 0 ] && [ "$a" != "$(number perplexity)" ]
+ok "--kv-scales=random: of others by another seed" $?
 qc perplexity "$model" --data="$work/short.txt" --baseline="$model"
 [ $status -eq 0 ] && grep -q '^perplexity  *[0-9.]* +- [0-9.]*$' "$work/out" && grep -q '^top-1 agreement' "$work/out"
 ok "perplexity: lines for people" $?
@@ -305,6 +339,9 @@ cp "$work/out" "$work/ones"
 qc generate "$model" --prompt='Once upon a time' --max-tokens=60 --kv-cache-dtype=fp8 --kv-scales=one
 [ $status -eq 0 ] && [ -s "$work/ones" ] && cmp -s "$work/out" "$work/ones" && ! cmp -s "$work/scaled" "$work/ones"
 ok "--kv-scales=one forgets them" $?
+fails "random scales in place of the model's" 1 "scales of its own" generate "$kv" --prompt=x --kv-scales=random
+fails "scales of each token in place of the model's" 1 "cannot make it fp8_per_token_head" \
+    generate "$kv" --prompt=x --kv-cache-dtype=fp8_per_token_head
 fails "codes of another type than the scales are for" 1 "holds f8e4m3 codes" generate "$kv" --prompt=x --kv-cache-dtype=fp8_e5m2
 
 # ---- logits

@@ -17,6 +17,7 @@
 #include "frontends/hf/hf.h"
 #include "ir/ctx.h"
 #include "ir/support/map.h"
+#include "passes/lower.h"
 #include "runtime/export/compressed_tensors/internal.h"
 
 typedef struct value_pair {
@@ -326,6 +327,12 @@ static qc_status compare(qc_ctx *ctx, const qc_module *our_module, const qc_modu
 qc_status ct_check_same_model(qc_ctx *ctx, const qc_module *module, const char *source_directory)
 {
     const qc_func *ours = qc_module_func(module, "main");
+    const qc_op *lowered = qc_lowered_op(module);
+    if (lowered)
+        return qc_ctx_error(ctx, "export",
+            "the module is in lowered form (%s), which is executed and not written as a checkpoint: leave out the "
+            "lower- passes",
+            qc_op_name(lowered));
     if (!ours || !source_directory)
         return QC_OK;
     qc_hf_options options = {.dtype = ct_computed_dtype(module), .dequantize = ct_is_dequantized(module)};
