@@ -13,7 +13,8 @@
 
 enum {
     PARALLEL_ELEMS = 1 << 15, /* less is not worth waking threads for */
-    TASK_ELEMS = 1 << 12
+    TASK_ELEMS = 1 << 12,
+    FAR_BYTES = 16 << 20 /* a result of that size is not in a cache when it is read */
 };
 
 typedef struct job {
@@ -76,8 +77,8 @@ qc_status qc_host_hadamard(const qc_host_engine *engine, qc_diag *diag, const ch
         for (size_t t = 0; t < tasks; t++) {
             size_t row = t * at_once, n = qc_host_min(rows - row, at_once), offset = row * j.size * j.bytes;
             if (butterflies)
-                engine->simd->fwht(
-                    j.dtype, (const char *)x + offset, (char *)y + offset, n, j.size, j.factor, buffer);
+                engine->simd->fwht(j.dtype, (const char *)x + offset, (char *)y + offset, n, j.size, j.factor,
+                    buffer, count * j.bytes >= FAR_BYTES);
             else
                 widened_rows(&j, (const char *)x + offset, (char *)y + offset, n, buffer, wide);
         }

@@ -76,9 +76,10 @@ typedef struct qc_host_simd {
     void (*codes)(const qc_host_codes *codes);
     /* panel[i * 16 + l] = rows[l][i] of sixteen rows of bf16, f16 or f32; 16-byte reads stay inside them */
     void (*transpose)(qc_dtype dtype, const void *const *rows, size_t columns, void *panel);
-    /* y = D(H x * factor) of rows of `size` elements, a power of two, H Sylvester's; buffer: `size` numbers */
-    void (*fwht)(
-        qc_dtype dtype, const void *x, void *y, size_t rows, size_t size, float factor, float *buffer);
+    /* y = D(H x * factor) of rows of `size` elements, a power of two, H Sylvester's; buffer: `size` numbers.
+     * past: rather past the caches */
+    void (*fwht)(qc_dtype dtype, const void *x, void *y, size_t rows, size_t size, float factor,
+        float *buffer, bool past);
 } qc_host_simd;
 
 extern const qc_host_simd qc_host_simd_generic;
@@ -99,11 +100,11 @@ void qc_host_transpose_avx512(qc_dtype dtype, const void *const *rows, size_t co
 
 /* simd_hadamard.c's. */
 void qc_host_fwht_generic(
-    qc_dtype dtype, const void *x, void *y, size_t rows, size_t size, float factor, float *buffer);
+    qc_dtype dtype, const void *x, void *y, size_t rows, size_t size, float factor, float *buffer, bool past);
 void qc_host_fwht_avx2(
-    qc_dtype dtype, const void *x, void *y, size_t rows, size_t size, float factor, float *buffer);
+    qc_dtype dtype, const void *x, void *y, size_t rows, size_t size, float factor, float *buffer, bool past);
 void qc_host_fwht_avx512(
-    qc_dtype dtype, const void *x, void *y, size_t rows, size_t size, float factor, float *buffer);
+    qc_dtype dtype, const void *x, void *y, size_t rows, size_t size, float factor, float *buffer, bool past);
 
 static inline size_t qc_host_dtype_bytes(qc_dtype dtype)
 {
