@@ -14,7 +14,7 @@
  *
  * A global scale is made of the largest of the ranges of all groups. The largest of running or last ranges is that
  * of the whole tensor, so one range is observed; moving averages and searches are not such, and go group by group. That of
- * attention is always made of the range of the tensor, as llm-compressor did while it could.
+ * attention is always made of the range of the tensor.
  */
 #include <stdio.h>
 #include <string.h>
