@@ -873,6 +873,129 @@ def searching_observers():
                it._imatrix_sum / it._imatrix_count.float(), "llmcompressor Observer imatrix_mse", 2)
 
 
+def share_range(x, kind, share):
+    """The least range that holds a share of the elements: by sorting, and trying every window."""
+    values = np.sort(np.abs(x) if kind == "percentile" else x)
+    wanted = max(1, int(np.ceil(share * len(values) / (100 if kind == "percentile" else 1) - 1e-9)))
+    if kind == "percentile":
+        return -values[wanted - 1], values[wanted - 1]
+    widths = values[wanted - 1:] - values[:len(values) - wanted + 1]
+    first = int(np.argmin(widths))
+    return values[first], values[first + wanted - 1]
+
+
+def mse_mean_range(x, dtype):
+    """The range of x * (1 - i / 50) with the least squared error in int8, symmetric: the divisor is 127.5, steps in D."""
+    def in_d(v):
+        return np.float64(torch.tensor(v, dtype=torch.float32).to(dtype).float())
+    low, high, best, chosen, stale = x.min(), x.max(), None, None, 0
+    for i in range(46):
+        factor = np.float64(np.float32(1 - i / 50))
+        a, b = in_d(low * factor), in_d(high * factor)
+        scale = in_d(max(-min(a, 0), max(b, 0)) / 127.5)
+        codes = np.rint([min(max(in_d(v / scale), -128), 127) for v in x])
+        error = sum((in_d(c * scale) - v) ** 2 for c, v in zip(codes, x))
+        stale += 1
+        if best is None or error < best:
+            best, chosen, stale = error, (a, b), 0
+        if stale >= 5:
+            break
+    return chosen
+
+
+def own_observers():
+    """Observers that llm-compressor does not have, in numpy."""
+    seed("own_observers")
+    for dtype in ("bf16", "f16", "f32"):
+        for kind, name, value in (("percentile", "percentile", 90.0), ("percentile", "percentile", 99.99),
+                                  ("recall_window", "recall", 0.75)):
+            for granularity in ("head", "tensor"):
+                x = normal((3, 2, 5, 4), dtype)
+                numbers = x.double().numpy()
+                ranges = [[share_range(part.reshape(-1), kind, value)
+                           for part in (sequence if granularity == "head" else [sequence])] for sequence in numbers]
+                stat = np.stack([np.min(ranges, axis=0)[:, 0], np.max(ranges, axis=0)[:, 1]])
+                simple("observe", "x", [x],
+                       'observe %%x {args = {%s = %s}, granularity = %s, observer = %s, tap = "t"}'
+                       % (name, value, granularity, kind), torch.from_numpy(stat).to(TYPES[dtype]), "numpy sort")
+        x = normal((3, 2, 5, 4), dtype)
+        simple("observe", "x", [x], 'observe %x {granularity = channel, tap = "t"}',
+               torch.stack([x.amin(dim=(0, 2)), x.amax(dim=(0, 2))]), "torch amin, amax")
+        for x in (normal((3, 2, 5, 4), dtype), normal((3, 5, 6), dtype)):
+            numbers = x.double().numpy()
+            over = (2,) if x.dim() == 4 else (1,)
+            for observer, parts in (("mean", numbers), ("imatrix", numbers * numbers)):
+                kept = parts.sum(axis=over).astype(np.float32).astype(np.float64)
+                kept = np.rint(kept * 2.0 ** 24) / 2.0 ** 24 if observer == "mean" else kept
+                mean = kept.sum(axis=0) / (len(numbers) * numbers.shape[over[0]])
+                mean = mean[:, None, :] if x.dim() == 4 else mean
+                simple("observe", "x", [x], 'observe %%x {granularity = channel, observer = %s, tap = "t"}' % observer,
+                       torch.from_numpy(mean).float(), "numpy sum", 2 if observer == "imatrix" else 0)
+    for dtype in ("bf16", "f32"):
+        x = normal((3, 2, 5, 4), dtype) ** 3
+        ranges = np.array([[mse_mean_range(head.reshape(-1), TYPES[dtype]) for head in sequence]
+                           for sequence in x.double().numpy()])
+        stat = torch.from_numpy(ranges.mean(axis=0).T.copy()).float().to(TYPES[dtype])
+        simple("observe", "x", [x], 'observe %x {arg = input, granularity = head, observer = mse_mean, scheme = @s, tap = "t"}',
+               stat, "numpy, every range of the grid", head=part_head("input", symmetric("i8", "head")))
+
+
+E4M3 = np.array([c * 2.0 ** -9 if c < 8 else (1 + (c & 7) / 8) * 2.0 ** ((c >> 3) - 7) for c in range(127)], dtype=np.float32)
+
+
+def searched_scale(x, glob, search, dtype):
+    """The local scale of a group: float32 throughout, candidates from the largest down, the first of the best."""
+    amax = np.abs(x).max()
+    def nearest(divisor):
+        local = torch.tensor(np.float32(amax / np.float32(divisor))).to(dtype).float().numpy()
+        return int(np.argmin(np.abs(E4M3.astype(np.float64) - np.float64(min(np.float32(glob * local), np.float32(448))))))
+    centre = nearest(6)
+    best, chosen = np.inf, None
+    for code in [centre + 5 - i for i in range(11)] if search == "mse" else [nearest(4), centre]:
+        scale = E4M3[min(max(code, 1), 126)]
+        factor, total = np.float32(glob / scale), np.float32(0)
+        for v in np.abs(x):
+            t = np.float32(v * factor)
+            grid = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], dtype=np.float32)
+            distance = np.float32(t - grid[np.argmin(np.abs(grid.astype(np.float64) - np.float64(t)))])
+            total = np.float32(total + np.float32(distance * distance))
+        error = np.float32(total * np.float32(scale * scale))
+        if error < best:
+            best, chosen = error, scale
+    return chosen
+
+
+def searched_scales():
+    """Searched local scales of NVFP4, and what else a part may add to the plain rule, in numpy."""
+    seed("searched_scales")
+    for dtype in ("bf16", "f16", "f32"):
+        for search in ("mse", "four_six"):
+            part = dict(NVFP4, search=search, scale_max=256.0)
+            x = normal((4, 64), dtype, 0.05)
+            amax = x.abs().max()
+            glob = ((1 / amax) * 1536).float().reshape(1)
+            simple("global_scale", "x", [x], "global_scale %x {arg = weights, scheme = @s}", glob, "torch",
+                   head=part_head("weights", part))
+            for shape_, arg in (((4, 64), "weights"), ((2, 2, 3, 32), "input")):
+                x = x if arg == "weights" else normal(shape_, dtype, 0.05)
+                numbers = x.float().numpy().reshape(-1, 16)
+                scales = [searched_scale(group, glob.numpy()[0], search, TYPES[dtype]) for group in numbers]
+                scales = torch.from_numpy(np.array(scales)).reshape(shape_[:-1] + (-1,)).to(torch.float8_e4m3fn)
+                head = part_head(arg, dict(part, dynamic=True) if arg == "input" else part)
+                simple("qparams", "xg", [x, glob], "qparams %%x, global=%%g {arg = %s, scheme = @s}" % arg, scales,
+                       "numpy, every candidate", head=head)
+    # statistics of columns, joined to what the scale is for, and widened
+    for dtype in ("bf16", "f32"):
+        low, high = -normal((2, 3, 4), dtype).abs(), normal((2, 3, 4), dtype).abs()
+        stat = torch.stack([low[0], high[0]])
+        for granularity, dims in (("channel", None), ("head", (1,)), ("tensor", (0, 1))):
+            amax = torch.maximum(-stat[0], stat[1])
+            amax = amax[:, None, :] if dims is None else amax.amax(dim=dims).reshape((3, 1, 1) if len(dims) == 1 else (1,))
+            part = dict(symmetric("i8", granularity), headroom=1.25)
+            simple("qparams", "x", [stat], "qparams %x {arg = input, from = stat, scheme = @s}",
+                   ((amax * 1.25) / 127.5).to(TYPES[dtype]), "torch", head=part_head("input", part))
+
+
 def packing():
     seed("unpack")
     for bits, columns in ((2, 17), (3, 32), (4, 8), (4, 11), (5, 13), (6, 16), (7, 9), (8, 5)):
@@ -904,7 +1027,8 @@ def typed(op, x, line, output, source):
 def main():
     directory = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
     for part in (sources, elementwise, cast, shape, products, attention_parts, rope, attention, hadamard, center, quantization, quantized_attention, caches,
-                 weight_schemes, input_schemes, searching_observers, packing):
+                 weight_schemes, input_schemes, searching_observers, own_observers,
+                 searched_scales, packing):
         part()
     for op, cases in sorted(FILES.items()):
         with open(os.path.join(directory, op + ".json"), "w", encoding="utf-8") as file:
