@@ -9,7 +9,8 @@
  *   4-bit codes under one factor a row: the values themselves;
  *   e2m1 in groups of 16: the eight magnitudes, two groups at a time;
  *   e4m3 in bf16: scaling by a power of two moves nothing but the exponent, so the values of codes 8 to 23 (two
- *   exponents) plus 256 for every two exponents more are those of all normal codes; 0 to 7 are eight others.
+ *   exponents) plus 256 for every two exponents more are those of all normal codes; 0 to 7 are eight others. e5m2
+ *   likewise, four exponents from code 4 on and 512.
  *   This holds while no value leaves bf16's normal range, which the factor's own range tells.
  */
 #include "backends/host/simd.h"
@@ -306,13 +307,19 @@ INLINE void e2m1_rows(const qc_host_codes *c, size_t end)
     }
 }
 
-/* e4m3 in bf16, one factor a row. `usual` has the values of codes 8 to 23, `tiny` in its upper half those of codes 0 to
- * 7. A shuffle gives 0 where the index has its highest bit set, which is where the other table counts. */
-INLINE void e4m3_rows(const qc_host_codes *c, size_t end)
+/* e4m3 or e5m2 in bf16, one factor a row. `usual` has the values of the sixteen codes from the first normal one on, `tiny`,
+ * at its end, those of the codes below. A shuffle gives 0 where the index has its highest bit set, which is where the
+ * other table counts. */
+INLINE void float_rows(qc_dtype codes, const qc_host_codes *c, size_t end)
 {
+    const bool e4m3 = codes == QC_F8E4M3;
+    const char first = e4m3 ? 8 : 4;
     const __m256i all = _mm256_set1_epi8(0x7f), zero = _mm256_setzero_si256();
-    const pair usual_numbers = sixteen_numbers(QC_F8E4M3, 8);
-    const pair tiny_numbers = {_mm256_setzero_ps(), sixteen_numbers(QC_F8E4M3, 0).low};
+    const pair usual_numbers = sixteen_numbers(codes, (uint32_t)first);
+    float below_first[LANES] = {0};
+    for (uint32_t k = 0; k < (uint32_t)first; k++)
+        below_first[LANES - (uint32_t)first + k] = number_of(codes, k);
+    const pair tiny_numbers = {_mm256_loadu_ps(below_first), _mm256_loadu_ps(below_first + 8)};
     const float *factors = c->factors + c->first / c->group;
     table usual = products(QC_BF16, usual_numbers, *factors),
           tiny = products(QC_BF16, tiny_numbers, *factors);
@@ -327,26 +334,35 @@ INLINE void e4m3_rows(const qc_host_codes *c, size_t end)
         for (size_t i = 0; i < end; i += 32, values += 2 * c->block) {
             __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(row + i));
             x = _mm256_permute4x64_epi64(x, 0xd8);
-            __m256i size = _mm256_and_si256(x, all), nan = _mm256_cmpeq_epi8(size, all);
-            __m256i above = _mm256_sub_epi8(size, _mm256_set1_epi8(8));
-            __m256i below = _mm256_adds_epu8(size, _mm256_set1_epi8(0x78));
+            __m256i size = _mm256_and_si256(x, all);
+            __m256i above = _mm256_sub_epi8(size, _mm256_set1_epi8(first));
+            __m256i below = _mm256_adds_epu8(size, _mm256_set1_epi8((char)(0x80 - first)));
             __m256i low =
                 _mm256_or_si256(_mm256_shuffle_epi8(usual.low, above), _mm256_shuffle_epi8(tiny.low, below));
             __m256i high = _mm256_or_si256(
                 _mm256_shuffle_epi8(usual.high, above), _mm256_shuffle_epi8(tiny.high, below));
-            /* exponents two and more above the table's */
-            __m256i up = _mm256_srli_epi16(_mm256_max_epi8(above, zero), 4);
-            high = _mm256_add_epi8(high, _mm256_and_si256(up, _mm256_set1_epi8(7)));
+            /* exponents above the table's, two in the upper byte's lowest bit */
+            __m256i up = _mm256_srli_epi16(_mm256_max_epi8(above, zero), e4m3 ? 4 : 3);
+            high = _mm256_add_epi8(high, _mm256_and_si256(up, _mm256_set1_epi8(e4m3 ? 7 : 14)));
+            if (e4m3) {
+                __m256i nan = _mm256_cmpeq_epi8(size, all);
+                low = _mm256_or_si256(low, nan);
+                high = _mm256_or_si256(high, _mm256_and_si256(nan, all));
+            } else { /* the last exponent: infinity, and three NaNs */
+                __m256i last = _mm256_cmpgt_epi8(size, _mm256_set1_epi8(0x7b));
+                __m256i bits = _mm256_or_si256(
+                    _mm256_and_si256(size, _mm256_set1_epi8(3)), _mm256_set1_epi8((char)0x80));
+                low = _mm256_blendv_epi8(low, bits, last);
+                high = _mm256_or_si256(high, _mm256_and_si256(last, all));
+            }
             high = _mm256_xor_si256(high, _mm256_xor_si256(x, size));
-            low = _mm256_or_si256(low, nan);
-            high = _mm256_or_si256(high, nan);
             _mm256_storeu_si256((__m256i *)(void *)values, _mm256_unpacklo_epi8(low, high));
             _mm256_storeu_si256((__m256i *)(void *)(values + c->block), _mm256_unpackhi_epi8(low, high));
         }
     }
 }
 
-/* Is every row's factor one that keeps e4m3 within bf16's normal numbers? */
+/* Is every row's factor one that keeps 8-bit floats within bf16's normal numbers? */
 INLINE bool usual_factors(const qc_host_codes *c)
 {
     const float *factors = c->factors + c->first / c->group;
@@ -365,8 +381,8 @@ INLINE void rows_of(kind byte, qc_dtype codes, bool packed, qc_dtype dtype, cons
         nibble_rows(codes, dtype, c, end);
     else if (packed && codes == QC_F4E2M1 && dtype == QC_BF16 && c->group == LANES && c->first % LANES == 0)
         e2m1_rows(c, end);
-    else if (byte == BYTE_E4M3 && dtype == QC_BF16 && one && usual_factors(c))
-        e4m3_rows(c, end);
+    else if (byte != BYTE_I8 && !packed && codes != QC_F4E2M1 && dtype == QC_BF16 && one && usual_factors(c))
+        float_rows(codes, c, end);
     else
         done = 0;
     if (done == c->columns)
