@@ -272,8 +272,8 @@ static qc_status check_states(recipe_reader *r, const char *what, const qc_recip
             "strategy %s cannot be applied to attention: it is tensor or attn_head, or tensor_group for "
             "NVFP4",
             args->strategy);
-    else if (args->num_bits != 8)
-        wrong = "attention is quantized to 8 bits, or to NVFP4";
+    else if (args->num_bits != 8 && (args->is_float || args->num_bits != 4))
+        wrong = "attention is quantized to 8 bits, or to INT4 or NVFP4";
     else if (strcmp(args->dynamic, "false") != 0)
         wrong = "attention has static scales";
     else if (!args->symmetric)
@@ -304,9 +304,9 @@ static qc_status expand_attention(
     if (is_nvfp4(&g->input))
         qc_str_addf(out, ",quant-nvfp4-attn{observer=%s", g->input.observer);
     else
-        qc_str_addf(out, ",%s{granularity=%s, observer=%s",
+        qc_str_addf(out, ",%s{granularity=%s%s, observer=%s",
             g->input.is_float ? "quant-fp8-attn" : "quant-int8-attn", head_or_tensor(&g->input),
-            g->input.observer);
+            g->input.num_bits == 4 ? ", type=int4" : "", g->input.observer);
     if (g->input.observer_options)
         qc_str_addf(out, ", observer_args=%s", g->input.observer_options);
     add_names(out, "targets", &g->targets);
@@ -338,7 +338,10 @@ static qc_status expand_kv(recipe_reader *r, const recipe_modifier *m, qc_str *o
         qc_str_addf(out, ",quant-kv{type=nvfp4, observer=%s", observer);
     else
         qc_str_addf(out, ",quant-kv{granularity=%s%s, observer=%s", head_or_tensor(&m->kv),
-            m->kv.is_float ? "" : ", type=int8", observer);
+            m->kv.is_float        ? ""
+            : m->kv.num_bits == 4 ? ", type=int4"
+                                  : ", type=int8",
+            observer);
     if (m->kv.observer_options)
         qc_str_addf(out, ", observer_args=%s", m->kv.observer_options);
     add_ignored_attention(r, out, &m->ignore);

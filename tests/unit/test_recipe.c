@@ -109,6 +109,12 @@ static void test_expansion(void)
             "targets=[\"re:.*down\"]}}, ignore=[\"re:a, b\"]}"},
         {"      {kv_cache_scheme: {num_bits: 8, type: float}}",
             "quant-kv{granularity=tensor, observer=unset}"},
+        {"      {kv_cache_scheme: {num_bits: 4, type: int, strategy: attn_head}}",
+            "quant-kv{type=int4, granularity=head, observer=unset}"},
+        {"      config_groups:\n        group_0:\n          targets: [LlamaAttention]\n          "
+         "input_activations: "
+         "{num_bits: 4, type: int, strategy: tensor}",
+            "quant-int8-attn{type=int4, granularity=tensor, observer=minmax, targets=[\"LlamaAttention\"]}"},
         {"      {kv_cache_scheme: {type: FLOAT, strategy: ATTN_HEAD, observer: minmax, observer_kwargs: "
          "{averaging_constant: 0.5}}, ignore: [lm_head, 're:.*layers.0.*', model.layers.1.self_attn]}",
             "quant-kv{granularity=head, observer=minmax, observer_args={averaging_constant=0.5}, "
@@ -412,7 +418,7 @@ static void test_bad_args(void)
         {INPUT("observer: imatrix_mse"), "r.yaml:8: input_activations: observer 'imatrix_mse' is none of"},
         {ATTENTION("strategy: group, group_size: 16"),
             "r.yaml:7: input_activations: strategy group cannot be applied to attention"},
-        {ATTENTION("num_bits: 4"), "r.yaml:7: input_activations: attention is quantized to 8 bits"},
+        {ATTENTION("num_bits: 5"), "r.yaml:7: input_activations: attention is quantized to 8 bits"},
         {ATTENTION("dynamic: true"), "r.yaml:7: input_activations: attention has static scales"},
         {ATTENTION("symmetric: false"), "r.yaml:7: input_activations: codes of attention are symmetric"},
         {ATTENTION("scale_dtype: torch.float32"),
