@@ -104,6 +104,15 @@ refused nvfp4-attention grid --pass=quant-nvfp4-attn --calib=none
 refused attention-scales grid '--pass=quant-kv{granularity=token}'
 refused attention-scales grid '--pass=quant-int8-attn{granularity=channel}' --calib=none
 
+# The page of qc-opt has a line for each rule.
+run 2 "$opt" --allow=none "$model" -o "$work/none"
+rules=$(sed -n 's/.*no such rule; there are \(.*\)/\1/p' "$work/err" | tr -d ,)
+missing=
+for rule in $rules; do
+    grep -q "^| \`$rule\` |" "$QC_SOURCE_ROOT/docs/qc-opt.md" || missing="$missing $rule"
+done
+if [ -n "$rules" ] && [ -z "$missing" ]; then ok "rules in docs/qc-opt.md"; else not_ok "rules in docs/qc-opt.md" "$missing"; fi
+
 # For any number of threads.
 for scheme in w4a16_asym nvfp4a16_mse fp8_block spin_r1r2_w4a16; do
     for threads in 1 5; do
