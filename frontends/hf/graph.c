@@ -54,8 +54,9 @@ static qc_value *build_norm(graph *g, qc_node *node, qc_value *x, const char *hi
 static qc_value *build_rotation(
     graph *g, const qc_node *node, const char *location, int64_t dimension, qc_value *x, const char *hint)
 {
+    qc_hf_rotated own = {0}, *last = strcmp(location, "input") == 0 ? &g->rotated : &own;
     qc_value *rotated =
-        x ? qc_hf_build_rotation(g->state, g->b, node, location, dimension, x, &g->rotated, hint) : NULL;
+        x ? qc_hf_build_rotation(g->state, g->b, node, location, dimension, x, last, hint) : NULL;
     g->failed |= !rotated;
     return rotated ? rotated : x;
 }
