@@ -146,12 +146,18 @@ static void add_names(qc_str *out, const char *key, const recipe_names *names)
     qc_str_add_char(out, ']');
 }
 
-/* Of `ignore` what can name an attention module; any pattern, and names with "att" inside. */
+/* Any pattern can, and names with "att" inside. */
+static bool may_name_attention(const char *target)
+{
+    return qc_starts_with(target, "re:") || strcasestr(target, "att");
+}
+
+/* Of `ignore` what can name an attention module. */
 static void add_ignored_attention(recipe_reader *r, qc_str *out, const recipe_names *ignore)
 {
     recipe_names names = {0};
     for (size_t i = 0; i < ignore->count; i++)
-        if (qc_starts_with(ignore->items[i], "re:") || strcasestr(ignore->items[i], "att"))
+        if (may_name_attention(ignore->items[i]))
             QC_PUSH(r->arena, &names, ignore->items[i]);
     if (names.count)
         add_names(out, "ignore", &names);
@@ -315,9 +321,12 @@ static qc_status expand_attention(
     return QC_OK;
 }
 
-/* A group that names attention by its class leaves nothing for kv_cache_scheme. */
+/* A group that names attention by its class leaves nothing for kv_cache_scheme, unless `ignore` takes some out. */
 static bool covers_attention(const recipe_modifier *m)
 {
+    for (size_t i = 0; i < m->ignore.count; i++)
+        if (may_name_attention(m->ignore.items[i]))
+            return false;
     for (size_t i = 0; i < m->groups.count; i++) {
         const recipe_group *g = &m->groups.items[i];
         for (size_t k = 0; is_attention(g) && k < g->targets.count; k++)
@@ -327,6 +336,7 @@ static bool covers_attention(const recipe_modifier *m)
     return false;
 }
 
+/* The cache of every layer: `ignore` is for modules of groups, and says nothing about kv_cache_scheme. */
 static qc_status expand_kv(recipe_reader *r, const recipe_modifier *m, qc_str *out)
 {
     if (check_states(r, "kv_cache_scheme", &m->kv) != QC_OK)
@@ -344,7 +354,6 @@ static qc_status expand_kv(recipe_reader *r, const recipe_modifier *m, qc_str *o
             observer);
     if (m->kv.observer_options)
         qc_str_addf(out, ", observer_args=%s", m->kv.observer_options);
-    add_ignored_attention(r, out, &m->ignore);
     qc_str_add_char(out, '}');
     return QC_OK;
 }

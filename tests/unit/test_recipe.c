@@ -117,13 +117,17 @@ static void test_expansion(void)
             "quant-int8-attn{type=int4, granularity=tensor, observer=minmax, targets=[\"LlamaAttention\"]}"},
         {"      {kv_cache_scheme: {type: FLOAT, strategy: ATTN_HEAD, observer: minmax, observer_kwargs: "
          "{averaging_constant: 0.5}}, ignore: [lm_head, 're:.*layers.0.*', model.layers.1.self_attn]}",
-            "quant-kv{granularity=head, observer=minmax, observer_args={averaging_constant=0.5}, "
-            "ignore=[\"re:.*layers.0.*\", \"model.layers.1.self_attn\"]}"},
+            "quant-kv{granularity=head, observer=minmax, observer_args={averaging_constant=0.5}}"},
         {"      config_groups:\n        group_0:\n          targets: [LlamaAttention]\n          "
          "input_activations: "
          "{num_bits: 8.0, type: float, strategy: attn_head}\n      kv_cache_scheme: {type: float, strategy: "
          "attn_head}",
             "quant-fp8-attn{granularity=head, observer=minmax, targets=[\"LlamaAttention\"]}"},
+        {"      config_groups: {a: {targets: [LlamaAttention], input_activations: {type: float}}}\n      "
+         "ignore: "
+         "[model.layers.1.self_attn]\n      kv_cache_scheme: {type: float}",
+            "quant-fp8-attn{granularity=tensor, observer=minmax, targets=[\"LlamaAttention\"], "
+            "ignore=[\"model.layers.1.self_attn\"]},quant-kv{granularity=tensor, observer=unset}"},
         {"      config_groups:\n        group_0:\n          targets: ['re:.*3.self_attn$']\n          "
          "input_activations: "
          "{num_bits: '8', observer: static_minmax}\n      kv_cache_scheme: {type: float}",
