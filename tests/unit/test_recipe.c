@@ -552,6 +552,27 @@ static const char *record_of(fixture *f, const char *path, const char *text)
     return record;
 }
 
+/* The text without transform_config, which the record only names: the exporter writes it. */
+static const char *without_transforms(fixture *f, const char *text)
+{
+    static const char key[] = "      transform_config:", inner[] = "        ";
+    if (!text)
+        return NULL;
+    qc_str out;
+    qc_str_init(&out, &f->arena);
+    bool inside = false;
+    for (const char *line = text, *end; *line; line = end) {
+        end = line + strcspn(line, "\n");
+        end += *end == '\n';
+        inside = qc_starts_with(line, key) || (inside && qc_starts_with(line, inner));
+        if (!inside)
+            qc_str_add_bytes(&out, line, (size_t)(end - line));
+    }
+    const char *rest = qc_arena_strdup(&f->arena, out.data);
+    qc_str_fini(&out);
+    return rest;
+}
+
 /* Folders with recipe.in.yaml and the recipe.yaml that llm-compressor made of it. Counts what was compared. */
 static size_t compare_goldens(const char *folder)
 {
@@ -567,7 +588,7 @@ static size_t compare_goldens(const char *folder)
             const char *record = record_of(&f, in, file_of(&f, in));
             bool refused = !record && strstr(f.said.last, "qc does not have ");
             if (!refused) {
-                CHECK_STR(record, file_of(&f, out));
+                CHECK_STR(without_transforms(&f, record), without_transforms(&f, file_of(&f, out)));
                 count++;
             }
         }
@@ -584,6 +605,7 @@ static void test_golden_records(void)
     setup(&f);
     CHECK_INT(compare_goldens(in_source(&f, "tests/data/goldens")), 5);
     CHECK_INT(compare_goldens(in_source(&f, "tests/data/small_goldens")), 8);
+    CHECK_INT(compare_goldens(in_source(&f, "tests/data/format_goldens")), 17);
     teardown(&f);
 }
 
