@@ -534,7 +534,8 @@ qc_status qc_hf_quantization_read(qc_hf_state *s)
         refuse_if_set(&root, unused, sizeof unused / sizeof *unused) || read_kv(&kv, q) ||
         read_groups(&groups, q))
         return QC_ERROR;
-    q->words = qc_arena_printf(s->arena, "compressed-tensors %s", q->format ? q->format : "");
+    q->words =
+        qc_arena_printf(s->arena, "compressed-tensors%s%s", q->format ? " " : "", q->format ? q->format : "");
     return read_strings(&ignore, &q->ignore, &q->ignore_count);
 }
 

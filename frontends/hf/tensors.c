@@ -325,6 +325,11 @@ qc_status qc_hf_tensors_build(qc_hf_state *s)
     qc_map_init(&s->owned, s->arena);
     if (s->dequantize && qc_hf_quantization_read(s))
         return QC_ERROR;
+    for (size_t i = 0; s->dequantize && i < s->quantization.transform_count; i++)
+        if (s->quantization.transforms[i].online)
+            return qc_error(s->diag, s->config.path,
+                "transform_config.%s rotates as the model runs, which takes the graph: --import=graph",
+                s->quantization.transforms[i].name);
     list_tensors(s, &l);
     if (check_scales(s, &l) != QC_OK)
         return QC_ERROR;

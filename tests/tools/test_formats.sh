@@ -85,6 +85,21 @@ for g in grid.spin_block32_nvfp4a16 grid.quip_u_block16_w4a16 qwen2.spin_head_fp
     golden "$g by the recipe that was saved" "$QC_SOURCE_ROOT/tests/data/small_models/${g%%.*}" "$path" "--recipe=$path/recipe.yaml"
 done
 
+# A rotated checkpoint is a source like others: rotated first and quantized then is rotated and quantized at once, and one
+# that is written again as it is stays as it is.
+small=$QC_SOURCE_ROOT/tests/data/small_models
+set -- '--pass=fold-norms{center=true}' '--pass=fold-r1{matrix=random_hadamard}' '--pass=insert-r4{matrix=random_hadamard, compute=f64}'
+if run 0 "$opt" "$@" "$small/qwen2" -o "$work/rotated" && run 0 "$opt" "$work/rotated" -o "$work/again" &&
+    run 0 "$opt" --scheme=W8A8 --ignore=lm_head "$work/rotated" -o "$work/then" &&
+    run 0 "$opt" "$@" --scheme=W8A8 --ignore=lm_head "$small/qwen2" -o "$work/once"; then
+    for file in model.safetensors config.json; do
+        check "a rotated source, unchanged: $file" cmp "$work/rotated/$file" "$work/again/$file"
+        check "a rotated source, quantized: $file" cmp "$work/then/$file" "$work/once/$file"
+    done
+else
+    not_ok "a rotated source" "exit $got" "$(head -n 3 "$work/err")"
+fi
+
 # What vLLM does not execute is refused by the name of a rule, and nothing is written.
 refused() { # RULE MODEL OPTION...
     rule=$1 source=$2

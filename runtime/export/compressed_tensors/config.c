@@ -177,10 +177,21 @@ static bool set_dtype(ct_plan *plan, qc_arena *arena, qc_json *config)
     return false;
 }
 
+static bool is_empty(const qc_json *value)
+{
+    return !value || value->kind == QC_JSON_NULL || (value->kind == QC_JSON_OBJECT && !value->first);
+}
+
+/* Rotations alone are no quantization. */
 static bool is_quantized(const qc_json *object)
 {
-    const qc_json *old = qc_json_get(object, "quantization_config");
-    return old && old->kind != QC_JSON_NULL;
+    const qc_json *old = qc_json_get(object, "quantization_config"),
+                  *method = qc_json_get(old, "quant_method");
+    if (!old || old->kind == QC_JSON_NULL)
+        return false;
+    return !method || method->kind != QC_JSON_STRING || strcmp(method->text, "compressed-tensors") != 0 ||
+           is_empty(qc_json_get(old, "transform_config")) || !is_empty(qc_json_get(old, "config_groups")) ||
+           !is_empty(qc_json_get(old, "kv_cache_scheme"));
 }
 
 /* The source's config.json, its text in *data; NULL after a diagnostic. */
