@@ -52,6 +52,9 @@ typedef struct qc_check_baseline_options {
 qc_status qc_check_baseline(qc_diag *diag, qc_arena *arena, const char *directory, const char *baseline,
     const qc_check_baseline_options *options, qc_str *out, size_t *problem_count);
 
+/* A page of HTML with plots, of what qc_check_list or qc_check_baseline said as JSON: report[length]. */
+qc_status qc_check_page(qc_diag *diag, qc_arena *arena, const char *report, size_t length, qc_str *out);
+
 /* Compares two checkpoints, or the tensors of two safetensors files. `b` may be a golden: golden.json (SHA-256 of files, headers and tensors) and small.golden
  * (a safetensors file with some of the tensors) in place of the weights. One line a difference, or one JSON object, goes
  * to `out`. */
