@@ -34,8 +34,9 @@ typedef struct qc_task_line {
 } qc_task_line;
 
 typedef qc_status (*qc_task_line_fn)(qc_task_reader *reader, const qc_task_line *line);
-/* Every line of `path` that is not blank, an object each. */
-qc_status qc_task_each_line(qc_task_reader *reader, const char *path, qc_task_line_fn take);
+/* Every line of the text of `path` that is not blank, an object each. */
+qc_status qc_task_each_line(
+    qc_task_reader *reader, const char *path, const char *text, size_t length, qc_task_line_fn take);
 
 /* A line of a log; and, when all have been taken, filters, rows and rules. */
 qc_status qc_task_take_sample(qc_task_reader *reader, const qc_task_line *line);

@@ -93,6 +93,9 @@ typedef struct qc_task_options {
  * which no known rule gives the scores it holds is an error. */
 qc_status qc_task_read(
     qc_diag *diag, qc_arena *arena, const char *path, const qc_task_options *options, qc_task *task);
+/* The same from the text of a file; `path` names it. */
+qc_status qc_task_parse(qc_diag *diag, qc_arena *arena, const char *path, const char *text, size_t length,
+    const qc_task_options *options, qc_task *task);
 
 /* Fills scores of documents and rows from the answers. */
 qc_status qc_task_score(qc_diag *diag, qc_arena *arena, qc_task *task);

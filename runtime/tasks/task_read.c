@@ -52,13 +52,11 @@ static bool is_blank(const char *text, size_t length)
     return true;
 }
 
-qc_status qc_task_each_line(qc_task_reader *reader, const char *path, qc_task_line_fn take)
+qc_status qc_task_each_line(
+    qc_task_reader *reader, const char *path, const char *text, size_t length, qc_task_line_fn take)
 {
-    char *text;
-    size_t length, count = 0;
+    size_t count = 0;
     uint32_t number = 0;
-    if (qc_read_file(reader->diag, reader->arena, path, MAX_TASK_BYTES, &text, &length))
-        return QC_ERROR;
     for (size_t at = 0; at < length; number++) {
         const char *end = memchr(text + at, '\n', length - at);
         size_t size = end ? (size_t)(end - text) - at : length - at;
@@ -281,6 +279,17 @@ static void make_prompts(qc_task_reader *reader)
     qc_str_fini(&shots);
 }
 
+static qc_status read_shots(qc_task_reader *reader)
+{
+    char *text;
+    size_t length;
+    const char *path = reader->options->shots_path;
+    return qc_read_file(reader->diag, reader->arena, path, MAX_TASK_BYTES, &text, &length) ||
+                   qc_task_each_line(reader, path, text, length, take_line)
+               ? QC_ERROR
+               : QC_OK;
+}
+
 /* Which lines are shots, and which are asked. */
 static qc_status share_out(qc_task_reader *reader)
 {
@@ -298,7 +307,7 @@ static qc_status share_out(qc_task_reader *reader)
         qc_task_kind kind = task->kind;
         reader->docs.items = NULL;
         reader->docs.count = reader->docs.capacity = 0;
-        if (qc_task_each_line(reader, o->shots_path, take_line))
+        if (read_shots(reader))
             return QC_ERROR;
         if (task->kind != kind)
             return qc_error(reader->diag, o->shots_path, "its lines are of another kind than the task's");
@@ -331,13 +340,13 @@ static void add_rows(qc_task *task, qc_arena *arena)
     }
 }
 
-qc_status qc_task_read(
-    qc_diag *diag, qc_arena *arena, const char *path, const qc_task_options *options, qc_task *task)
+qc_status qc_task_parse(qc_diag *diag, qc_arena *arena, const char *path, const char *text, size_t length,
+    const qc_task_options *options, qc_task *task)
 {
     qc_task_reader reader = {.diag = diag, .arena = arena, .options = options, .task = task};
     *task = (qc_task){.path = path, .shots = -1};
     qc_map_init(&reader.doc_ids, arena);
-    if (qc_task_each_line(&reader, path, take_any))
+    if (qc_task_each_line(&reader, path, text, length, take_any))
         return QC_ERROR;
     task->name = qc_task_name(arena, path, task->logged);
     if (task->logged && (options->shots >= 0 || options->shots_path))
@@ -357,4 +366,15 @@ qc_status qc_task_read(
         if (!task->docs[i].scores)
             task->docs[i].scores = QC_NEW_ARRAY(arena, double, task->row_count);
     return QC_OK;
+}
+
+qc_status qc_task_read(
+    qc_diag *diag, qc_arena *arena, const char *path, const qc_task_options *options, qc_task *task)
+{
+    char *text;
+    size_t length;
+    return qc_read_file(diag, arena, path, MAX_TASK_BYTES, &text, &length) ||
+                   qc_task_parse(diag, arena, path, text, length, options, task)
+               ? QC_ERROR
+               : QC_OK;
 }
