@@ -120,8 +120,8 @@ void qc_pass_lower_quant(qc_registry *registry)
     qc_pass *pass = qc_registry_add(
         registry, "lower-quant", "Fold quantize into caches and dequantize into attention", run);
     qc_pass_set_licence(pass, QC_LICENCE_EXACT);
-    qc_pass_set_description(
-        pass, "`quantize` before a cache becomes the scheme and the scales of `cache_write`, `dequantize` "
-              "(or `cache_read`) before attention\nbecomes attention's scales. Codes with zero points stay "
-              "as they are, and what others read too stays for them; a remark says so.");
+    qc_pass_set_description(pass,
+        "`quantize` before a cache becomes the scheme and the scales of `cache_write`, `dequantize` "
+        "(or `cache_read`) before attention\nbecomes attention's scales. Codes with zero points stay "
+        "as they are, and what others read too stays for them; a remark says so.");
 }
