@@ -73,12 +73,15 @@ static size_t data_slot(const qc_op *op)
     return qc_op_is(op, "global_scale") ? 1 : 0;
 }
 
-/* The mean that x is centered by: operand z of `sub`, an observed mean or its cast; NULL where x is not. */
+/* The mean [heads, 1, d] that x [B, heads, S, d] is centered by: operand z of `sub`, an observed mean or its cast; NULL
+ * where x is not. */
 static qc_value *mean_of(const qc_value *x)
 {
     const qc_op *op = qc_value_op(x);
     qc_value *z = op && qc_op_is(op, "sub") ? qc_op_operand_named(op, "z") : NULL;
-    const qc_op *from = z ? qc_value_op(z) : NULL;
+    if (!z || qc_type_rank(qc_value_type(x)) != 4 || qc_type_rank(qc_value_type(z)) != 3)
+        return NULL;
+    const qc_op *from = qc_value_op(z);
     if (from && qc_op_is(from, "cast"))
         from = qc_value_op(qc_op_operand(from, 0));
     bool mean = from && qc_op_is(from, "observe") &&
@@ -206,8 +209,9 @@ static qc_value *split_groups(job *j, qc_op *op, qc_builder *b, const qc_attr *p
     return qc_make_end(b, "x_groups");
 }
 
-/* The observe of this name if `x` is what it observes; *taken when another value has the name. */
-static qc_value *find_tap(job *j, const qc_op *op, const char *tap, const qc_value *x, bool *taken)
+/* The observe of this name if `x` is what it observes in this granularity; *taken when the name is another one's. */
+static qc_value *find_tap(
+    job *j, const qc_op *op, const char *tap, const qc_value *x, const char *granularity, bool *taken)
 {
     qc_op *observe = qc_map_get(&j->taps, tap);
     *taken = false;
@@ -215,11 +219,22 @@ static qc_value *find_tap(job *j, const qc_op *op, const char *tap, const qc_val
         return NULL;
     const qc_value *seen = qc_op_operand(observe, 0);
     const qc_op *split = qc_value_op(seen);
-    if (seen == x || (split && qc_op_is(split, "split_heads") && qc_op_operand(split, 0) == x))
+    if ((seen == x || (split && qc_op_is(split, "split_heads") && qc_op_operand(split, 0) == x)) &&
+        strcmp(qc_attr_as_text(qc_op_attr(observe, "granularity")), granularity) == 0)
         return qc_op_result(observe, 0);
     *taken = true;
     qc_pass_fail(j->pc, op, "two values would be observed under the name '%s'", tap);
     return NULL;
+}
+
+/* What the ranges are of that the op needs: a scale's own granularity or a finer one. */
+static const char *granularity_of(const qc_op *op, const qc_attr *part)
+{
+    if (mean_of(qc_op_operand(op, data_slot(op))))
+        return "channel";
+    if (qc_op_is(op, "global_scale"))
+        return by_group(op, observer_of(part)) ? "head" : "tensor";
+    return qc_attr_as_text(qc_attr_find(part, "granularity"));
 }
 
 /* observe of a static scale, zero point or global scale of inputs, at `op`. */
@@ -229,11 +244,6 @@ static qc_value *make_observe(job *j, qc_op *op, const qc_attr *part, const char
     const qc_attr *averaging = qc_attr_find(qc_attr_find(part, "observer_args"), "averaging_constant");
     bool group = by_group(op, observer);
     double share;
-    const char *granularity = qc_attr_as_text(qc_attr_find(part, "granularity"));
-    if (qc_op_is(op, "global_scale"))
-        granularity = group ? "head" : "tensor";
-    if (mean_of(qc_op_operand(op, data_slot(op))))
-        granularity = "channel";
     qc_builder *b = qc_builder_before(op);
     qc_value *x = group ? split_groups(j, op, b, part) : observed_value(op);
     if (!x)
@@ -241,7 +251,7 @@ static qc_value *make_observe(job *j, qc_op *op, const qc_attr *part, const char
     qc_make(b, "observe");
     qc_make_operand(b, "x", x);
     qc_make_attr_string(b, "tap", tap);
-    qc_make_attr_word(b, "granularity", granularity);
+    qc_make_attr_word(b, "granularity", granularity_of(op, part));
     qc_make_attr_word(b, "observer", observer);
     if (averaging)
         qc_make_attr_float(b, "averaging", qc_attr_as_float(averaging));
@@ -315,7 +325,7 @@ static qc_pass_result observe_input(job *j, qc_op *op, const qc_attr *part)
     if (by_group(op, observer_of(part)))
         qc_str_addf(&name, "@groups%lld", (long long)qc_attr_as_int(qc_attr_find(part, "group")));
     add_search(&name, part);
-    qc_value *statistics = find_tap(j, op, name.data, observed_value(op), &taken);
+    qc_value *statistics = find_tap(j, op, name.data, observed_value(op), granularity_of(op, part), &taken);
     if (!statistics && !taken)
         statistics = make_observe(j, op, part, name.data);
     qc_str_fini(&name);
@@ -393,7 +403,7 @@ static qc_pass_result observe_columns(job *j, qc_op *op)
     size_t size = strlen(input) + sizeof "@imatrix";
     char *tap = qc_pass_alloc(j->pc, size);
     snprintf(tap, size, "%s@imatrix", input);
-    qc_value *importance = find_tap(j, op, tap, x, &taken);
+    qc_value *importance = find_tap(j, op, tap, x, "channel", &taken);
     if (taken)
         return QC_PASS_FAILED;
     if (!importance) {

@@ -108,11 +108,14 @@ static void subtract(const numbers *x, const numbers *z, numbers *out)
                 out->data[i++] = qc_round_to(out->dtype, x->data[wrapped(x, at)] - z->data[wrapped(z, at)]);
 }
 
-/* The numbers of a constant, or of cast, reshape and sub over constants; false where it is neither. */
-static bool evaluate(qc_pass_ctx *pc, const qc_value *value, numbers *n)
+enum { MOST_OPS_DEEP = 8, MOST_NUMBERS = 1 << 17 };
+
+/* The numbers of a constant, or of cast, reshape and sub over constants, at most `depth` one upon another; false where
+ * it is neither, or larger than any statistics of heads. */
+static bool evaluate_at(qc_pass_ctx *pc, const qc_value *value, int depth, numbers *n)
 {
     const qc_op *op = qc_value_op(value);
-    if (!op || !shape_of(value, n))
+    if (!op || depth == 0 || !shape_of(value, n) || n->count > MOST_NUMBERS)
         return false;
     n->data = qc_pass_alloc(pc, n->count * sizeof *n->data);
     if (qc_op_is(op, "const")) {
@@ -125,13 +128,19 @@ static bool evaluate(qc_pass_ctx *pc, const qc_value *value, numbers *n)
     bool difference = qc_op_is(op, "sub");
     numbers x, z;
     if (!(difference || qc_op_is(op, "cast") || qc_op_is(op, "reshape")) ||
-        !evaluate(pc, qc_op_operand(op, 0), &x) || (difference && !evaluate(pc, qc_op_operand(op, 1), &z)))
+        !evaluate_at(pc, qc_op_operand(op, 0), depth - 1, &x) ||
+        (difference && !evaluate_at(pc, qc_op_operand(op, 1), depth - 1, &z)))
         return false;
     if (difference)
         subtract(&x, &z, n);
     for (size_t i = 0; !difference && i < n->count; i++)
         n->data[i] = qc_round_to(n->dtype, x.data[i]);
     return true;
+}
+
+static bool evaluate(qc_pass_ctx *pc, const qc_value *value, numbers *n)
+{
+    return evaluate_at(pc, value, MOST_OPS_DEEP, n);
 }
 
 /* ---- ranges -------------------------------------------------------------------------------------------- */

@@ -68,7 +68,8 @@ static bool is_observed_mean(const qc_value *value)
 bool qc_op_stands_for_operand(const qc_op *op)
 {
     return qc_op_is(op, "quantize") || qc_op_is(op, "dequantize") ||
-           (qc_op_is(op, "sub") && is_observed_mean(qc_op_operand(op, 1)));
+           (qc_op_is(op, "sub") && qc_type_rank(qc_value_type(qc_op_operand(op, 0))) == 4 &&
+               is_observed_mean(qc_op_operand(op, 1)));
 }
 
 static bool ends_with(const char *name, const char *end)
