@@ -274,7 +274,7 @@ void qc_rotate_symbol(qc_pass_ctx *pc, qc_module *module, const qc_rotation *r, 
     }
     const qc_attr *values[] = {
         qc_attr_list(ctx, apply, count),
-        block ? qc_attr_bool(ctx, true) : NULL,
+        block || (!head_dim && qc_pass_option_int(pc, "size")) ? qc_attr_bool(ctx, true) : NULL,
         head_dim ? qc_attr_int(ctx, r->size) : NULL,
         qc_attr_word(ctx, r->f64 ? "f64" : "f32"),
         qc_attr_int(ctx, r->size),

@@ -87,7 +87,8 @@ typedef struct qc_rotate_use {
     const qc_attr *targets, *ignore;
 } qc_rotate_use;
 
-/* Adds `transform @NAME`. head_dim: the size is that of a head; else `block` says whether it is less than the whole. */
+/* Adds `transform @NAME`. head_dim: the size is that of a head; else `block` says whether it is less than the
+ * whole, and one that was asked for by its size is a block too, as transform_config shows it. */
 void qc_rotate_symbol(qc_pass_ctx *pc, qc_module *module, const qc_rotation *r, bool block, bool head_dim,
     const qc_rotate_use *uses, size_t count);
 /* Is there such a symbol already? Then it is an error. */

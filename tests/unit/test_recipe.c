@@ -605,7 +605,7 @@ static void test_golden_records(void)
     setup(&f);
     CHECK_INT(compare_goldens(in_source(&f, "tests/data/goldens")), 5);
     CHECK_INT(compare_goldens(in_source(&f, "tests/data/small_goldens")), 8);
-    CHECK_INT(compare_goldens(in_source(&f, "tests/data/format_goldens")), 17);
+    CHECK_INT(compare_goldens(in_source(&f, "tests/data/format_goldens")), 18);
     teardown(&f);
 }
 
