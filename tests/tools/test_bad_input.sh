@@ -85,6 +85,17 @@ quantization "targets that are no list" "r.yaml:3: targets is a string or a list
 quantization "a pattern that does not compile" "r.yaml:3: re:.*(q_proj: bad pattern at offset 9" '{scheme: FP8_DYNAMIC, targets: ["re:.*(q_proj"]}'
 quantization "a pattern that takes for ever" "match limit exceeded" '{scheme: FP8_DYNAMIC, ignore: ["re:(.*)*[XY](.*)*$"]}'
 quantization "the cache by channel" "kv_cache_scheme: strategy channel cannot be applied to attention" '{kv_cache_scheme: {num_bits: 8, type: float, strategy: channel}}'
+recipe "a rotation that is none" "r.yaml:3: the rotation 'R5' is not known" 'SpinQuantModifier: {rotations: [R1, R5]}'
+recipe "a rotation that no seed fixes" "r.yaml:3: transform_type random-matrix draws a matrix" 'QuIPModifier: {transform_type: random-matrix}'
+recipe "rotations that differ" "r.yaml:3: randomize: llm-compressor does not support it" 'SpinQuantModifier: {randomize: true}'
+recipe "rotations of modules of one's own" "r.yaml:3: mappings: qc finds the modules in the graph" 'SpinQuantModifier: {mappings: {embedding: a}}'
+recipe "blocks that do not divide" "size 24 does not divide 64" 'SpinQuantModifier: {transform_block_size: 24}'
+recipe "blocks without a matrix" "no Hadamard matrix of size 3 is known" 'QuIPModifier: {transform_block_size: 3}'
+recipe "Sylvester's matrix of 172" "@R4: compressed-tensors has a hadamard for powers of two alone, not for 172" 'SpinQuantModifier: {rotations: [R4]}'
+recipe "R3 for vLLM" "which vLLM does not execute (rule r3)" 'SpinQuantModifier: {rotations: [R3]}'
+check "with the way to have it" grep -q 'note: --allow=r3 writes it all the same' "$work/err"
+refused "R3 behind codes" "the rotation must come before the quantizing passes" --pass=quant-fp8-attn --pass=fold-r3 "$model"
+refused "R3 in heads without a matrix" "no Hadamard matrix of size 3 is known" '--pass=fold-r3{size=3}' "$model"
 weights "a token's scale for weights" "weights: strategy token must be dynamic" '{num_bits: 8, type: float, strategy: token}'
 weights "a channel's scale for inputs" "input_activations: strategy channel is not for inputs" '{num_bits: 8, type: float, strategy: channel}' '{num_bits: 8, type: float, strategy: channel}'
 weights "groups without a size" "weights: strategy group needs a group_size above 0" '{num_bits: 4, type: int, strategy: group}'
