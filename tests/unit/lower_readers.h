@@ -124,6 +124,10 @@ static void test_readers(void)
                 if (!(distance(host, after) <= 2e-6))
                     CHECK_FAIL(
                         "reader %zu: the host differs by %.3g, chunks %zu", i, distance(host, after), c);
+                float *whole = c == 0 ? at_once(&f, f.module) : NULL;
+                if (whole && !same(whole, host))
+                    CHECK_FAIL("reader %zu: what lies in pages differs from what lies in one piece", i);
+                free(whole);
                 free(before), free(after), free(host);
                 qc_module_destroy(lowered);
             }
