@@ -153,9 +153,9 @@ static size_t worker_bytes(const job *j)
 static void make_views(job *j, const qc_host_engine *engine, const qc_host_attention *at)
 {
     j->value_size = at->value_size ? at->value_size : at->head_size;
-    qc_host_view_init(engine, &at->q, at->queries, at->head_size, at->dtype, &j->q);
-    qc_host_view_init(engine, &at->k, at->keys, at->head_size, at->dtype, &j->k);
-    qc_host_view_init(engine, &at->v, at->keys, j->value_size, at->dtype, &j->v);
+    qc_host_view_init(engine, &at->q, at->head_size, at->dtype, &j->q);
+    qc_host_view_init(engine, &at->k, at->head_size, at->dtype, &j->k);
+    qc_host_view_init(engine, &at->v, j->value_size, at->dtype, &j->v);
 }
 
 size_t qc_host_attention_bytes(const qc_host_engine *engine, const qc_host_attention *attention)

@@ -3,8 +3,7 @@
  * heads.c - addresses of rows in flat arrays and in pages, their scales, and the values of their codes.
  *
  * A chunk of tokens is widened at a time: its row addresses and factors are gathered first, walking from page to
- * page, then one call of simd_codes.c turns all its codes into values. The rows of a head lie apart, which no
- * processor foresees, so those of the next chunk are asked for meanwhile.
+ * page, then one call of simd_codes.c turns all its codes into values.
  */
 #include "backends/host/heads.h"
 
@@ -39,12 +38,12 @@ static float factor_of(float scale, float global)
     return isnan(factor) ? NAN : factor;
 }
 
-void qc_host_view_init(const qc_host_engine *engine, const qc_host_heads *heads, size_t tokens, size_t size,
-    qc_dtype d, qc_host_view *view)
+void qc_host_view_init(
+    const qc_host_engine *engine, const qc_host_heads *heads, size_t size, qc_dtype d, qc_host_view *view)
 {
     const qc_host_scales *scales = &heads->scales;
 
-    *view = (qc_host_view){.engine = engine, .heads = heads, .tokens = tokens, .size = size};
+    *view = (qc_host_view){.engine = engine, .heads = heads, .size = size};
     view->padded = qc_host_ceil_div(size, QC_HOST_PANEL) * QC_HOST_PANEL;
     if (qc_host_is_value_dtype(heads->dtype)) {
         view->dtype = heads->dtype;
@@ -176,39 +175,18 @@ static const char *place(
 
 typedef struct row_bytes {
     size_t token, head; /* from token to token; to the head and the column */
-    size_t bits;        /* of an element */
 } row_bytes;
 
 static row_bytes bytes_of(const qc_host_view *view, size_t head, size_t column)
 {
     const qc_host_heads *h = view->heads;
     size_t bits = (size_t)qc_dtype_bits(h->dtype);
-    return (row_bytes){h->token_stride * bits / 8, (head * h->head_stride + column) * bits / 8, bits};
-}
-
-static void fetch_next(const qc_host_view *view, size_t head, size_t token, size_t column, size_t columns)
-{
-    enum { LINE = 64 };
-    const qc_host_heads *h = view->heads;
-    if (token >= view->tokens)
-        return;
-    const row_bytes bytes = bytes_of(view, head, column);
-    size_t wide = columns * bytes.bits / 8;
-
-    for (walk w = walk_from(view, token, qc_host_min(view->tokens - token, QC_HOST_CHUNK));
-         w.token < w.end;) {
-        size_t run = run_of(&w);
-        const char *row = place(&w, h->data, h->pages, bytes.token, bytes.head);
-        for (size_t l = 0; l < run; l++, row += bytes.token)
-            for (size_t i = 0; i < wide; i += LINE)
-                __builtin_prefetch(row + i);
-        step(&w, run);
-    }
+    return (row_bytes){h->token_stride * bits / 8, (head * h->head_stride + column) * bits / 8};
 }
 
 /* Addresses of rows, and the factors of their codes. */
-static void gather(const qc_host_view *view, size_t head, size_t token, size_t count, size_t column,
-    size_t columns, qc_host_chunk *chunk)
+static void gather(
+    const qc_host_view *view, size_t head, size_t token, size_t count, size_t column, qc_host_chunk *chunk)
 {
     const qc_host_heads *h = view->heads;
     const row_bytes bytes = bytes_of(view, head, column);
@@ -231,7 +209,6 @@ static void gather(const qc_host_view *view, size_t head, size_t token, size_t c
         }
         step(&w, run);
     }
-    fetch_next(view, head, token + count, column, columns);
     if (view->codes && !scale_bytes)
         static_factors(view, head, chunk->factors);
 }
@@ -259,7 +236,7 @@ static void widen(const qc_host_view *view, const qc_host_chunk *chunk, size_t c
 void qc_host_view_rows(
     const qc_host_view *view, size_t head, size_t token, size_t count, qc_host_chunk *chunk)
 {
-    gather(view, head, token, count, 0, view->size, chunk);
+    gather(view, head, token, count, 0, chunk);
     if (!view->codes)
         return;
     widen(view, chunk, count, 0, view->size, chunk->values, view->padded, QC_HOST_PANEL);
@@ -272,7 +249,7 @@ void qc_host_view_panels(const qc_host_view *view, size_t head, size_t token, si
 {
     const size_t bytes = qc_host_dtype_bytes(view->dtype), wide = QC_HOST_PANEL * bytes;
 
-    gather(view, head, token, count, column, columns, chunk);
+    gather(view, head, token, count, column, chunk);
     if (view->codes) {
         widen(view, chunk, count, column, columns, panels, QC_HOST_PANEL, QC_HOST_CHUNK * QC_HOST_PANEL);
         return;

@@ -16,8 +16,7 @@ typedef struct qc_host_view {
     qc_dtype dtype; /* of the values */
     qc_dtype codes; /* QC_DTYPE_NONE: values lie in memory */
     bool packed;
-    size_t size; /* columns of a head */
-    size_t tokens;
+    size_t size;        /* columns of a head */
     size_t padded;      /* rounded up to 16 */
     size_t group;       /* columns under one factor */
     size_t per_row;     /* factors of a row */
@@ -32,8 +31,8 @@ typedef struct qc_host_chunk {
 } qc_host_chunk;
 
 /* `d`: what codes become. The scales' addresses are not read. */
-void qc_host_view_init(const qc_host_engine *engine, const qc_host_heads *heads, size_t tokens, size_t size,
-    qc_dtype d, qc_host_view *view);
+void qc_host_view_init(
+    const qc_host_engine *engine, const qc_host_heads *heads, size_t size, qc_dtype d, qc_host_view *view);
 /* An error that names `where` and the operand's `name` for what the kernels cannot read. */
 qc_status qc_host_view_check(const qc_host_view *view, qc_diag *diag, const char *where, const char *name);
 size_t qc_host_view_value_bytes(const qc_host_view *view);
