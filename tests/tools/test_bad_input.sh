@@ -91,6 +91,7 @@ recipe "rotations that differ" "r.yaml:3: randomize: llm-compressor does not sup
 recipe "rotations of modules of one's own" "r.yaml:3: mappings: qc finds the modules in the graph" 'SpinQuantModifier: {mappings: {embedding: a}}'
 recipe "blocks that do not divide" "size 24 does not divide 64" 'SpinQuantModifier: {transform_block_size: 24}'
 recipe "blocks without a matrix" "no Hadamard matrix of size 3 is known" 'QuIPModifier: {transform_block_size: 3}'
+recipe "rotations of what holds linears" "mlp: a target of @u names this module, which is no linear" 'QuIPModifier: {rotations: [u], targets: ["re:.*mlp.*"], transform_block_size: 4}'
 recipe "Sylvester's matrix of 172" "@R4: compressed-tensors has a hadamard for powers of two alone, not for 172" 'SpinQuantModifier: {rotations: [R4]}'
 recipe "R3 for vLLM" "which vLLM does not execute (rule r3)" 'SpinQuantModifier: {rotations: [R3]}'
 check "with the way to have it" grep -q 'note: --allow=r3 writes it all the same' "$work/err"

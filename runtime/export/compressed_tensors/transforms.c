@@ -264,6 +264,10 @@ static qc_status check_place(
     ct_plan *plan, const ct_transform *t, const char *location, const qc_node *node, int64_t size)
 {
     const qc_op *linear = linear_of(plan, node);
+    if (!linear && (strcmp(location, "input") == 0 || strcmp(location, "output") == 0))
+        return qc_ctx_error(plan->ctx, qc_node_path(node),
+            "a target of @%s names this module, which is no linear: loaders would rotate its %s, too",
+            t->name, location);
     if (size < 1)
         return qc_ctx_error(plan->ctx, qc_node_path(node),
             "@%s rotates it at run time, but the size of its matrix is not known", t->name);
