@@ -71,6 +71,8 @@ static void any_codes(const qc_host_codes *c)
 
 #include <immintrin.h>
 
+enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
+
 typedef enum kind {
     BYTE_I8,
     BYTE_E5M2,
@@ -156,9 +158,8 @@ INLINE void put(qc_dtype dtype, pair p, void *values)
         _mm256_storeu_ps(values, p.low);
         _mm256_storeu_ps((float *)values + 8, p.high);
     } else if (dtype == QC_F16) {
-        const int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-        _mm_storeu_si128(values, _mm256_cvtps_ph(p.low, nearest));
-        _mm_storeu_si128((__m128i *)values + 1, _mm256_cvtps_ph(p.high, nearest));
+        _mm_storeu_si128(values, _mm256_cvtps_ph(p.low, NEAREST));
+        _mm_storeu_si128((__m128i *)values + 1, _mm256_cvtps_ph(p.high, NEAREST));
     } else {
         __m256i both = _mm256_packus_epi32(round_bf16(p.low), round_bf16(p.high));
         _mm256_storeu_si256(values, _mm256_permute4x64_epi64(both, 0xd8));
@@ -221,8 +222,7 @@ INLINE table products(qc_dtype dtype, pair numbers, float factor)
     __m256 a = _mm256_mul_ps(numbers.low, f), b = _mm256_mul_ps(numbers.high, f);
     __m256i both;
     if (dtype == QC_F16) {
-        const int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-        both = _mm256_set_m128i(_mm256_cvtps_ph(b, nearest), _mm256_cvtps_ph(a, nearest));
+        both = _mm256_set_m128i(_mm256_cvtps_ph(b, NEAREST), _mm256_cvtps_ph(a, NEAREST));
     } else {
         both = _mm256_permute4x64_epi64(_mm256_packus_epi32(round_bf16(a), round_bf16(b)), 0xd8);
     }

@@ -48,6 +48,8 @@ static void plain(qc_dtype dtype, const char *x, char *y, size_t size, float fac
 
 #include <immintrin.h>
 
+enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
+
 enum { LANES = 8, REGISTERS = 8, IN_REGISTERS = LANES * REGISTERS };
 
 /* Sixteen elements as two registers. Those of bf16 come as unpacking leaves them: elements 0 to 3 and 8 to 11, then 4 to
@@ -94,9 +96,8 @@ INLINE void put(qc_dtype dtype, bool past, __m256 a, __m256 b, float factor, cha
         put_bytes(past, y + 4 * i, _mm256_castps_si256(a));
         put_bytes(past, y + 4 * i + 32, _mm256_castps_si256(b));
     } else if (dtype == QC_F16) {
-        const int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
         put_bytes(
-            past, y + 2 * i, _mm256_set_m128i(_mm256_cvtps_ph(b, nearest), _mm256_cvtps_ph(a, nearest)));
+            past, y + 2 * i, _mm256_set_m128i(_mm256_cvtps_ph(b, NEAREST), _mm256_cvtps_ph(a, NEAREST)));
     } else {
         put_bytes(past, y + 2 * i, _mm256_packus_epi32(to_bf16(a), to_bf16(b)));
     }

@@ -4,8 +4,8 @@
  *
  * Heads as SmolLM2-135M has them (9 query heads on 3 key heads of 64) and as an 8B model has (32 on 8 of 128), in
  * pages of 16 tokens as a run keeps them. Every type goes over as many layers' caches as a token does (30 of the
- * small model, 4 of the large), so that a cache comes from memory where a run's would. Types take turns; the best
- * of each counts.
+ * small model, 4 of the large), so that a cache comes from memory where a run's would. Types take turns; the
+ * least time of each layer counts, which is short enough to be spared by the scheduler now and then.
  */
 #include <stdio.h>
 #include <stdlib.h>
