@@ -332,7 +332,6 @@ static qc_status prepare(measurement *m, const qc_module *base, qc_module *const
 {
     bool coded, any = false;
     for (size_t i = 0; i < m->count; i++) {
-        results[i] = (qc_qk_error){.layers = m->layer_count};
         if (open_probe(m, &m->probes[i], names[i], recipes[i], &results[i].coded) != QC_OK)
             return QC_ERROR;
         any |= results[i].coded;
@@ -416,6 +415,8 @@ qc_status qc_qk_error_measure(qc_arena *arena, const qc_module *base, qc_module 
     measurement m = {.ctx = qc_module_ctx(base), .arena = arena, .options = options, .count = count};
     m.probes = QC_NEW_ARRAY(arena, probe, count);
     qc_status status = find_layers(&m, base);
+    for (size_t i = 0; i < count; i++)
+        results[i] = (qc_qk_error){.layers = m.layer_count};
     if (status == QC_OK && m.layer_count)
         status = prepare(&m, base, recipes, names, options, results);
     if (status == QC_OK && m.engine)
