@@ -21,6 +21,7 @@ typedef struct qc_hf_args {
     qc_dtype scale;               /* QC_DTYPE_NONE: that of the model */
     const char *observer;         /* NULL when all scales are dynamic */
     const qc_attr *observer_args; /* NULL: none */
+    const char *search;           /* of local scales, as qc writes it; NULL: none */
     const char *actorder;         /* NULL: none */
 } qc_hf_args;
 

@@ -80,6 +80,12 @@ static qc_status read_observer_args(const place *p, qc_hf_args *args)
     size_t count = 0;
     for (const qc_json *item = at.object->first; item; item = item->next) {
         keys[count] = item->key;
+        if (strcmp(item->key, "search") == 0 && item->kind == QC_JSON_STRING && args->dynamic) {
+            if (strcmp(item->text, "mse") != 0 && strcmp(item->text, "four_six") != 0)
+                return refuse(&at, "search", item);
+            args->search = item->text;
+            continue;
+        }
         if (item->kind == QC_JSON_BOOL)
             values[count++] = qc_attr_bool(ctx, item->boolean);
         else if (item->kind == QC_JSON_NUMBER && item->is_integer)
@@ -89,7 +95,8 @@ static qc_status read_observer_args(const place *p, qc_hf_args *args)
         else
             return qc_error(p->state->diag, at.where, "%s must be a number or a boolean", item->key);
     }
-    args->observer_args = qc_attr_map(ctx, keys, values, count);
+    if (count)
+        args->observer_args = qc_attr_map(ctx, keys, values, count);
     return QC_OK;
 }
 
@@ -575,8 +582,8 @@ const qc_hf_group *qc_hf_group_of(const qc_hf_state *state, const qc_node *node)
 
 static const qc_attr *args_attr(qc_ctx *ctx, const qc_hf_args *args)
 {
-    const char *keys[12];
-    const qc_attr *values[12];
+    const char *keys[13];
+    const qc_attr *values[13];
     size_t count = 0;
 #define ENTRY(key, value) (keys[count] = (key), values[count++] = (value))
     ENTRY("type", qc_attr_word(ctx, qc_dtype_name(args->code)));
@@ -598,6 +605,8 @@ static const qc_attr *args_attr(qc_ctx *ctx, const qc_hf_args *args)
         ENTRY("observer", qc_attr_word(ctx, args->observer));
     if (args->observer_args)
         ENTRY("observer_args", args->observer_args);
+    if (args->search)
+        ENTRY("search", qc_attr_word(ctx, args->search));
     if (args->actorder)
         ENTRY("actorder", qc_attr_word(ctx, args->actorder));
 #undef ENTRY

@@ -103,6 +103,8 @@ stored() {
     check "computes what the IR does" sh -c "test -s '$work/stored.txt' && cmp '$work/stored.txt' '$work/stored.qc.txt'"
 }
 stored 'quant-nvfp4-attn{headroom=1.5}' --allow=nvfp4-attention
+stored 'quant-nvfp4-attn{search=four_six}' --allow=nvfp4-attention
+stored 'quant-kv{type=nvfp4, search=mse}' --allow=nvfp4-attention
 stored 'quant-kv{type=nvfp4}' --allow=nvfp4-attention
 stored 'quant-int8-attn{type=int4, granularity=head}'
 stored 'quant-int8-attn{granularity=channel, center_k=true}' --allow=attention-scales --allow=center-k
@@ -113,7 +115,6 @@ refuse() {
     # shellcheck disable=SC2086
     fails "$1 in a checkpoint" 1 "$2" "$opt" --force --pass="$1" --allow=nvfp4-attention "$small" $random -o "$work/x"
 }
-refuse 'quant-nvfp4-attn{search=mse}' "compressed-tensors has no search (option search) for scales that are computed as the model runs"
 refuse 'quant-fp8-attn{probs=e4m3}' "model.layers.0.self_attn: probs: compressed-tensors has no word for quantized probabilities"
 refuse 'quant-kv{type=e5m2}' "stores no f8e5m2"
 

@@ -87,6 +87,9 @@ same "QuIP on both sides of linears with biases, tied" "$small/qwen2" '--pass=in
     --ignore=lm_head --allow=transform-bias
 same "QuIP in front of FP8 inputs" "$small/mistral" '--pass=insert-quip{size=4, matrix=hadamard}' --scheme=FP8_DYNAMIC --ignore=lm_head
 same "NVFP4 attention behind R3" $qwen3 --pass=fold-r3 --pass=quant-nvfp4-attn --allow=r3 --allow=nvfp4-attention
+for search in mse four_six; do
+    same "NVFP4 attention, searched by $search" $qwen3 "--pass=quant-nvfp4-attn{search=$search}" --allow=nvfp4-attention
+done
 same "NVFP4 cache" $qwen3 '--pass=quant-kv{type=nvfp4}' --allow=nvfp4-attention
 same "centered keys" $qwen3 '--pass=quant-fp8-attn{center_k=true, granularity=head}' --allow=center-k
 same "centered keys behind R3, NVFP4" $qwen3 --pass=fold-r3 '--pass=quant-nvfp4-attn{center_k=true}' --allow=r3 --allow=center-k \

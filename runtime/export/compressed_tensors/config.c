@@ -79,7 +79,11 @@ static qc_json *args_json(qc_arena *arena, const ct_args *args)
         arena, o, "group_size", p->group_elems ? qc_json_new_int(arena, p->group_elems) : null_value(arena));
     qc_json_set(arena, o, "num_bits", qc_json_new_int(arena, qc_dtype_bits(p->type)));
     set_text(arena, o, "observer", args->observer);
-    qc_json_set(arena, o, "observer_kwargs", observer_kwargs(arena, p->observer_args));
+    qc_json *kwargs = observer_kwargs(arena, p->observer_args);
+    if (args->local &&
+        p->search != QC_SEARCH_NONE) /* scales that are searched as the model runs: qc-run does */
+        set_text(arena, kwargs, "search", p->search == QC_SEARCH_MSE ? "mse" : "four_six");
+    qc_json_set(arena, o, "observer_kwargs", kwargs);
     set_text(arena, o, "scale_dtype", ct_torch_dtype(p->scale_type));
     set_text(arena, o, "strategy", args->strategy);
     qc_json_set(arena, o, "symmetric", qc_json_new_bool(arena, p->symmetric));

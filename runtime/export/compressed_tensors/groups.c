@@ -36,8 +36,6 @@ static const char *unsayable(const qc_scheme_part *part)
         (part->granularity == QC_GRANULARITY_CHANNEL || part->granularity == QC_GRANULARITY_BLOCK ||
             part->granularity == QC_GRANULARITY_HEAD))
         return "has no dynamic scales of that granularity";
-    if (part->dynamic && part->search != QC_SEARCH_NONE)
-        return "has no search (option search) for scales that are computed as the model runs";
     return NULL;
 }
 
@@ -205,6 +203,11 @@ qc_status ct_add_group(ct_plan *plan, const qc_symbol *symbol, bool attention, s
     if (ct_read_args(plan, symbol, "weights", &g.weights) != QC_OK ||
         ct_read_args(plan, symbol, "input", &g.input) != QC_OK)
         return QC_ERROR;
+    if (!attention && g.input.present && g.input.part.dynamic && g.input.part.search != QC_SEARCH_NONE)
+        return qc_ctx_error(plan->ctx, where,
+            "compressed-tensors has no search (option search) for scales of inputs, which are computed as "
+            "the "
+            "model runs");
     if (attention ? g.weights.present || !g.input.present
                   : !g.weights.present || g.weights.dynamic || g.weights.local)
         return qc_ctx_error(plan->ctx, where,
