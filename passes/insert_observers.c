@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ir/dtype/columns.h"
 #include "ir/dtype/mse.h"
 #include "passes/internal.h"
 #include "passes/lower.h"
@@ -137,24 +138,17 @@ static bool searches(const char *observer)
     return strstr(observer, "mse") != NULL;
 }
 
-/* Observers that leave a share of the values outside, the argument that says which are inside, and its default. */
-static const struct {
-    const char *observer, *argument;
-    double share;
-} shares[] = {{"percentile", "percentile", 99.99}, {"recall_window", "recall", 0.9999}};
-
 /* The share of the part's observer, by its name; false where it takes all values. */
 static bool share_of(const qc_attr *part, const char **name, double *share)
 {
-    for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++) {
-        if (strcmp(observer_of(part), shares[i].observer) != 0)
-            continue;
-        const qc_attr *value = qc_attr_find(qc_attr_find(part, "observer_args"), shares[i].argument);
-        *name = shares[i].argument;
-        *share = value ? qc_attr_as_float(value) : shares[i].share;
-        return true;
-    }
-    return false;
+    const char *observer = observer_of(part);
+    qc_share of;
+    if (!qc_share_from_observer(observer, strlen(observer), &of))
+        return false;
+    const qc_attr *value = qc_attr_find(qc_attr_find(part, "observer_args"), of.argument);
+    *name = of.argument;
+    *share = value ? qc_attr_as_float(value) : of.value;
+    return true;
 }
 
 /* What ranges that were searched or cut off depend on: "@mse(i8, grid=40)", "@percentile(99.9)". */

@@ -455,6 +455,8 @@ static void test_check_before_data(void)
     } rows[] = {
         {"quant-fp8-attn{q=false}, insert-observers", "for k and v alone there is quant-kv"},
         {"quant-kv{type=e5m2}, insert-observers", "compressed-tensors stores no f8e5m2 activations"},
+        {"quant-kv{type=int8, layers=[0-1]}, quant-kv{type=int4, layers=[2-4]}, insert-observers",
+            "model.layers.2.self_attn: compressed-tensors has one kv_cache_scheme"},
         {"quant-kv, insert-observers", NULL},
         {"quant-linear{scheme=FP8, ignore=[lm_head]}, quant-fp8-attn{granularity=head}, insert-observers",
             NULL},

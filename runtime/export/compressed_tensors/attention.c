@@ -124,6 +124,12 @@ static qc_status plan_slot(ct_walk *w, const qc_op *op, const char *slot, const 
     return put_zero_point(w, op, slot, s, quantize);
 }
 
+/* Would a loader make the same codes of both? */
+static bool is_same_scheme(const ct_args *a, const ct_args *b)
+{
+    return a->part.type == b->part.type && a->dynamic == b->dynamic && strcmp(a->strategy, b->strategy) == 0;
+}
+
 qc_status ct_plan_attention(ct_walk *w, const qc_op *op)
 {
     ct_plan *plan = w->plan;
@@ -155,15 +161,10 @@ qc_status ct_plan_attention(ct_walk *w, const qc_op *op)
         return QC_ERROR;
     if (!args.present)
         return qc_ctx_error(plan->ctx, ct_where_of(op), "the scheme @%s has no input", qc_symbol_name(k));
-    if (plan->kv.present &&
-        (args.is_float != plan->kv.is_float || strcmp(args.strategy, plan->kv.strategy) != 0))
+    if (plan->kv.present && !is_same_scheme(&args, &plan->kv))
         return qc_ctx_error(plan->ctx, ct_where_of(op),
             "compressed-tensors has one kv_cache_scheme for all attention modules; this one is quantized "
             "another way");
-    if (qc_op_attr_given(op, "probs_codes") && qc_map_set(&plan->told, "probs_codes", plan) && !plan->quiet)
-        qc_warning(qc_ctx_diag(plan->ctx), ct_where_of(op),
-            "its probabilities are rounded to codes here; a checkpoint leaves that to the kernel of its "
-            "loader");
     plan->kv = args;
     plan->kv_only |= kv_only;
     if (kv_only)
