@@ -19,6 +19,7 @@
 #include "passes/lower.h"
 #include "passes/manager.h"
 #include "runtime/executor.h"
+#include "runtime/executor_work.h"
 #include "runtime/pages.h"
 #include "tests/unit/host_util.h"
 #include "tests/unit/messages.h"
@@ -204,6 +205,26 @@ static float *at_once(fixture *f, qc_module *module)
     return all;
 }
 
+/* After other tokens, taken back: what was kept of them must not show. */
+static float *rewound(fixture *f, qc_module *module)
+{
+    enum { KEPT = TOKENS / 2 };
+    qc_executor *e = qc_executor_create(f->ctx, module, NULL);
+    qc_session *s = e ? qc_session_create(e, TOKENS) : NULL;
+    float *all = calloc(TOKENS * COLUMNS, sizeof *all), *rest = all + KEPT * COLUMNS;
+    if (!s || qc_session_run(s, f->ids, KEPT, false, all) != QC_OK ||
+        qc_session_run(s, f->ids, TOKENS - KEPT, false, rest) != QC_OK)
+        CHECK_FAIL("%s", f->said.last);
+    if (s) {
+        qc_session_rewind(s, KEPT);
+        CHECK_INT(qc_session_length(s), KEPT);
+        CHECK_INT(qc_session_run(s, f->ids + KEPT, TOKENS - KEPT, false, rest), QC_OK);
+    }
+    qc_session_destroy(s);
+    qc_executor_destroy(e);
+    return all;
+}
+
 static bool same(const float *a, const float *b)
 {
     return memcmp(a, b, TOKENS * COLUMNS * sizeof *a) == 0;
@@ -267,10 +288,12 @@ static void check_exact(const char *pipeline, const char *dtype, const char *win
         else
             free(host);
     }
-    float *whole = at_once(&f, f.module);
+    float *whole = at_once(&f, f.module), *again = rewound(&f, f.module);
     if (!same(whole, first))
         CHECK_FAIL("%s in %s: what lies in pages differs from what lies in one piece", pipeline, dtype);
-    free(whole), free(first);
+    if (!same(again, first))
+        CHECK_FAIL("%s in %s: tokens that were taken back show", pipeline, dtype);
+    free(whole), free(again), free(first);
     qc_module_destroy(lowered);
     end(&f);
 }
@@ -325,6 +348,7 @@ static void test_attention(void)
     check_exact("quant-int8-attn{granularity=token, v=false}", "bf16", "", 32 + 8 + 64);
     check_both("quant-nvfp4-attn" RESOLVED, 32 + 4);
     check_exact("quant-fp8-attn{probs=e4m3}" RESOLVED, "bf16", ", window = 9", 64);
+    check_both("quant-int8-attn{granularity=head, probs=int8}" RESOLVED, 64);
 }
 
 #include "tests/unit/lower_readers.h"
