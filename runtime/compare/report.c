@@ -152,10 +152,28 @@ static void add_padded(qc_str *out, const char *text, size_t width, bool right)
         qc_str_add_char(out, ' ');
 }
 
-/* Row 0 is the head. */
-static const char *text_at(const qc_compare_result *r, size_t row, size_t column, qc_arena *arena)
+/* A bar would end the cell. */
+static const char *without_bars(const char *text, qc_arena *arena)
 {
-    return row == 0 ? head(r, column, arena) : cell(&r->rows[row - 1], column, arena);
+    size_t bars = 0, at = 0;
+    for (const char *c = text; *c; c++)
+        bars += *c == '|';
+    char *copy = qc_arena_alloc(arena, strlen(text) + bars + 1);
+    for (; *text; text++) {
+        if (*text == '|')
+            copy[at++] = '\\';
+        copy[at++] = *text;
+    }
+    copy[at] = '\0';
+    return copy;
+}
+
+/* Row 0 is the head. */
+static const char *text_at(
+    const qc_compare_result *r, size_t row, size_t column, bool markdown, qc_arena *arena)
+{
+    const char *text = row == 0 ? head(r, column, arena) : cell(&r->rows[row - 1], column, arena);
+    return markdown ? without_bars(text, arena) : text;
 }
 
 static void add_table(const qc_compare_result *r, qc_arena *arena, bool markdown, qc_str *out)
@@ -163,13 +181,13 @@ static void add_table(const qc_compare_result *r, qc_arena *arena, bool markdown
     size_t columns = column_count(r), width[COLUMNS] = {0};
     for (size_t c = 0; c < columns; c++)
         for (size_t i = 0; i <= r->count; i++) {
-            size_t length = strlen(text_at(r, i, c, arena));
+            size_t length = strlen(text_at(r, i, c, markdown, arena));
             width[c] = length > width[c] ? length : width[c];
         }
     for (size_t i = 0; i <= r->count; i++) {
         for (size_t c = 0; c < columns; c++) {
             qc_str_add(out, markdown ? "| " : c ? "  " : "");
-            add_padded(out, text_at(r, i, c, arena), width[c], c > 0);
+            add_padded(out, text_at(r, i, c, markdown, arena), width[c], c > 0);
             qc_str_add(out, markdown ? " " : "");
         }
         qc_str_add(out, markdown ? "|\n" : "\n");

@@ -94,8 +94,8 @@ passes "compare: lines for people" "$qc_run" compare "$model" --recipes='quant-k
 check "a table" grep -q '^quant-kv  *[0-9.]* +- [0-9.]*  *[0-9.]* +- [0-9.]*  .*  320$' "$work/out"
 check "what made it" grep -qF "command     qc-run compare $model --recipes=quant-kv" "$work/out"
 check "what it was made of" grep -q "^data .*eval.txt: [0-9]* tokens scored in [0-9]* sequences of at most 128" "$work/out"
-passes "compare: Markdown" "$qc_run" compare "$model" --recipes='kv=quant-kv' $on --markdown --against=baseline
-check "a table of as many columns in each row" awk -F'|' '/^\|/ { rows++; if (NF != 10) exit 1 } END { exit rows != 4 }' "$work/out"
+passes "compare: Markdown" "$qc_run" compare "$model" --recipes='k|v=quant-kv' $on --markdown --against=baseline
+check "a table of as many columns in each row, whatever labels hold" awk -F'|' '{ gsub(/\\[|]/, "") } /^\|/ { rows++; if (NF != 10) exit 1 } END { exit rows != 4 }' "$work/out"
 printf '# two\na=quant-kv\nb=fold-r3,quant-kv{type=int8, granularity=head}\n' >"$work/recipes.txt"
 cat >"$work/recipe.yaml" <<'YAML'
 quant_stage:
