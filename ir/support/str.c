@@ -488,5 +488,8 @@ const char *qc_nearest_name(const char *name, const char *const *names, size_t c
             nearest_distance = distance;
         }
     }
+    for (size_t i = 0; length >= 3 && nearest_distance > 2 && i < count; i++)
+        if (qc_starts_with(names[i], name))
+            return names[i];
     return nearest;
 }

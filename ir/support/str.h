@@ -45,7 +45,8 @@ int qc_utf8_length(const unsigned char *at, size_t room);
 bool qc_starts_with(const char *text, const char *prefix);
 bool qc_ends_with(const char *text, const char *suffix);
 /* The entry of names[count] nearest to `name` by edit distance, or NULL when none is near enough to suggest
- * (distance more than a third of the longer length, at least 1). */
+ * (distance more than a third of the longer length, at least 1). Where more than two letters differ, the first entry
+ * that goes on behind a `name` of at least three is nearer: quant-fp8 means quant-fp8-attn, not quant-kv. */
 const char *qc_nearest_name(const char *name, const char *const *names, size_t count);
 
 #endif

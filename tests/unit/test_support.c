@@ -235,6 +235,11 @@ static void test_names(void)
     CHECK(qc_nearest_name("softmax", names, 4) == NULL);
     CHECK(qc_nearest_name("", names, 4) == NULL);
     CHECK(qc_nearest_name("x", names, 0) == NULL);
+    static const char *const passes[] = {"quant-kv", "quant-linear", "quant-fp8-attn"};
+    CHECK_STR(qc_nearest_name("quant-fp8", passes, 3), "quant-fp8-attn");
+    CHECK_STR(qc_nearest_name("quant-k", passes, 3), "quant-kv");
+    CHECK_STR(qc_nearest_name("qua", passes, 3), "quant-kv");
+    CHECK(qc_nearest_name("qu", passes, 3) == NULL);
     char longest[400];
     memset(longest, 'a', sizeof longest - 1);
     longest[sizeof longest - 1] = 0;
