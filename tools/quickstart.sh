@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # All set-up (packages, build), then the main job on the model in the tree: FP8 attention with one scale a head,
-# calibrated, exported, executed and compared with the original. Everything shown is computed here and now.
+# calibrated, exported, executed and compared with the original and with other schemes. Everything shown is computed
+# here and now.
 . "$(dirname -- "$0")/setup.sh"
 
 # shellcheck disable=SC2086
@@ -30,6 +31,13 @@ title "Perplexity on text that calibration did not see, before and after"
 show "qc-run perplexity OUT --baseline=$model --data=$model/eval.txt --context=256"
 build/tools/qc-run perplexity "$out" --baseline="$model" --data="$model/eval.txt" --context=256
 
+title "Which scheme? Calibrated once, run on the same text; R3 rotates queries and keys"
+recipes='fp8=quant-fp8-attn{granularity=head},int8=quant-int8-attn{granularity=head},int8-r3=fold-r3+quant-int8-attn{granularity=head}'
+head -c 8000 "$model/eval.txt" >"$work/text.txt"
+show "qc-run compare $model --recipes='$recipes' --calib=$model/calib.jsonl --calib-samples=16 --data=TEXT --context=256"
+build/tools/qc-run compare "$model" --recipes="$recipes" --calib="$model/calib.jsonl" --calib-samples=16 \
+    --data="$work/text.txt" --context=256 | sed '/^$/,$d'
+
 title "A story by both models"
 prompt='Once upon a time'
 show "qc-run generate $model --prompt='$prompt' --max-tokens=120"
@@ -41,5 +49,6 @@ build/tools/qc-run generate "$out" --prompt="$prompt" --max-tokens=120
 title "Your own model"
 show "PATH=$top/build/tools:\$PATH"
 show "qc-opt --pass='$pass' MODEL --calib=TEXTS.jsonl -o OUT"
+show "qc-run compare MODEL --recipes='quant-fp8-attn,fold-r3+quant-nvfp4-attn{search=mse}' --calib=TEXTS.jsonl --data=TEXT"
 show "qc-opt --recipe=RECIPE.yaml MODEL --calib=CONVERSATIONS.jsonl -o OUT"
 show "qc-opt --scheme=NVFP4A16 --ignore=lm_head MODEL -o OUT && qc-check OUT --baseline=MODEL"
