@@ -20,6 +20,7 @@
 #include "passes/manager.h"
 #include "runtime/executor.h"
 #include "runtime/executor_work.h"
+#include "runtime/kv_cache.h"
 #include "runtime/pages.h"
 #include "tests/unit/host_util.h"
 #include "tests/unit/messages.h"
@@ -351,6 +352,38 @@ static void test_attention(void)
     check_both("quant-int8-attn{granularity=head, probs=int8}" RESOLVED, 64);
 }
 
+/* --kv-cache-dtype is the pass, with scales of 1. */
+static void test_types_of_the_cache(void)
+{
+    static const struct {
+        const char *name, *pipeline;
+    } rows[] = {
+        {"nvfp4", "quant-kv{type=nvfp4}" RESOLVED},
+        {"fp8_e5m2", "quant-kv{type=e5m2}" RESOLVED},
+        {"int4_per_token_head", "quant-kv{type=int4, granularity=token}"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        fixture f;
+        if (!begin(&f) || !parse_model(&f, "bf16", "")) {
+            end(&f);
+            return;
+        }
+        qc_module *asked = qc_module_clone(f.module);
+        int64_t bytes[2];
+        const qc_kv_cache_request request = {.dtype = rows[i].name};
+        CHECK_INT(qc_kv_cache_apply(asked, "model", &request), QC_OK);
+        apply(&f, f.module, rows[i].pipeline);
+        float *a = by_host(&f, asked, chunkings[1], 1, &bytes[0]),
+              *b = by_host(&f, f.module, chunkings[1], 1, &bytes[1]);
+        if (!same(a, b))
+            CHECK_FAIL("%s is not %s", rows[i].name, rows[i].pipeline);
+        CHECK_INT(bytes[0], bytes[1]);
+        free(a), free(b);
+        qc_module_destroy(asked);
+        end(&f);
+    }
+}
+
 #include "tests/unit/lower_readers.h"
 
 int main(int argc, char **argv)
@@ -364,6 +397,7 @@ int main(int argc, char **argv)
     RUN(test_static_scales);
     RUN(test_dynamic_scales);
     RUN(test_attention);
+    RUN(test_types_of_the_cache);
     RUN(test_readers);
     RUN(test_pages);
     RUN(test_memory_of_codes);
