@@ -21,7 +21,8 @@ enum {
     WIDE_CHUNK = 24,  /* panels that one task takes */
     NARROW_CHUNK = 8, /* the same where there are few rows: tasks enough for all threads */
     SERIAL_PRODUCTS = 1 << 20,
-    MAX_COLUMN_BLOCK = 512 /* columns of one oneDNN product */
+    SERIAL_PACKED = 1 << 16, /* elements of a weight that one thread lays out sooner than another wakes */
+    MAX_COLUMN_BLOCK = 512   /* columns of one oneDNN product */
 };
 
 struct qc_host_linear {
@@ -80,7 +81,8 @@ static qc_status pack_panels(
 {
     size_t panels = qc_host_ceil_div(l->columns, QC_HOST_PANEL), stride = spec->weight_stride;
     size_t panel_elems = l->depth * QC_HOST_PANEL, bytes = qc_host_dtype_bytes(l->weight_dtype);
-    int threads = qc_host_threads(l->engine);
+    bool small = (double)l->columns * (double)l->depth < SERIAL_PACKED;
+    int threads = small ? 1 : qc_host_threads(l->engine);
 
     if (l->depth > SIZE_MAX / QC_HOST_PANEL / 8 || !(l->packed = qc_host_alloc(panels, panel_elems * bytes)))
         return qc_error(diag, where, "out of memory for a weight of %zu x %zu", l->columns, l->depth);
