@@ -256,6 +256,11 @@ static void visit_all(transforms *t)
 {
     const qc_json *config = qc_json_get(t->model->quantization, "transform_config"),
                   *groups = qc_json_get(config, "config_groups");
+    const bool off = !config || config->kind == QC_JSON_NULL ||
+                     (config->kind == QC_JSON_OBJECT && config->length == 0) ||
+                     (config->kind == QC_JSON_BOOL && !config->boolean);
+    if (!off && (!groups || groups->kind != QC_JSON_OBJECT))
+        problem(t, "transform_config.config_groups must be an object");
     for (t->group = groups && groups->kind == QC_JSON_OBJECT ? groups->first : NULL; t->group;
          t->group = t->group->next)
         visit_group(t);

@@ -632,6 +632,15 @@ static void test_rotations(void)
     CHECK(printed(p, "problem: transform_config.R4 is of the type 'wavelet', which no loader knows\n"));
     CHECK_INT(judge(p, &m, ROTATED("R3", "hadamard", "null", "k_cache", "re:.*self_attn$")), QC_OK);
     CHECK(printed(p, "problem: transform_config.R3 rotates heads, but head_dim is not given\n"));
+    CHECK_INT(judge(p, &m,
+                  CONFIG("\"group_0\": " GROUP("\"Linear\"", F8(CHANNEL), F8(TOKEN), "float-quantized"),
+                      ", \"transform_config\": {\"config_groups\": [1]}")),
+        QC_OK);
+    CHECK(printed(p, "problem: transform_config.config_groups must be an object\n"));
+    expect_fine(p, &m,
+        CONFIG("\"group_0\": " GROUP("\"Linear\"", F8(CHANNEL), F8(TOKEN), "float-quantized"),
+            ", \"transform_config\": {}"),
+        "");
     end(p);
 }
 
