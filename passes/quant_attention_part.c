@@ -41,15 +41,25 @@ static const code_type *type_of(const char *word)
 
 /* ---- options ------------------------------------------------------------------------------------------- */
 
+/* Without and with channels; without and with NVFP4. */
+static const char *const granularity_help[] = {
+    "one static scale a tensor or head; token: one a token and head, computed as the model runs",
+    "one static scale a tensor, head or channel (a column of a head); token: one a token and head, computed "
+    "as the model runs",
+};
+static const char *const search_help[] = {
+    "mse: scales of least squared error, by the observer mse_mean",
+    "mse: scales of least squared error (nvfp4: those of groups; else by the observer mse_mean); four_six: "
+    "nvfp4, the better of amax / 6 and amax / 4",
+};
+
 void qc_quant_add_attention_options(qc_pass *pass, const qc_quant_attention_pass *what)
 {
     if (what->types)
         qc_pass_add_option(pass, "type", QC_OPTION_WORD, what->type, what->types, "the format of the codes");
     if (what->granularities)
         qc_pass_add_option(pass, "granularity", QC_OPTION_WORD, "tensor", what->granularities,
-            "one static scale for a tensor, a head, or a column of a head; token: one for each token and "
-            "head, "
-            "computed as the model runs");
+            granularity_help[strstr(what->granularities, "channel") != NULL]);
     if (what->queries)
         qc_pass_add_option(pass, "q", QC_OPTION_BOOL, "true", NULL, "quantize the queries");
     qc_pass_add_option(pass, "k", QC_OPTION_BOOL, "true", NULL, "quantize the keys");
@@ -62,11 +72,11 @@ void qc_quant_add_attention_options(qc_pass *pass, const qc_quant_attention_pass
     qc_pass_add_option(pass, "observer_args", QC_OPTION_MAP, "{}", NULL,
         "of the observer: averaging_constant, maxshrink, patience, grid, norm, percentile, recall");
     qc_pass_add_option(pass, "search", QC_OPTION_WORD, "none", what->searches,
-        "static scales: mse is the observer mse_mean; nvfp4: how local scales are searched");
+        search_help[strstr(what->searches, "four_six") != NULL]);
     qc_pass_add_option(pass, "headroom", QC_OPTION_FLOAT, "1.0", NULL,
         "statistics are multiplied by it, at least 1: room for what calibration has not seen");
     qc_pass_add_option(pass, "center_k", QC_OPTION_BOOL, "false", NULL,
-        "subtract from the keys the calibrated mean of each column, which leaves softmax unchanged");
+        "subtract from the keys the calibrated mean of each channel, which leaves softmax unchanged");
     qc_pass_add_option(
         pass, "skip", QC_OPTION_WORD, "none", "none|sliding", "sliding: leave layers with a window alone");
     qc_pass_add_option(pass, "layers", QC_OPTION_LIST, "[]", NULL,

@@ -41,7 +41,7 @@ static const qc_cli_option options[] = {
         "generate"},
     {"top-k", 0, "K", "draw from the K likeliest tokens", "generate"},
     {"seed", 0, "N",
-        "of the generator that draws (0); equal seeds give equal texts; of --calib=random and "
+        "what is drawn depends on it (0): tokens at a temperature, the data of --calib=random and "
         "--kv-scales=random",
         RUNNING " compare"},
     {"task", 0, "FILE",
