@@ -258,11 +258,12 @@ void qc_session_clear(qc_session *session)
         qc_reference_reset(session->reference);
 }
 
-static qc_status check_ids(const qc_executor *e, const char *where, const int32_t *ids, size_t count)
+static qc_status check_ids(
+    const qc_executor *e, qc_diag *diag, const char *where, const int32_t *ids, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         if (ids[i] < 0 || ids[i] >= e->vocabulary)
-            return qc_ctx_error(e->ctx, where, "token id %d is outside the vocabulary of %lld", (int)ids[i],
+            return qc_error(diag, where, "token id %d is outside the vocabulary of %lld", (int)ids[i],
                 (long long)e->vocabulary);
     return QC_OK;
 }
@@ -270,15 +271,16 @@ static qc_status check_ids(const qc_executor *e, const char *where, const int32_
 qc_status qc_session_run(qc_session *session, const int32_t *ids, size_t count, bool last_only, float *logits)
 {
     const qc_executor *e = session->executor;
+    qc_diag *diag = session->keeps_errors ? &session->worker.diag : qc_ctx_diag(e->ctx);
     if (count == 0)
         return QC_OK;
     if (count > session->capacity - session->length)
-        return qc_ctx_error(e->ctx, "", "%zu tokens behind %zu do not fit into a cache of %zu", count,
+        return qc_error(diag, "", "%zu tokens behind %zu do not fit into a cache of %zu", count,
             session->length, session->capacity);
     if (session->length && !e->keeps_tokens)
-        return qc_ctx_error(e->ctx, "main",
-            "its attention reads no KV cache, so a token cannot follow %zu others", session->length);
-    if (check_ids(e, "", ids, count) != QC_OK)
+        return qc_error(diag, "main", "its attention reads no KV cache, so a token cannot follow %zu others",
+            session->length);
+    if (check_ids(e, diag, "", ids, count) != QC_OK)
         return QC_ERROR;
     if (e->backend == QC_BACKEND_REFERENCE)
         return qc_session_run_reference(session, ids, count, last_only, logits);
@@ -432,7 +434,8 @@ qc_status qc_executor_run_many(qc_executor *executor, const qc_sequence *sequenc
     for (size_t i = 0; i < count; i++) {
         char where[64];
         snprintf(where, sizeof where, "sequence %zu", i);
-        if (check_ids(executor, where, sequences[i].ids, sequences[i].count) != QC_OK)
+        if (check_ids(executor, qc_ctx_diag(executor->ctx), where, sequences[i].ids, sequences[i].count) !=
+            QC_OK)
             return QC_ERROR;
         longest = sequences[i].count > longest ? sequences[i].count : longest;
         c.tokens_total += sequences[i].count;
