@@ -168,6 +168,27 @@ static void select_ops(qc_pass_ctx *pc, qc_module *module, const request *r, sel
     }
 }
 
+/* A number or a range in `layers` without attention in it is a slip, as a target that names nothing is. */
+static void warn_of_layers(qc_pass_ctx *pc, const selection *s)
+{
+    for (size_t i = 0; i < qc_pass_option_count(pc, "layers"); i++) {
+        const char *item = qc_pass_option_item(pc, "layers", i);
+        int64_t first, last;
+        size_t k = 0;
+        if (!layer_range(item, &first, &last))
+            continue;
+        for (; k < s->count; k++) {
+            const qc_node *node = qc_op_node(s->ops[k]);
+            const int64_t layer = node ? layer_number(qc_node_path(node)) : -1;
+            if (first <= layer && layer <= last)
+                break;
+        }
+        if (k == s->count)
+            qc_ctx_warning(qc_pass_ctx_get(pc), qc_pass_ctx_name(pc),
+                "layers: '%s' names no layer with attention", item);
+    }
+}
+
 /* ---- the symbol ---------------------------------------------------------------------------------------- */
 
 static bool is_taken(const selection *s, const qc_node *node)
@@ -400,6 +421,7 @@ qc_pass_result qc_quant_attention(qc_pass_ctx *pc, qc_module *module, const qc_q
                    : qc_pass_fail(pc, NULL, "the model has no attention op to quantize");
     if (s.matched == 0)
         return qc_pass_fail(pc, NULL, "targets and layers select none of the %zu attention ops", s.count);
+    warn_of_layers(pc, &s);
     if (s.taken_count == 0) {
         qc_ctx_warning(qc_pass_ctx_get(pc), qc_pass_ctx_name(pc),
             "none of the %zu attention ops that are asked for was quantized: %s", s.matched, s.reason);

@@ -2,7 +2,8 @@
  *
  * taps.c - the names under which values are observed: after the module where the codes go, and behind that what else
  * made the values what they are, so that kept statistics never pass for those of another model. Rotations are seen in
- * the graph where they run (R3 before attention) and in the transform symbols where they are folded into weights.
+ * the graph where they run (R3 before attention) and in the transform symbols where they are folded into weights; a
+ * centered embedding by its op `center`.
  */
 #include <string.h>
 
@@ -82,6 +83,18 @@ static const qc_node *linear_of(const qc_value *x)
     return op && qc_op_is(op, "linear") ? qc_op_node(op) : NULL;
 }
 
+/* "@centered" where the embedding's rows were: all that comes behind it has other values. */
+static void add_centering(qc_str *out, const qc_module *module)
+{
+    for (const qc_func *f = qc_module_first_func(module); f; f = qc_func_next(f))
+        for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op)) {
+            if (!qc_op_is(op, "center"))
+                continue;
+            qc_str_add(out, "@centered");
+            return;
+        }
+}
+
 static const char *finish(qc_pass_ctx *pc, qc_str *text)
 {
     const char *tap = qc_arena_strdup(pc->arena, text->data);
@@ -102,6 +115,7 @@ const char *qc_quant_attention_tap(
     qc_str text;
     const qc_node *node = linear_of(x);
     start(pc, &text, op, part);
+    add_centering(&text, pc->module);
     if (node)
         add_transforms(&text, pc->module, node, false);
     add_rotation(&text, x);
@@ -123,6 +137,7 @@ const char *qc_quant_input_tap(qc_pass_ctx *pc, const qc_op *op, const qc_value 
 {
     qc_str text;
     start(pc, &text, op, "input");
+    add_centering(&text, pc->module);
     qc_str_add(&text, is_folded(x) ? "@normed" : "");
     add_transforms(&text, pc->module, qc_op_node(op), true);
     return finish(pc, &text);

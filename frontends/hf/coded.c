@@ -246,6 +246,23 @@ qc_value *qc_hf_build_scale(
     return build_scale(s, b, tensor, s->dtype, heads, hint);
 }
 
+qc_value *qc_hf_build_unit_scale(
+    qc_hf_state *s, qc_builder *b, int64_t heads, int64_t columns, const char *hint)
+{
+    const float one = 1;
+    unsigned char converted[4];
+    const int64_t count = heads > 0 ? heads * columns : 1;
+    const size_t size = qc_dtype_bits(s->dtype) / 8;
+    const qc_dim *dims[3] = {
+        qc_dim_int(s->ctx, heads > 0 ? heads : 1), qc_dim_int(s->ctx, 1), qc_dim_int(s->ctx, columns)};
+    qc_encode_f32(s->dtype, &one, converted, 1);
+    unsigned char *data = QC_NEW_ARRAY(s->arena, unsigned char, (size_t)count *size);
+    for (int64_t i = 0; i < count; i++)
+        memcpy(data + (size_t)i * size, converted, size);
+    return qc_build_const(b, qc_attr_data(s->ctx, s->dtype, data, (size_t)count),
+        qc_type_tensor(s->ctx, s->dtype, heads > 0 ? 3 : 1, dims), hint);
+}
+
 qc_value *qc_hf_build_global_scale(qc_hf_state *s, qc_builder *b, const char *tensor, const char *hint)
 {
     return build_scale(s, b, tensor, QC_F32, 1, hint);

@@ -138,6 +138,9 @@ static coded build_codes(graph *g, const qc_hf_layer *layer, const qc_hf_group *
             c.scale = qc_build_qparams(g->b, x, c.global, NULL, group->symbol, "input", NULL, scale_name);
     } else if (c.dynamic) {
         c.scale = qc_build_qparams(g->b, x, NULL, NULL, group->symbol, "input", NULL, scale_name);
+    } else if (layer->unit_scales) {
+        c.scale =
+            qc_hf_build_unit_scale(s, g->b, count > 1 ? heads : 0, count > 1 ? count / heads : 1, scale_name);
     } else {
         c.scale = qc_hf_build_scale(
             s, g->b, qc_arena_printf(s->arena, "%s.%s", path, scale_name), count, scale_name);

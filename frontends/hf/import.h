@@ -54,6 +54,7 @@ typedef struct qc_hf_place {
 
 typedef struct qc_hf_matrix {
     int64_t size, drawn;
+    bool stored;
 } qc_hf_matrix;
 
 typedef struct qc_hf_transform {
@@ -94,6 +95,7 @@ typedef struct qc_hf_layer {
     qc_hf_linear q, k, v, o, gate, up, down;
     const qc_hf_group *attention_group; /* q, k and v are codes */
     const qc_hf_group *kv_group;        /* k and v are codes; never together with attention_group */
+    bool unit_scales;                   /* of kv_group: none are stored, and 1.0 is taken */
 } qc_hf_layer;
 
 typedef struct qc_hf_model {
@@ -158,6 +160,9 @@ qc_value *qc_hf_build_stored(
 /* A static scale of q, k or v [1] or [heads, 1, 1], as a constant of D. NULL after a diagnostic, as below. */
 qc_value *qc_hf_build_scale(
     qc_hf_state *state, qc_builder *b, const char *tensor, int64_t heads, const char *hint);
+/* Scales of 1.0 for a checkpoint that has none, as a constant of D: shape [1], or [heads, 1, columns] where heads > 0. */
+qc_value *qc_hf_build_unit_scale(
+    qc_hf_state *state, qc_builder *b, int64_t heads, int64_t columns, const char *hint);
 /* A global scale, as a constant f32[1]. */
 qc_value *qc_hf_build_global_scale(qc_hf_state *state, qc_builder *b, const char *tensor, const char *hint);
 qc_value *qc_hf_build_coded_weight(qc_hf_state *state, qc_builder *b, const qc_hf_linear *linear);

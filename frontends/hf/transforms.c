@@ -316,13 +316,37 @@ void qc_hf_transforms_own(qc_hf_state *s)
     }
 }
 
+static void mark_stored(qc_hf_transform *transform, int64_t size)
+{
+    for (size_t i = 0; i < transform->matrices.count; i++)
+        transform->matrices.items[i].stored |= transform->matrices.items[i].size == size;
+}
+
+/* Loaders take the matrices of rotations at run time from the checkpoint; here they are made from their names. */
+static void warn_of_missing(qc_hf_state *s)
+{
+    const qc_hf_quantization *q = &s->quantization;
+    for (size_t i = 0; i < q->transform_count; i++)
+        for (size_t k = 0; q->transforms[i].online && k < q->transforms[i].matrices.count; k++)
+            if (!q->transforms[i].matrices.items[k].stored)
+                qc_warning(s->diag, s->directory,
+                    "transform_config.%s rotates by a matrix of size %lld as the model runs, and none is "
+                    "stored: it "
+                    "is made here, where loaders would have none",
+                    q->transforms[i].name, (long long)q->transforms[i].matrices.items[k].size);
+}
+
 qc_status qc_hf_transforms_check(qc_hf_state *s)
 {
     for (size_t i = 0; s->quantization.transform_count && i < s->set.tensor_count; i++) {
         qc_hf_transform *transform = transform_of(s, &s->set.tensors[i]);
-        if (transform && check_matrix(s, &s->set.tensors[i], transform) != QC_OK)
+        if (!transform)
+            continue;
+        if (check_matrix(s, &s->set.tensors[i], transform) != QC_OK)
             return QC_ERROR;
+        mark_stored(transform, s->set.tensors[i].shape[0]);
     }
+    warn_of_missing(s);
     return QC_OK;
 }
 

@@ -145,6 +145,33 @@ static void own_center(qc_hf_state *s, qc_node *node)
         qc_hf_own_tensor(s, node, "k_center", &e);
 }
 
+/* A kv_cache_scheme speaks for every layer. Where one has neither scale, loaders take 1.0 for both. */
+static bool has_no_cache_scale(const qc_hf_state *s, const qc_node *node, const qc_hf_args *x)
+{
+    return !x->dynamic && !x->global &&
+           !qc_st_find(&s->set, qc_arena_printf(s->arena, "%s.k_scale", qc_node_path(node))) &&
+           !qc_st_find(&s->set, qc_arena_printf(s->arena, "%s.v_scale", qc_node_path(node)));
+}
+
+static void warn_of_unit_scales(qc_hf_state *s)
+{
+    qc_str names;
+    size_t count = 0;
+    qc_str_init(&names, s->arena);
+    for (int64_t i = 0; i < s->config.layers; i++) {
+        if (!s->model.layers[i].unit_scales)
+            continue;
+        qc_str_addf(&names, "%s%s", count++ ? ", " : "", qc_node_path(s->model.layers[i].attention));
+    }
+    if (count)
+        qc_warning(s->diag, s->directory,
+            "kv_cache_scheme speaks for attention modules that have neither k_scale nor v_scale; as loaders "
+            "do, 1.0 is "
+            "taken for: %s",
+            names.data);
+    qc_str_fini(&names);
+}
+
 /* q, k and v scales of a layer, and the zero points that some writers put beside them. */
 static void own_attention_scales(qc_hf_state *s, qc_hf_layer *layer)
 {
@@ -169,6 +196,9 @@ static void own_attention_scales(qc_hf_state *s, qc_hf_layer *layer)
         {"k_scale", "k_zero_point", "k_global_scale"}, {"v_scale", "v_zero_point", "v_global_scale"}};
     if (group)
         own_center(s, layer->attention);
+    layer->unit_scales = layer->kv_group && has_no_cache_scale(s, layer->attention, &layer->kv_group->input);
+    if (layer->unit_scales)
+        return;
     for (int i = layer->attention_group ? 0 : 1; group && i < 3; i++) {
         const int64_t heads = i == 0 ? s->config.heads : s->config.kv_heads;
         if (group->input.dynamic && !group->input.global)
@@ -404,6 +434,7 @@ qc_status qc_hf_tree_build(qc_hf_state *s)
     if (!s->error_count) {
         qc_hf_transforms_own(s);
         keep_strangers(s);
+        warn_of_unit_scales(s);
     }
     return qc_hf_tensor_errors(s);
 }

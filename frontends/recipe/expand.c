@@ -297,9 +297,28 @@ static const char *head_or_tensor(const qc_recipe_args *args)
     return strcmp(args->strategy, "tensor") == 0 ? "tensor" : "head";
 }
 
+/* A pattern that finds attention modules finds what lies below them, too, unless something ends it: llm-compressor
+ * then leaves attention alone and quantizes the inputs of those linears, or stops. */
+static qc_status check_anchored(recipe_reader *r, const recipe_group *g)
+{
+    for (size_t i = 0; i < g->targets.count; i++) {
+        const char *target = g->targets.items[i];
+        if (!qc_starts_with(target, "re:") || strchr(target, '$') || strstr(target, "\\Z") ||
+            strstr(target, "(?!"))
+            continue;
+        return recipe_fail(r, g->line,
+            "%s: '%s' names the linears below attention, too, whose inputs llm-compressor would take in its "
+            "place: write '%s$'",
+            g->name, target, target);
+    }
+    return QC_OK;
+}
+
 static qc_status expand_attention(
     recipe_reader *r, const recipe_modifier *m, const recipe_group *g, qc_str *out)
 {
+    if (check_anchored(r, g) != QC_OK)
+        return QC_ERROR;
     for (size_t i = 0; i < g->targets.count; i++)
         if (strcmp(g->targets.items[i], "Linear") == 0 || strcmp(g->targets.items[i], "Embedding") == 0)
             return recipe_fail(r, g->line,

@@ -22,12 +22,16 @@ typedef struct reader {
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
 
-/* "M.q" or "M.q@R3": the module, the part's number and whether it is rotated; false for other taps. */
+/* "M.q" or "M.q@R3", the first perhaps "M.q@centered": the module, the part's number and whether it is rotated; false for
+ * other taps. */
 static bool parse_tap(qc_arena *arena, const char *tap, const char **module, size_t *part, bool *rotated)
 {
     size_t length = strlen(tap);
     *rotated = qc_ends_with(tap, "@R3");
-    length -= *rotated ? 3 : 0;
+    length -= *rotated ? strlen("@R3") : 0;
+    const size_t centered = strlen("@centered");
+    if (length > centered && memcmp(tap + length - centered, "@centered", centered) == 0)
+        length -= centered;
     if (length < 1 || (length > 1 && tap[length - 2] != '.'))
         return false;
     for (*part = 0; *part < QC_ATTENTION_PARTS; ++*part)

@@ -6,8 +6,11 @@
  * GROUP_LOCATION.weight in the first module that it belongs to. A size is head_dim, else the columns (input) or rows (output) of the
  * weight. Rotations of weights leave nothing behind.
  */
+#include <math.h>
 #include <string.h>
 
+#include "ir/dtype/codec.h"
+#include "ir/support/io.h"
 #include "runtime/check/allow.h"
 #include "runtime/check/quant.h"
 
@@ -173,8 +176,39 @@ static bool is_matrix(const transforms *t, const char *name)
            check_is_transform(t->model, path);
 }
 
+/* Does every entry of the matrix have one of two signs, as Hadamard matrices are stored, or (any) is it at least a
+ * number? Blocks of rows, as matrices of 14336 rows are common. */
+static bool has_entries(const transforms *t, const qc_st_tensor *m, bool any)
+{
+    enum { BLOCK_BYTES = 1 << 16 };
+    unsigned char bytes[BLOCK_BYTES];
+    const qc_st_file *file = &t->model->set->files[m->file];
+    const qc_dtype dtype = qc_dtype_from_safetensors_name(m->dtype);
+    const size_t each = dtype == QC_DTYPE_NONE ? 8 : (size_t)qc_dtype_bits(dtype) / 8;
+    bool good = true;
+    for (uint64_t at = 0; good && at < m->size_bytes; at += BLOCK_BYTES) {
+        const uint64_t left = m->size_bytes - at;
+        const size_t size = left < BLOCK_BYTES ? (size_t)left : BLOCK_BYTES;
+        if (qc_pread_all(t->model->diag, file->fd, file->path, bytes, size, m->offset_bytes + at) != QC_OK)
+            return false;
+        for (size_t i = 0; good && i < size; i += each) {
+            double value;
+            float narrow = 0;
+            if (each == 8) {
+                memcpy(&value, bytes + i, 8);
+            } else {
+                qc_decode_f32(dtype, bytes + i, &narrow, 1);
+                value = (double)narrow;
+            }
+            good = any ? isfinite(value) : value == 1 || value == -1;
+        }
+    }
+    return good;
+}
+
 static void check_matrices(transforms *t)
 {
+    const bool any = strcmp(text_of(t->group, "type"), "random-matrix") == 0;
     qc_map stored;
     qc_arena *arena = t->model->arena;
     qc_map_init(&stored, arena);
@@ -187,6 +221,9 @@ static void check_matrices(transforms *t)
                            check_tensor_text(arena, m)));
             continue;
         }
+        if (!has_entries(t, m, any))
+            problem(t, qc_arena_printf(arena, "%s holds entries that are %s", m->name,
+                           any ? "no numbers" : "neither 1 nor -1: it is no Hadamard matrix"));
         const char *size = qc_arena_printf(arena, "%lld", (long long)m->shape[0]);
         if (!qc_map_find_n(&t->sizes, size, strlen(size)))
             problem(t, qc_arena_printf(arena, "%s is of size %s, which transform_config.%s has no use for",
@@ -234,6 +271,9 @@ static void visit_group(transforms *t)
     const qc_json *apply = qc_json_get(t->group, "apply"), *head_dim = qc_json_get(t->group, "head_dim");
     qc_map_init(&t->sizes, t->model->arena);
     t->head_dim = head_dim && head_dim->is_integer && head_dim->integer > 0 ? head_dim->integer : 0;
+    if (head_dim && head_dim->kind != QC_JSON_NULL && t->head_dim == 0)
+        problem(t, qc_arena_printf(t->model->arena,
+                       "transform_config.%s: head_dim must be an integer above 0, or null", t->group->key));
     if (strcmp(type, "hadamard") != 0 && strcmp(type, "random-hadamard") != 0 &&
         strcmp(type, "random-matrix") != 0)
         problem(

@@ -287,6 +287,132 @@ else
     skip "a source that changes, a run that is stopped" "no generator of checkpoints"
 fi
 
+# ---- attention, caches of codes, rotations ---------------------------------------------------------------------------
+small=$QC_SOURCE_ROOT/tests/data/small_models/qwen3
+golden=$model/golden.safetensors
+quantization "attention by a pattern without an end" "r.yaml:3: g: 're:.*self_attn' names the linears below attention, too, whose inputs llm-compressor would take in its place: write 're:.*self_attn\$'" \
+    '{config_groups: {g: {targets: ["re:.*self_attn"], input_activations: {num_bits: 8, type: float, strategy: tensor}}}}'
+refused "three rules at once" "(rule nvfp4-attention); model.layers.0.self_attn: the mean of each channel is taken from k, which vLLM does not do (rule center-k); model.layers.0.self_attn: q and k are rotated" '--pass=fold-r3,quant-nvfp4-attn{center_k}' "$small" --calib=random
+check "with all that allows them" grep -q 'note: --allow=nvfp4-attention --allow=center-k --allow=r3 writes it all the same' "$work/err"
+refused "those left" "(rule nvfp4-attention); " '--pass=fold-r3,quant-nvfp4-attn{center_k}' --allow=r3 "$small" --calib=random
+check "are named alone" grep -q 'note: --allow=nvfp4-attention --allow=center-k writes it all the same' "$work/err"
+
+# Layers without codes under one kv_cache_scheme: qc-run reads 1.0 for them, as loaders do.
+for pass in 'quant-kv{layers=[0]}' 'quant-kv{layers=[0], granularity=head}' 'quant-fp8-attn{layers=[0]}'; do
+    rm -rf "$work/part"
+    # shellcheck disable=SC2086
+    passes "$pass" "$opt" "--pass=$pass" "$model" $random -o "$work/part"
+    check "says once what a loader makes of the others" test "$(grep -c 'model.layers.1.self_attn: not quantized (nor are 3 more attention modules).*with 1.0 for their scales' "$work/err")" -eq 1
+    passes "$pass is read" "$QC_BIN/qc-run" logits "$work/part" --input="$golden" -o "$work/part.logits"
+    check "with a warning that names them" grep -q '1.0 is taken for: model.layers.1.self_attn, model.layers.2.self_attn, model.layers.3.self_attn, model.layers.4.self_attn$' "$work/err"
+    edit "$work/part" "$work/ones" 'one = ["BF16", [4, 1, 1], b"\x80\x3f" * 4] if "head" in "'"$pass"'" else ["BF16", [1], b"\x80\x3f"]
+for layer in range(1, 5):
+    for x in "kv": t["model.layers.%d.self_attn.%s_scale" % (layer, x)] = one'
+    passes "with ones stored" "$QC_BIN/qc-run" logits "$work/ones" --input="$golden" -o "$work/ones.logits"
+    check "the logits are the same" cmp "$work/part.logits" "$work/ones.logits"
+    edit "$work/part" "$work/half" 't["model.layers.1.self_attn.v_scale"] = t["model.layers.0.self_attn.v_scale"]'
+    fails "one scale of the two" 1 "tensor model.layers.1.self_attn.k_scale is missing" "$QC_BIN/qc-run" logits "$work/half" --input="$golden" -o "$work/half.logits"
+done
+refused "a part of the cache in NVFP4" "model.layers.1.self_attn: not quantized, but the checkpoint's kv_cache_scheme speaks for all attention modules, and there is no global scale" '--pass=quant-kv{type=nvfp4, layers=[0]}' --allow=nvfp4-attention "$small" --calib=random
+
+# shellcheck disable=SC2086
+warned "a layer that is not there" "quant-kv: layers: '99' names no layer with attention" '--pass=quant-kv{layers=[0, 99]}' "$model" $random -o "$out"
+
+# heads of 6 columns
+edit "$model" "$work/six" 'c["head_dim"] = 6
+for k in list(t):
+    if "self_attn" in k:
+        rows, columns = (64, 48) if "o_proj" in k else (48 if "q_proj" in k else 24, 64)
+        t[k] = ["BF16", [rows, columns], b"\x00\x3c" * (rows * columns)]'
+for pass in fold-r3 fold-r2; do
+    refused "$pass of heads of 6 columns" "model.layers.0.self_attn: $pass: no Hadamard matrix of size 6 for the head dimension is known" --pass=$pass --allow=r3 "$work/six"
+done
+refused "NVFP4 of heads of 6 columns" "the head dimension must be a multiple of 16 for NVFP4" --pass=quant-nvfp4-attn "$work/six" --calib=random
+fails "in a comparison" 1 "no Hadamard matrix of size 6" "$QC_BIN/qc-run" compare "$work/six" --recipes=fold-r3+quant-fp8-attn --calib=random --data="$model/eval.txt" --html="$work/c.html"
+check "without a page" test ! -e "$work/c.html"
+refused "a page of no tokens" "a page holds 1 to 65536 tokens, not 0" '--pass=quant-kv,lower-kv-cache{page=0}' "$model" --calib=random
+refused "a page of too many" "a page holds 1 to 65536 tokens, not 9999999999999" '--pass=quant-kv,lower-kv-cache{page=9999999999999}' "$model" --calib=random
+fails "headroom that is no number" 2 "option 'headroom' is a number, not 'nan'" "$opt" '--pass=quant-fp8-attn{headroom=nan}' "$model" --calib=random -o "$out"
+refused "headroom that saturates" "headroom is a number from 1 to 1024" '--pass=quant-fp8-attn{headroom=0.5}' "$model" --calib=random
+fails "statistics of nothing" 2 "--collect=nonsense: what can be kept" "$opt" --pass=quant-kv "$model" --calib=random --collect=nonsense --save-stats="$out"
+fails "a cache of another type than the model's" 1 "the model's KV cache holds f8e4m3 codes with scales; --kv-cache-dtype cannot make it int4" "$QC_BIN/qc-run" generate "$work/part" --kv-cache-dtype=int4 --prompt=Once
+
+edit "$model" "$work/nan-v" 't["model.layers.0.self_attn.v_proj.weight"][2][2:4] = b"\xc0\x7f"'
+edit "$model" "$work/nan-down" 't["model.layers.0.mlp.down_proj.weight"][2][2:4] = b"\xc0\x7f"'
+edit "$model" "$work/inf-norm" 't["model.layers.0.input_layernorm.weight"][2][2:4] = b"\x80\x7f"'
+for pass in fold-norms fold-r1 fold-r2 insert-quip; do
+    refused "NaN under $pass" "model.layers.0.self_attn.v_proj.weight: holds a NaN or an infinity (element 1)" --pass=$pass "$work/nan-v"
+done
+refused "NaN under insert-r4" "model.layers.0.mlp.down_proj.weight: holds a NaN or an infinity (element 1)" '--pass=insert-r4{matrix=random_hadamard}' "$work/nan-down"
+refused "an infinite norm" "model.layers.0.input_layernorm.weight: holds a NaN or an infinity (element 1)" --pass=fold-r1 "$work/inf-norm"
+
+# Centered embeddings have statistics of their own.
+printf 's:\n  m:\n    SpinQuantModifier: {rotations: [R1]}\n    QuantizationModifier: {targets: [Linear], scheme: FP8, ignore: [lm_head]}\n' | sed 's/^s:/s_stage:/; s/^  m:/  q_modifiers:/' >"$work/r.yaml"
+# shellcheck disable=SC2086
+passes "statistics of a centered model" "$opt" --recipe="$work/r.yaml" "$model" $random --save-stats="$work/centered.safetensors"
+check "name it" grep -aq 'q_proj.input@centered@normed@R1.max' "$work/centered.safetensors"
+refused "and serve no other" "model.layers.0.self_attn.q_proj.input@normed@R1" '--pass=fold-r1,quant-linear{scheme=FP8, ignore=[lm_head]}' "$model" --stats="$work/centered.safetensors" --force
+
+# transform_config: what does not fit is an error or a warning of qc-run and a problem to qc-check.
+"$opt" '--pass=insert-r4{matrix=random_hadamard}' "$model" -o "$work/r4" 2>/dev/null
+# rotated NAME STATUS TEXT PROBLEM CODE: qc-run ends with STATUS and a line with TEXT, qc-check finds PROBLEM.
+rotated() {
+    edit "$work/r4" "$work/hostile" "r = c['quantization_config']['transform_config']['config_groups']['R4']; m = [k for k in t if 'R4' in k][0]" "$5"
+    rm -f "$work/r4.logits"
+    run "$2" "$QC_BIN/qc-run" logits "$work/hostile" --input="$golden" -o "$work/r4.logits"
+    check "$1: qc-run" sh -c "[ $got -eq $2 ] && grep -qF -- \"$3\" '$work/err' && { [ $2 -eq 0 ] || [ ! -e '$work/r4.logits' ]; }"
+    run 1 "$QC_BIN/qc-check" "$work/hostile"
+    check "$1: qc-check" grep -qF -- "problem: $4" "$work/out"
+}
+rotated "a matrix that is not there" 0 "rotates by a matrix of size 172 as the model runs, and none is stored" "transform_config.R4 rotates by a matrix of size 172 as the model runs, and none is stored" 'del t[m]'
+rotated "a matrix of NaN" 1 "is not the random-hadamard matrix that transform_config.R4 names" "model.layers.0.mlp.down_proj.R4_input.weight holds entries that are neither 1 nor -1" 't[m][2][:4] = b"\x00\x00\xc0\x7f"'
+rotated "a matrix of halves" 1 "is not the random-hadamard matrix that transform_config.R4 names" "model.layers.0.mlp.down_proj.R4_input.weight holds entries that are neither 1 nor -1" 't[m][2][-4:] = b"\x00\x00\x00\x3f"'
+rotated "a matrix that is no square" 1 "is no square matrix of floats" "model.layers.0.mlp.down_proj.R4_input.weight is F32 [86, 344]" 't[m][1] = [86, 344]'
+rotated "blocks that do not divide" 1 "R4 has no random-hadamard matrix of size 7" "transform_config.R4: blocks of 7 do not divide the 172" 'r["head_dim"] = 7'
+rotated "a negative size" 1 "head_dim -8 is no size" "transform_config.R4: head_dim must be an integer above 0, or null" 'r["head_dim"] = -8'
+rotated "a size beyond all integers" 1 "head_dim must be an integer of at most 64 bits" "transform_config.R4: head_dim must be an integer above 0, or null" 'r["head_dim"] = 10**30'
+rotated "an unknown type" 1 "type 'frob' of a rotation at run time is not supported" "transform_config.R4 is of the type 'frob', which no loader knows" 'r["type"] = "frob"'
+rotated "groups that are none" 1 "config_groups must be an object" "transform_config.config_groups must be an object" 'c["quantization_config"]["transform_config"]["config_groups"] = [1]'
+
+# Statistics that are none.
+# shellcheck disable=SC2086
+"$opt" --pass=quant-kv "$model" $random --save-stats="$work/s.safetensors" >/dev/null 2>&1
+statistics() { # NAME TEXT CODE: of the header h and the bytes b
+    python3 - "$work/s.safetensors" "$work/h.safetensors" "$3" <<'PYTHON'
+import json, struct, sys
+data = open(sys.argv[1], "rb").read()
+end = 8 + struct.unpack("<Q", data[:8])[0]
+h, b = json.loads(data[8:end]), bytearray(data[end:])
+k = "model.layers.0.self_attn.k.max"
+exec(sys.argv[3])
+text = json.dumps(h).encode()
+open(sys.argv[2], "wb").write(struct.pack("<Q", len(text)) + text + bytes(b))
+PYTHON
+    refused "$1" "$2" --force --pass=quant-kv "$model" --stats="$work/h.safetensors"
+}
+statistics "a range of NaN" "model.layers.0.self_attn.k.max holds a value that is not finite" 'o = h[k]["data_offsets"][0]; b[o:o + 4] = b"\x00\x00\xc0\x7f"'
+statistics "a range upside down" "model.layers.0.self_attn.k: a minimum is above its maximum" 'o = h[k]["data_offsets"][0]; b[o:o + 4] = b"\x00\x00\x80\xff"[:2] + b"\x7f\xff"'
+statistics "a range of integers" "model.layers.0.self_attn.k.max must be F32" 'h[k]["dtype"] = "I32"'
+statistics "an unknown kind" "model.layers.0.self_attn.k.frob is no statistic" 'h[k[:-3] + "frob"] = h.pop(k)'
+statistics "statistics cut short" "it is cut short" 'b = b[:len(b) // 2]'
+refused "the model's weights as statistics" "is no statistic" --force --pass=quant-kv "$model" --stats="$model/model.safetensors"
+fails "a page over a full disk" 1 "/dev/full: cannot write" "$QC_BIN/qc-check" --stats="$work/s.safetensors" --html=/dev/full
+fails "a comparison on it" 1 "/dev/full: cannot write" "$QC_BIN/qc-run" compare "$model" --recipes=FP8_DYNAMIC --data="$model/eval.txt" --context=64 --html=/dev/full
+
+# Ctrl-C in a comparison and an evaluation
+cat >"$work/interrupt.py" <<'PYTHON'
+import signal, subprocess, sys, time
+p = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+time.sleep(0.3)
+p.send_signal(signal.SIGINT)
+sys.exit(0 if p.wait() != 0 else 3)
+PYTHON
+mkdir "$work/interrupted"
+python3 -c 'print("\n".join("{\"question\": \"Once upon a time %d\", \"answer\": \"1\"}" % i for i in range(4000)))' >"$work/questions.jsonl"
+passes "Ctrl-C ends a comparison" python3 "$work/interrupt.py" "$QC_BIN/qc-run" compare "$model" --recipes=quant-kv --calib=random --calib-samples=4096 --calib-seqlen=512 --data="$model/eval.txt" --html="$work/interrupted/c.html"
+passes "Ctrl-C ends an evaluation" python3 "$work/interrupt.py" "$QC_BIN/qc-run" eval "$model" --task="$work/questions.jsonl" --fewshot=0 --log-samples="$work/interrupted/log.jsonl"
+check "nothing is left of either" sh -c "[ -z \"\$(ls -A '$work/interrupted')\" ]"
+
 # ---- checkpoints that are quantized already, made to deceive -----------------------------------------------------------
 "$opt" --scheme=W4A16_ASYM --ignore=lm_head "$grid" -o "$work/int4" 2>/dev/null
 "$opt" --scheme=FP8_DYNAMIC --ignore=lm_head "$grid" -o "$work/fp8" 2>/dev/null

@@ -586,13 +586,13 @@ static void test_rotations(void)
 #define ATTENTION_ROTATED ROTATED("R3", "hadamard", "2", "q_attn", "re:.*self_attn$")
 #define INPUT_ROTATED ROTATED("R4", "hadamard", "null", "input", "re:.*q_proj$")
 #define MATRIX ATTN ".q_proj.R4_input.weight"
-    static double ones[64 * 64];
+    static double ones[64 * 64], zeros64[64 * 64];
     for (size_t i = 0; i < 64 * 64; i++)
         ones[i] = 1;
     BEGIN();
     model m = make("fc");
     expect_fine(p, &m, ROTATED("R1", "random-matrix", "null", "weight_input", "x"), "FP8");
-    add(&m, ATTN ".R3_q_attn.weight", "F64", 2, 2, 2, zeros);
+    add(&m, ATTN ".R3_q_attn.weight", "F64", 2, 2, 2, ones);
     CHECK_INT(judge(p, &m, ATTENTION_ROTATED), QC_OK);
     CHECK_INT(p->count, 2);
     CHECK(printed(p, "vllm: wrong: transform_config.R3 rotates q and k, which is not executed: "));
@@ -620,6 +620,11 @@ static void test_rotations(void)
     CHECK_INT(judge(p, &m, INPUT_ROTATED), QC_OK);
     CHECK(printed(p, "problem: " MATRIX " is of size 32, which transform_config.R4 has no use for\n"));
     m = make("fc");
+    add(&m, MATRIX, "F64", 2, 64, 64, zeros64);
+    CHECK_INT(judge(p, &m, INPUT_ROTATED), QC_OK);
+    CHECK(printed(
+        p, "problem: " MATRIX " holds entries that are neither 1 nor -1: it is no Hadamard matrix\n"));
+    m = make("fc");
     add(&m, MATRIX, "F64", 2, 32, 64, ones);
     CHECK_INT(judge(p, &m, INPUT_ROTATED), QC_OK);
     CHECK(printed(p, "problem: " MATRIX " is F64 [32, 64]; a rotation has a square matrix of floats\n"));
@@ -628,6 +633,8 @@ static void test_rotations(void)
         "problem: transform_config.R4: blocks of 48 do not divide the 64 of " ATTN ".q_proj\n");
     expect_line(p, &m, ROTATED("R4", "hadamard", "null", "input", "re:.*down$"),
         "problem: transform_config.R4: no module is a target of its location input\n");
+    CHECK_INT(judge(p, &m, ROTATED("R4", "hadamard", "-8", "input", "re:.*q_proj$")), QC_OK);
+    CHECK(printed(p, "problem: transform_config.R4: head_dim must be an integer above 0, or null\n"));
     CHECK_INT(judge(p, &m, ROTATED("R4", "wavelet", "64", "input", "re:.*q_proj$")), QC_OK);
     CHECK(printed(p, "problem: transform_config.R4 is of the type 'wavelet', which no loader knows\n"));
     CHECK_INT(judge(p, &m, ROTATED("R3", "hadamard", "null", "k_cache", "re:.*self_attn$")), QC_OK);

@@ -53,10 +53,13 @@ static void test_quantized_attention(void)
 static void test_quantized_cache(void)
 {
     BEGIN(c, CT("{}", STATIC_ARGS("tensor")));
+    /* Neither scale: 1.0 for both. One alone: an error. */
+    CHECK(holds(import(c), "%k_scale = const [1.0] : bf16[1]"));
+    CHECK(said(&c->j, "as loaders do, 1.0 is taken for: model.layers.0.self_attn\n"));
+    put(c, "model.layers.0.self_attn.v_scale", "BF16", 1, 1, 1, 1);
     CHECK(import(c) == NULL);
     CHECK(said(&c->j, "tensor model.layers.0.self_attn.k_scale is missing"));
     put(c, "model.layers.0.self_attn.k_scale", "BF16", 1, 1, 1, 1);
-    put(c, "model.layers.0.self_attn.v_scale", "BF16", 1, 1, 1, 1);
     const char *ir = import(c);
     CHECK(holds(ir,
         "kv_scheme @kv {arith = ct_cpu, input = {granularity = tensor, observer = static_minmax, symmetric, "

@@ -106,6 +106,10 @@ typedef struct ct_tensor {
     uint64_t file_offset; /* from the start of the shard; filled by the writer */
 } ct_tensor;
 
+typedef struct ct_refusal {
+    const char *rule, *where, *what;
+} ct_refusal;
+
 typedef struct ct_plan {
     qc_ctx *ctx;
     qc_arena arena;
@@ -125,7 +129,8 @@ typedef struct ct_plan {
     bool rotated;   /* by any of them */
     qc_map linears; /* addresses of nodes -> the linear op that is there */
     const qc_allowed *allowed;
-    qc_map told; /* rules that are allowed and were warned of */
+    qc_map told;                 /* rules that were warned of, or are in `refusals` */
+    QC_VEC(ct_refusal) refusals; /* one a rule that is broken and not allowed */
     QC_VEC(const char *) ignore;
     const char *format;              /* of the whole checkpoint */
     const char **shard_names;        /* of the source's shards that get tensors; NULL: numbered anew */
@@ -163,7 +168,7 @@ ct_tensor *ct_put_tensor(ct_walk *w, const char *name, const qc_value *value);
 /* The same under a short name of the op's module. */
 ct_tensor *ct_put_value(ct_walk *w, const qc_op *op, const char *short_name, const qc_value *value);
 
-/* An error with the rule's name and how to allow it; where it is allowed QC_OK, with a warning. */
+/* Where the rule is allowed, a warning; else noted for the one error in which ct_plan_make names all rules. */
 qc_status ct_refuse(ct_plan *plan, const char *rule, const char *where, const char *format, ...)
     QC_PRINTF(4, 5);
 

@@ -76,8 +76,26 @@ qc_status ct_refuse(ct_plan *plan, const char *rule, const char *where, const ch
             qc_warning(qc_ctx_diag(plan->ctx), where, "%s (allowed: %s)", what, rule);
         return QC_OK;
     }
-    qc_ctx_error(plan->ctx, where, "%s (rule %s)", what, rule);
-    qc_ctx_note(plan->ctx, "--allow=%s writes it all the same", rule);
+    if (qc_map_set(&plan->told, rule, plan))
+        QC_PUSH(&plan->arena, &plan->refusals, ((ct_refusal){rule, where, what}));
+    return QC_OK;
+}
+
+/* One error that names every rule, so that all can be allowed at once. */
+static qc_status tell_refusals(ct_plan *plan)
+{
+    if (plan->refusals.count == 0)
+        return QC_OK;
+    const ct_refusal *first = &plan->refusals.items[0];
+    const char *all = qc_arena_printf(&plan->arena, "%s (rule %s)", first->what, first->rule);
+    const char *options = qc_arena_printf(&plan->arena, "--allow=%s", first->rule);
+    for (size_t i = 1; i < plan->refusals.count; i++) {
+        const ct_refusal *r = &plan->refusals.items[i];
+        all = qc_arena_printf(&plan->arena, "%s; %s: %s (rule %s)", all, r->where, r->what, r->rule);
+        options = qc_arena_printf(&plan->arena, "%s --allow=%s", options, r->rule);
+    }
+    qc_ctx_error(plan->ctx, first->where, "%s", all);
+    qc_ctx_note(plan->ctx, "%s writes it all the same", options);
     return QC_ERROR;
 }
 
@@ -280,19 +298,40 @@ static void add_stored(ct_plan *plan)
     }
 }
 
-static void find_skipped(ct_walk *w)
+/* One kv_cache_scheme speaks for all attention modules: what a loader makes of those that have no scales. */
+static qc_status find_skipped(ct_walk *w)
 {
     ct_plan *plan = w->plan;
+    const char *first = NULL;
     for (size_t i = 0; plan->kv.present && i < w->attentions.count; i++) {
         const qc_op *op = w->attentions.items[i];
         if (qc_op_operand_named(op, "k_scale"))
             continue;
         QC_PUSH(&plan->arena, &plan->kv_skipped, ct_path_of(op));
-        if (!plan->quiet)
-            qc_warning(qc_ctx_diag(plan->ctx), ct_where_of(op),
-                "not quantized, but the checkpoint's kv_cache_scheme speaks for all attention modules: a "
-                "loader takes 1.0 for its scales");
+        first = first ? first : ct_where_of(op);
     }
+    if (!first)
+        return QC_OK;
+    const size_t more = plan->kv_skipped.count - 1;
+    const char *others =
+        more ? qc_arena_printf(&plan->arena, " (nor are %zu more attention modules)", more) : "";
+    if (plan->kv.local) {
+        qc_ctx_error(plan->ctx, first,
+            "not quantized%s, but the checkpoint's kv_cache_scheme speaks for all attention modules, and "
+            "there "
+            "is no global scale that would leave these as they are",
+            others);
+        qc_ctx_note(plan->ctx, "-o FILE.qc writes the model as IR, which qc-run runs");
+        return QC_ERROR;
+    }
+    if (!plan->quiet)
+        qc_warning(qc_ctx_diag(plan->ctx), first,
+            "not quantized%s, but the checkpoint's kv_cache_scheme speaks for all attention modules: %s",
+            others,
+            plan->kv.dynamic
+                ? "a loader, qc-run too, quantizes these all the same"
+                : "a loader, qc-run too, quantizes these all the same, with 1.0 for their scales");
+    return QC_OK;
 }
 
 qc_status ct_plan_make(ct_plan *plan)
@@ -318,8 +357,8 @@ qc_status ct_plan_make(ct_plan *plan)
         for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
             if (plan_op(&w, op) != QC_OK)
                 return QC_ERROR;
-    find_skipped(&w);
-    if (plan->rotated && ct_plan_matrices(plan) != QC_OK)
+    if (find_skipped(&w) != QC_OK || (plan->rotated && ct_plan_matrices(plan) != QC_OK) ||
+        tell_refusals(plan) != QC_OK)
         return QC_ERROR;
     ct_warn_of_tables(plan);
     ct_finish_groups(plan);
