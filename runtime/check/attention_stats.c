@@ -300,8 +300,9 @@ static qc_attention_advice make(qc_arena *arena, qc_advice_type type, const char
     const worst *w, double threshold)
 {
     static const char *const passes[] = {"quant-fp8-attn", "quant-int8-attn", "quant-nvfp4-attn"};
+    /* Searched scales have less squared error, at the same size. */
     const char *options =
-        type == QC_ADVICE_NVFP4 ? "" : qc_arena_printf(arena, "{granularity=%s}", granularity);
+        type == QC_ADVICE_NVFP4 ? "{search=mse}" : qc_arena_printf(arena, "{granularity=%s}", granularity);
     return (qc_attention_advice){.type = type,
         .possible = true,
         .rotate = rotate,

@@ -159,9 +159,9 @@ static void test_nvfp4(void)
     CHECK_NEAR(qc_attention_nvfp4_ratio(64) / sqrt(1728), /* both sides of the rule are equal there */
         0.0941 * sqrt(1 + (pow(qc_attention_nvfp4_ratio(64), 2) - 1) / 64), 1e-9);
     CHECK(isinf(qc_attention_nvfp4_ratio(8)));
-    CHECK_STR(advise(QC_ADVICE_NVFP4, (float)limit * 0.99f, 1, 0).pass, "quant-nvfp4-attn");
+    CHECK_STR(advise(QC_ADVICE_NVFP4, (float)limit * 0.99f, 1, 0).pass, "quant-nvfp4-attn{search=mse}");
     qc_attention_advice a = advise(QC_ADVICE_NVFP4, (float)limit * 1.01f, 1, 0);
-    CHECK_STR(a.pass, "fold-r3,quant-nvfp4-attn");
+    CHECK_STR(a.pass, "fold-r3,quant-nvfp4-attn{search=mse}");
     CHECK_NEAR(a.threshold, limit, 0);
 }
 
