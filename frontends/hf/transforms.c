@@ -142,11 +142,6 @@ static bool is_at(const qc_hf_place *p, const qc_node *node, const char *locatio
            !names_any(node, p->ignore, p->ignore_count);
 }
 
-static bool power_of_two(int64_t n)
-{
-    return n > 0 && (n & (n - 1)) == 0;
-}
-
 /* The matrix of that size; matrices of one transform share a generator of signs. */
 static const qc_hf_matrix *matrix_of(qc_hf_state *s, qc_hf_transform *t, int64_t size)
 {
@@ -202,7 +197,7 @@ qc_value *qc_hf_build_rotation(qc_hf_state *s, qc_builder *b, const qc_node *nod
         return last->result;
     const int64_t size = found->head_dim ? found->head_dim : dimension;
     if (size < 1 || dimension % size != 0 || !qc_hadamard_size_known(size) ||
-        (!found->random && !power_of_two(size))) {
+        (!found->random && !qc_hadamard_is_sylvester(size))) {
         qc_error(s->diag, s->config.path,
             "transform_config: %s has no %s matrix of size %lld for the %s of %s", found->name,
             found->random ? "random-hadamard" : "hadamard", (long long)size, location, qc_node_path(node));

@@ -64,7 +64,7 @@ static const int8_t *make_signs(qc_arena *arena, int64_t size, int64_t drawn)
 
 /* ---- plans --------------------------------------------------------------------------------------------- */
 
-static bool is_power_of_two(int64_t n)
+bool qc_hadamard_is_sylvester(int64_t n)
 {
     return n > 0 && (n & (n - 1)) == 0;
 }
@@ -73,14 +73,14 @@ static bool is_power_of_two(int64_t n)
 static int largest_known(int64_t n)
 {
     for (int i = (int)(sizeof known_rows / sizeof *known_rows) - 1; i >= 0; i--)
-        if (n % known_rows[i].size == 0 && is_power_of_two(n / known_rows[i].size))
+        if (n % known_rows[i].size == 0 && qc_hadamard_is_sylvester(n / known_rows[i].size))
             return i;
     return -1;
 }
 
 bool qc_hadamard_size_known(int64_t n)
 {
-    return n >= 1 && n <= QC_HADAMARD_MAX_SIZE && (is_power_of_two(n) || largest_known(n) >= 0);
+    return n >= 1 && n <= QC_HADAMARD_MAX_SIZE && (qc_hadamard_is_sylvester(n) || largest_known(n) >= 0);
 }
 
 static const int8_t *read_matrix(qc_arena *arena, int row)
@@ -123,8 +123,8 @@ qc_status qc_hadamard_make_drawn(qc_diag *diag, qc_arena *arena, const char *whe
             "%d",
             (long long)size, QC_HADAMARD_MAX_KNOWN);
     /* Of the powers of two, only the matrix that the library gives for 32 is not Sylvester's. */
-    int row = random || !is_power_of_two(size) ? largest_known(size) : -1;
-    if (row >= 0 && is_power_of_two(size) && known_rows[row].size != size)
+    int row = random || !qc_hadamard_is_sylvester(size) ? largest_known(size) : -1;
+    if (row >= 0 && qc_hadamard_is_sylvester(size) && known_rows[row].size != size)
         row = -1;
     *h = (qc_hadamard){.size = size, .known = row >= 0 ? known_rows[row].size : 1};
     h->stages = log2_of(size / h->known);

@@ -43,6 +43,8 @@ typedef struct qc_hadamard {
 
 /* Is there a matrix of n x n (of either kind)? */
 bool qc_hadamard_size_known(int64_t n);
+/* Is n a power of two, so that there is Sylvester's matrix? The deterministic ones of other sizes are ours alone. */
+bool qc_hadamard_is_sylvester(int64_t n);
 /* Makes the plan; what it points to is in the arena or constant. Errors name `where`. */
 qc_status qc_hadamard_make(
     qc_diag *diag, qc_arena *arena, const char *where, int64_t size, bool random, qc_hadamard *h);

@@ -271,7 +271,7 @@ static qc_status check_place(
     if (size < 1)
         return qc_ctx_error(plan->ctx, qc_node_path(node),
             "@%s rotates it at run time, but the size of its matrix is not known", t->name);
-    if (!t->random && (size & (size - 1)) != 0)
+    if (!t->random && !qc_hadamard_is_sylvester(size))
         return qc_ctx_error(plan->ctx, qc_node_path(node),
             "@%s: compressed-tensors has a hadamard for powers of two alone, not for %lld; "
             "matrix=random_hadamard is stored for other sizes too",
@@ -290,7 +290,7 @@ static qc_status check_place(
 static qc_status check_offline(ct_plan *plan, const ct_transform *t)
 {
     const int64_t size = t->size;
-    if (t->random || (size & (size - 1)) == 0)
+    if (t->random || size == 0 || qc_hadamard_is_sylvester(size))
         return QC_OK;
     return qc_ctx_error(plan->ctx, qc_arena_printf(&plan->arena, "@%s", t->name),
         "compressed-tensors has a hadamard for powers of two alone, not for %lld: matrix=random_hadamard",
