@@ -13,8 +13,8 @@ void qc_pass_fold_r2(qc_registry *registry);
 static qc_op *value_projection(const qc_op *attention)
 {
     const qc_value *v = qc_op_operand_named(attention, "v");
-    const qc_op *cache = qc_value_op(v);
-    if (cache && qc_op_is(cache, "cache_append")) {
+    const qc_op *cache = qc_quant_cache_of(v);
+    if (cache) {
         if (qc_value_use_count(v) != 1 || qc_quant_is_returned(v))
             return NULL;
         v = qc_op_operand(cache, 0);

@@ -11,17 +11,11 @@
 
 void qc_pass_fold_r3(qc_registry *registry);
 
-static qc_op *cache_of(const qc_value *value)
-{
-    qc_op *op = qc_value_op(value);
-    return op && qc_op_is(op, "cache_append") ? op : NULL;
-}
-
 /* What is rotated: the value that the cache or attention reads. */
 static qc_value *rotated_value(const qc_op *op, const char *part)
 {
     qc_value *value = qc_op_operand_named(op, part);
-    const qc_op *cache = cache_of(value);
+    const qc_op *cache = qc_quant_cache_of(value);
     return cache && part[0] == 'k' ? qc_op_operand(cache, 0) : value;
 }
 
@@ -46,7 +40,7 @@ static qc_op *projection_of(const qc_value *value)
 static qc_status rotate(qc_pass_ctx *pc, qc_op *op, const char *part, const qc_rotation *r, bool *online)
 {
     qc_value *value = rotated_value(op, part);
-    qc_op *cache = part[0] == 'k' ? cache_of(qc_op_operand_named(op, part)) : NULL;
+    qc_op *cache = part[0] == 'k' ? qc_quant_cache_of(qc_op_operand_named(op, part)) : NULL;
     qc_op *projection = projection_of(value);
     if (projection)
         return qc_rotate_rows(pc, projection, r);
@@ -82,7 +76,7 @@ static qc_pass_result check(qc_pass_ctx *pc, const qc_op *op, qc_rotation *r)
         qc_pass_remark(pc, op, "attention left alone: its queries are rotated already");
         return QC_PASS_UNCHANGED;
     }
-    if (cache_of(k) && (qc_value_use_count(k) != 1 || qc_quant_is_returned(k)))
+    if (qc_quant_cache_of(k) && (qc_value_use_count(k) != 1 || qc_quant_is_returned(k)))
         return qc_pass_fail(pc, op, "the key cache is read by others too, which would see rotated keys");
     return QC_PASS_CHANGED;
 }

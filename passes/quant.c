@@ -185,6 +185,12 @@ bool qc_quant_is_plain(const qc_value *value)
     return dtype == QC_BF16 || dtype == QC_F16 || dtype == QC_F32;
 }
 
+qc_op *qc_quant_cache_of(const qc_value *value)
+{
+    qc_op *op = value ? qc_value_op(value) : NULL;
+    return op && qc_op_is(op, "cache_append") ? op : NULL;
+}
+
 bool qc_quant_is_returned(const qc_value *value)
 {
     const qc_op *op = qc_value_op(value);

@@ -35,6 +35,8 @@ qc_status qc_quant_need_graph(qc_pass_ctx *pc, const qc_module *module, const ch
 /* bf16, f16, f32: what has no codes yet. */
 bool qc_quant_is_plain(const qc_value *value);
 bool qc_quant_is_returned(const qc_value *value);
+/* The cache_append that makes the value, the way from keys and values to attention; NULL when none does. */
+qc_op *qc_quant_cache_of(const qc_value *value);
 /* Does `op` come before `other` in their function? Quick when they are neighbours. */
 bool qc_quant_comes_before(const qc_op *op, const qc_op *other);
 

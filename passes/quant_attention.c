@@ -93,17 +93,10 @@ static bool in_layers(qc_pass_ctx *pc, const qc_node *node)
     return count == 0;
 }
 
-/* The cache_append behind which attention reads its keys or values, if there is one. */
-static qc_op *cache_of(const qc_value *value)
-{
-    qc_op *op = qc_value_op(value);
-    return op && qc_op_is(op, "cache_append") ? op : NULL;
-}
-
 static const char *why_not_part(const qc_op *op, const char *part, const char *scale, qc_pass_ctx *pc)
 {
     const qc_value *value = qc_op_operand_named(op, part);
-    const qc_op *cache = cache_of(value);
+    const qc_op *cache = qc_quant_cache_of(value);
     char *text = qc_pass_alloc(pc, 64);
     const char *reason = NULL;
     if (qc_op_operand_named(op, scale))
@@ -343,7 +336,7 @@ static bool quantize_part(qc_pass_ctx *pc, qc_op *op, const char *part, const ch
     qc_value *value = qc_op_operand_named(op, part);
     const qc_attr *group = qc_attr_find(r->input, "group");
     qc_quant_codes q = {0};
-    qc_op *cache = strcmp(part, "q") == 0 ? NULL : cache_of(value);
+    qc_op *cache = strcmp(part, "q") == 0 ? NULL : qc_quant_cache_of(value);
     qc_builder *b = qc_builder_before(cache ? cache : op);
     qc_builder_set_node(b, qc_op_node(op));
     qc_value *x = cache ? qc_op_operand(cache, 0) : value;

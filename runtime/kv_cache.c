@@ -11,6 +11,7 @@
 #include "frontends/text/dataset.h"
 #include "ir/ctx.h"
 #include "ir/dtype/codec.h"
+#include "passes/lower.h"
 #include "passes/manager.h"
 #include "runtime/calibrate.h"
 
@@ -49,8 +50,7 @@ static const char *const parts[] = {"k", "v"}, *const scale_parts[] = {"k_scale"
 
 static qc_op *made_by_cache(const qc_value *value)
 {
-    qc_op *op = value ? qc_value_op(value) : NULL;
-    return op && (qc_op_is(op, "cache_append") || qc_op_is(op, "cache_write")) ? op : NULL;
+    return value ? qc_lower_maker(value, "cache_append", "cache_write") : NULL;
 }
 
 /* The cache behind which attention reads keys or values, NULL when there is none. */

@@ -10,6 +10,7 @@
 
 #include "ir/ctx.h"
 #include "ir/dtype/codec.h"
+#include "passes/quant.h"
 #include "qc/build.h"
 #include "runtime/compare/source.h"
 #include "runtime/executor_internal.h"
@@ -90,8 +91,8 @@ static layer layer_of(const qc_op *op)
 /* What the cache was given, where the value comes out of one. */
 static qc_value *before_cache(qc_value *value)
 {
-    const qc_op *op = value ? qc_value_op(value) : NULL;
-    return op && qc_op_is(op, "cache_append") ? qc_op_operand(op, 0) : value;
+    const qc_op *cache = qc_quant_cache_of(value);
+    return cache ? qc_op_operand(cache, 0) : value;
 }
 
 static const char *name_of(qc_arena *arena, const char *part, const char *suffix)
