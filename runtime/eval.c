@@ -293,17 +293,6 @@ qc_status qc_eval_run(qc_model *model, qc_model *baseline, const qc_eval_windows
 
 /* ---- printing ------------------------------------------------------------------------------------------ */
 
-static double perplexity(const qc_mean *loss)
-{
-    return exp(loss->mean);
-}
-
-/* By the delta method. */
-static double perplexity_error(const qc_mean *loss)
-{
-    return exp(loss->mean) * qc_mean_error(loss);
-}
-
 static void add_with_error(qc_str *out, const char *what, const char *format, double value, double error)
 {
     qc_str_addf(out, "%-22s ", what);
@@ -317,10 +306,10 @@ static void add_with_error(qc_str *out, const char *what, const char *format, do
 
 void qc_eval_print_text(const qc_eval_windows *windows, const qc_eval_result *r, qc_str *out)
 {
-    add_with_error(out, "perplexity", "%.4f", perplexity(&r->loss), perplexity_error(&r->loss));
+    add_with_error(out, "perplexity", "%.4f", qc_perplexity(&r->loss), qc_perplexity_error(&r->loss));
     if (r->has_baseline) {
-        add_with_error(out, "baseline perplexity", "%.4f", perplexity(&r->baseline_loss),
-            perplexity_error(&r->baseline_loss));
+        add_with_error(out, "baseline perplexity", "%.4f", qc_perplexity(&r->baseline_loss),
+            qc_perplexity_error(&r->baseline_loss));
         add_with_error(out, "KL divergence", "%.6f", r->divergence.mean, qc_mean_error(&r->divergence));
         add_with_error(out, "KL divergence, 99.9 %", "%.6f", r->divergence_q999, r->divergence_q999_error);
         add_with_error(out, "KL divergence, max", "%.6f", r->divergence_max, NAN);
@@ -348,13 +337,13 @@ void qc_eval_print_json(const char *model, const char *baseline, const char *dat
         windows->context ? qc_json_new_int(arena, windows->context) : qc_json_new(arena, QC_JSON_NULL));
     qc_json_set(arena, o, "sequences", qc_json_new_int(arena, (int64_t)windows->count));
     qc_json_set(arena, o, "tokens", qc_json_new_int(arena, (int64_t)windows->scored));
-    set_number(arena, o, "perplexity", perplexity(&r->loss));
-    set_number(arena, o, "perplexity_stderr", perplexity_error(&r->loss));
+    set_number(arena, o, "perplexity", qc_perplexity(&r->loss));
+    set_number(arena, o, "perplexity_stderr", qc_perplexity_error(&r->loss));
     set_number(arena, o, "nll", r->loss.mean);
     if (r->has_baseline) {
         qc_json_set(arena, o, "baseline", qc_json_new_string(arena, baseline));
-        set_number(arena, o, "baseline_perplexity", perplexity(&r->baseline_loss));
-        set_number(arena, o, "baseline_perplexity_stderr", perplexity_error(&r->baseline_loss));
+        set_number(arena, o, "baseline_perplexity", qc_perplexity(&r->baseline_loss));
+        set_number(arena, o, "baseline_perplexity_stderr", qc_perplexity_error(&r->baseline_loss));
         set_number(arena, o, "kl_divergence", r->divergence.mean);
         set_number(arena, o, "kl_divergence_stderr", qc_mean_error(&r->divergence));
         set_number(arena, o, "kl_divergence_q999", r->divergence_q999);

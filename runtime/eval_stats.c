@@ -22,6 +22,16 @@ double qc_mean_error(const qc_mean *mean)
     return sqrt(mean->squares / (double)(mean->count - 1) / (double)mean->count);
 }
 
+double qc_perplexity(const qc_mean *loss)
+{
+    return exp(loss->mean);
+}
+
+double qc_perplexity_error(const qc_mean *loss)
+{
+    return exp(loss->mean) * qc_mean_error(loss);
+}
+
 static int compare(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;

@@ -18,6 +18,9 @@ typedef struct qc_mean {
 void qc_mean_add(qc_mean *mean, double value);
 /* Standard error of the mean, values taken as independent; NaN for fewer than two. */
 double qc_mean_error(const qc_mean *mean);
+/* The perplexity of a mean of losses in nats, and its standard error by the delta method. */
+double qc_perplexity(const qc_mean *loss);
+double qc_perplexity_error(const qc_mean *loss);
 
 /* The value below which the fraction q lies, linear between neighbours (position q (count - 1) of the sorted
  * values, the usual default: Hyndman and Fan's type 7). Sorts `values`, which hold no NaN; NaN for none. */

@@ -43,11 +43,6 @@ static const char *signed_with_error(qc_arena *arena, double value, double error
     return value < 0 ? text : qc_arena_printf(arena, "+%s", text);
 }
 
-static double perplexity_error(const qc_mean *loss)
-{
-    return exp(loss->mean) * qc_mean_error(loss); /* by the delta method */
-}
-
 static const char *cell(const qc_compare_row *row, size_t column, qc_arena *arena)
 {
     const qc_eval_result *e = &row->eval;
@@ -56,7 +51,7 @@ static const char *cell(const qc_compare_row *row, size_t column, qc_arena *aren
     case 0:
         return row->label;
     case 1:
-        return with_error(arena, "%.4f", exp(e->loss.mean), perplexity_error(&e->loss));
+        return with_error(arena, "%.4f", qc_perplexity(&e->loss), qc_perplexity_error(&e->loss));
     case 2:
         return baseline ? "0" : with_error(arena, "%.6f", e->divergence.mean, qc_mean_error(&e->divergence));
     case 3:
@@ -257,8 +252,8 @@ static qc_json *row_object(const qc_compare_row *row, qc_arena *arena)
     set_text(arena, o, "recipe", row->text);
     set_text(arena, o, "pipeline", row->pipeline);
     set_text(arena, o, "statistics", statistics_words[row->statistics]);
-    set_number(arena, o, "perplexity", exp(e->loss.mean));
-    set_number(arena, o, "perplexity_stderr", perplexity_error(&e->loss));
+    set_number(arena, o, "perplexity", qc_perplexity(&e->loss));
+    set_number(arena, o, "perplexity_stderr", qc_perplexity_error(&e->loss));
     set_mean(arena, o, "nll", &e->loss);
     set_mean(arena, o, "kl_divergence", &e->divergence);
     set_number(arena, o, "kl_divergence_q999", e->divergence_q999);
