@@ -16,8 +16,6 @@ static bool open_text(job *j, char *directory, float *table, const char *text)
     uint16_t bytes[ROWS * COLUMNS];
     int64_t shape[2] = {ROWS, COLUMNS};
     qc_st_out out = {.name = "w", .dtype = "BF16", .rank = 2, .shape = shape, .user = bytes};
-    char *header;
-    size_t header_bytes;
     uint32_t seed = 77;
     begin(j);
     for (size_t i = 0; i < ROWS * COLUMNS; i++) {
@@ -26,17 +24,8 @@ static bool open_text(job *j, char *directory, float *table, const char *text)
         bytes[i] = qc_bf16_from_f32(x * x * x * 5.0f);
         table[i] = qc_bf16_to_f32(bytes[i]);
     }
-    if (!mkdtemp(directory) ||
-        qc_st_layout(qc_ctx_diag(j->ctx), &j->arena, &out, 1, true, &header, &header_bytes) != QC_OK)
+    if (!mkdtemp(directory) || !write_shard(qc_ctx_diag(j->ctx), &j->arena, directory, &out, 1))
         return false;
-    qc_str file;
-    qc_str_init(&file, &j->arena);
-    qc_str_add_bytes(&file, header, header_bytes);
-    qc_str_add_bytes(&file, (const char *)bytes, sizeof bytes);
-    CHECK_INT(qc_write_file(qc_ctx_diag(j->ctx), qc_path_join(&j->arena, directory, "model.safetensors"),
-                  file.data, file.length),
-        QC_OK);
-    qc_str_fini(&file);
     j->module = qc_module_parse(j->ctx, "test", text, strlen(text));
     if (!j->module || qc_module_verify(j->module, NULL) != QC_OK) {
         CHECK_FAIL("%s", j->said.last);

@@ -15,6 +15,7 @@
 #include "ir/support/safetensors.h"
 #include "runtime/check/check.h"
 #include "tests/unit/messages.h"
+#include "tests/unit/shard.h"
 
 /* Two checkpoints of a few tensors, a/ and b/, in a directory of their own. */
 typedef struct pair {
@@ -39,8 +40,6 @@ static void write_checkpoint(
     pair *p, const char *directory, const item *items, size_t count, const char *config)
 {
     qc_st_out outs[32];
-    char *header;
-    size_t header_bytes;
     for (size_t i = 0; i < count; i++)
         outs[i] = (qc_st_out){.name = items[i].name,
             .dtype = items[i].dtype,
@@ -48,16 +47,7 @@ static void write_checkpoint(
             .shape = items[i].shape,
             .user = (void *)(uintptr_t)items[i].bytes};
     mkdir(directory, 0777);
-    CHECK_INT(qc_st_layout(&p->diag, &p->arena, outs, count, true, &header, &header_bytes), QC_OK);
-    qc_str file;
-    qc_str_init(&file, &p->arena);
-    qc_str_add_bytes(&file, header, header_bytes);
-    for (size_t i = 0; i < count; i++)
-        qc_str_add_bytes(&file, outs[i].user, (size_t)outs[i].size_bytes);
-    CHECK_INT(qc_write_file(
-                  &p->diag, qc_path_join(&p->arena, directory, "model.safetensors"), file.data, file.length),
-        QC_OK);
-    qc_str_fini(&file);
+    CHECK(write_shard(&p->diag, &p->arena, directory, outs, count));
     if (config)
         CHECK_INT(qc_write_file(
                       &p->diag, qc_path_join(&p->arena, directory, "config.json"), config, strlen(config)),

@@ -20,6 +20,7 @@
 #include "runtime/segments.h"
 #include "tests/unit/host_util.h"
 #include "tests/unit/messages.h"
+#include "tests/unit/shard.h"
 
 typedef struct job {
     messages said;
@@ -557,8 +558,7 @@ static void test_not_finite(void)
         "  %m = observe %y {granularity = tensor, tap = \"a.input\"} : f16[2, 1]\n"
         "  }\n  return %y\n}\n";
     job j;
-    char directory[] = "qc-test-calibrate-XXXXXX", *header;
-    size_t header_bytes;
+    char directory[] = "qc-test-calibrate-XXXXXX";
     float w[32], u[16];
     uint16_t bytes[48];
     int64_t shapes[2][2] = {{8, 4}, {4, 4}};
@@ -573,16 +573,7 @@ static void test_not_finite(void)
     qc_encode_f32(QC_F16, u, bytes + 32, 16);
     if (!mkdtemp(directory))
         SKIP("no directory can be made here");
-    CHECK_INT(qc_st_layout(qc_ctx_diag(j.ctx), &j.arena, out, 2, true, &header, &header_bytes), QC_OK);
-    qc_str file;
-    qc_str_init(&file, &j.arena);
-    qc_str_add_bytes(&file, header, header_bytes);
-    for (size_t i = 0; i < 2; i++)
-        qc_str_add_bytes(&file, out[i].user, (size_t)out[i].size_bytes);
-    CHECK_INT(qc_write_file(qc_ctx_diag(j.ctx), qc_path_join(&j.arena, directory, "model.safetensors"),
-                  file.data, file.length),
-        QC_OK);
-    qc_str_fini(&file);
+    CHECK(write_shard(qc_ctx_diag(j.ctx), &j.arena, directory, out, 2));
     int32_t good[3] = {0, 1, 2}, bad[3] = {0, 5, 2};
     qc_token_sequence sequences[6];
     for (size_t i = 0; i < 6; i++)

@@ -17,6 +17,7 @@
 #include "runtime/executor.h"
 #include "tests/unit/host_util.h"
 #include "tests/unit/messages.h"
+#include "tests/unit/shard.h"
 
 typedef struct model {
     messages said;

@@ -24,6 +24,7 @@
 #include "runtime/pages.h"
 #include "tests/unit/host_util.h"
 #include "tests/unit/messages.h"
+#include "tests/unit/shard.h"
 
 enum { ROWS = 40, COLUMNS = 64, TOKENS = 37 };
 
@@ -42,23 +43,14 @@ static bool write_table(fixture *f)
     qc_diag *diag = qc_ctx_diag(f->ctx);
     int64_t shape[2] = {ROWS, COLUMNS};
     qc_st_out out = {.name = "table", .dtype = "BF16", .rank = 2, .shape = shape};
-    char *header;
-    size_t header_bytes;
     snprintf(f->directory, sizeof f->directory, "qc-test-lower-XXXXXX");
-    if (!mkdtemp(f->directory) || qc_st_layout(diag, arena, &out, 1, true, &header, &header_bytes) != QC_OK ||
-        qc_tensor_create(diag, "table", QC_BF16, 2, shape, &f->table) != QC_OK)
+    if (!mkdtemp(f->directory) || qc_tensor_create(diag, "table", QC_BF16, 2, shape, &f->table) != QC_OK)
         return false;
     void *values = random_values(7, ROWS * COLUMNS, QC_BF16, 0.5);
     memcpy(f->table.data, values, ROWS * COLUMNS * 2);
     free(values);
-    qc_str file;
-    qc_str_init(&file, arena);
-    qc_str_add_bytes(&file, header, header_bytes);
-    qc_str_add_bytes(&file, f->table.data, ROWS * COLUMNS * 2);
-    bool ok = qc_write_file(diag, qc_path_join(arena, f->directory, "model.safetensors"), file.data,
-                  file.length) == QC_OK;
-    qc_str_fini(&file);
-    return ok;
+    out.user = f->table.data;
+    return write_shard(diag, arena, f->directory, &out, 1);
 }
 
 static bool begin(fixture *f)

@@ -5,6 +5,7 @@
  */
 #include "tests/unit/check.h"
 #include "tests/unit/messages.h"
+#include "tests/unit/shard.h"
 
 #include <unistd.h>
 
@@ -60,18 +61,7 @@ static fixture *begin(void)
         {.name = "norm", .dtype = "BF16", .rank = 1, .shape = norm_shape, .user = f->norm},
         {.name = "w", .dtype = "BF16", .rank = 2, .shape = w_shape, .user = f->w},
     };
-    char *header;
-    size_t header_bytes;
-    CHECK_INT(qc_st_layout(&f->diag, &f->arena, outs, 4, false, &header, &header_bytes), QC_OK);
-    qc_str file;
-    qc_str_init(&file, &f->arena);
-    qc_str_add_bytes(&file, header, header_bytes);
-    for (int i = 0; i < 4; i++)
-        qc_str_add_bytes(&file, outs[i].user, (size_t)outs[i].size_bytes);
-    CHECK_INT(qc_write_file(&f->diag, qc_path_join(&f->arena, f->directory, "model.safetensors"), file.data,
-                  file.length),
-        QC_OK);
-    qc_str_fini(&file);
+    CHECK(write_shard(&f->diag, &f->arena, f->directory, outs, 4));
     return f;
 }
 
