@@ -4,29 +4,7 @@
  * recipe.yaml, and what is refused (llm-compressor 0.14 was asked what it takes).
  */
 #include "check.h"
-#include "frontends/recipe/recipe.h"
-#include "ir/ctx.h"
-#include "messages.h"
-
-typedef struct fixture {
-    messages said;
-    qc_arena arena;
-    qc_ctx *ctx;
-    qc_recipe recipe;
-} fixture;
-
-static void setup(fixture *f)
-{
-    memset(f, 0, sizeof *f);
-    qc_arena_init(&f->arena, NULL);
-    f->ctx = qc_ctx_create(NULL, keep_message, &f->said);
-}
-
-static void teardown(fixture *f)
-{
-    qc_ctx_destroy(f->ctx);
-    qc_arena_fini(&f->arena);
-}
+#include "recipe_fixture.h"
 
 /* The passes before the record; NULL when the recipe is refused. */
 static const char *expand(fixture *f, const char *modifiers)

@@ -3,30 +3,8 @@
  * test_recipe_yaml.c - the YAML of recipes: types of scalars, as PyYAML 6 resolves them, trees, limits and errors.
  */
 #include "check.h"
-#include "frontends/recipe/recipe.h"
 #include "frontends/recipe/yaml_tree.h"
-#include "ir/ctx.h"
-#include "messages.h"
-
-typedef struct fixture {
-    messages said;
-    qc_arena arena;
-    qc_ctx *ctx;
-    qc_recipe recipe;
-} fixture;
-
-static void setup(fixture *f)
-{
-    memset(f, 0, sizeof *f);
-    qc_arena_init(&f->arena, NULL);
-    f->ctx = qc_ctx_create(NULL, keep_message, &f->said);
-}
-
-static void teardown(fixture *f)
-{
-    qc_ctx_destroy(f->ctx);
-    qc_arena_fini(&f->arena);
-}
+#include "recipe_fixture.h"
 
 /* ---- YAML ---------------------------------------------------------------------------------------------- */
 
