@@ -6,48 +6,8 @@
 run=$1
 model=$2/tests/data/stories260k
 tasks=$2/tests/data/tasks
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-export LC_ALL=C
-count=0
-failed=0
-
-# ok NAME STATUS: one case; STATUS 0 is good. What the command wrote is shown otherwise.
-ok()
-{
-    count=$((count + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $count - $1"
-    else
-        echo "not ok $count - $1"
-        failed=$((failed + 1))
-        head -c 800 "$work/out" | sed 's/^/# out: /'
-        echo
-        head -c 800 "$work/err" | sed 's/^/# err: /'
-        echo
-    fi
-}
-
-# qc ARGS...: runs it; $status, $work/out and $work/err are what came of it.
-qc()
-{
-    "$run" eval "$@" >"$work/out" 2>"$work/err" </dev/null
-    status=$?
-}
-
-# fails NAME STATUS TEXT ARGS...: exit status STATUS, nothing on standard output, and one error line, which holds TEXT.
-fails()
-{
-    name=$1 want=$2 text=$3
-    shift 3
-    qc "$@"
-    [ "$status" -eq "$want" ] && [ ! -s "$work/out" ] && head -n 1 "$work/err" | grep -qF -- "qc-run: error: " &&
-        head -n 1 "$work/err" | grep -qF -- "$text"
-    good=$?
-    [ "$(grep -c '^qc-run: error: ' "$work/err")" -eq 1 ] || good=1
-    [ "$(grep -cv '^qc-run: ' "$work/err")" -eq 0 ] || good=1
-    ok "$name" $good
-}
+command=eval
+. "$2/tests/tools/qc_run_tap.sh"
 
 # bad NAME TEXT LINES [OPTION]: a task of these lines is refused with TEXT behind its name.
 bad()
@@ -211,5 +171,4 @@ fails "no model" 2 "eval needs a model" --task="$tasks/sums.jsonl"
 fails "no task" 2 "eval needs --task" "$model"
 fails "samples that cannot be written" 1 "nowhere: is no directory" "$model" --task="$tasks/sums.jsonl" --log-samples=nowhere/log
 
-echo "1..$count"
-[ $failed -eq 0 ]
+finish

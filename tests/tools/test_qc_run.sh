@@ -6,49 +6,8 @@
 # ids those of the Python package tokenizers.
 run=$1
 model=$2/tests/data/stories260k
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-export LC_ALL=C
-count=0
-failed=0
-
-# ok NAME STATUS: one case; STATUS 0 is good. What the command wrote is shown otherwise.
-ok()
-{
-    count=$((count + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $count - $1"
-    else
-        echo "not ok $count - $1"
-        failed=$((failed + 1))
-        head -c 600 "$work/out" | sed 's/^/# out: /'
-        echo
-        head -c 600 "$work/err" | sed 's/^/# err: /'
-        echo
-    fi
-}
-
-# qc ARGS...: runs it; $status, $work/out and $work/err are what came of it.
-qc()
-{
-    "$run" "$@" >"$work/out" 2>"$work/err" </dev/null
-    status=$?
-}
-
-# fails NAME STATUS TEXT ARGS...: exit status STATUS, nothing on standard output, and a first line that holds TEXT.
-fails()
-{
-    name=$1 want=$2 text=$3
-    shift 3
-    qc "$@"
-    [ "$status" -eq "$want" ] && [ ! -s "$work/out" ] && head -n 1 "$work/err" | grep -qF -- "qc-run: error: " &&
-        head -n 1 "$work/err" | grep -qF -- "$text"
-    good=$?
-    # A diagnosed failure is one line; what belongs to it is a note or a warning.
-    [ "$(grep -c '^qc-run: error: ' "$work/err")" -eq 1 ] || good=1
-    [ "$(grep -cv '^qc-run: ' "$work/err")" -eq 0 ] || good=1
-    ok "$name" $good
-}
+command=
+. "$2/tests/tools/qc_run_tap.sh"
 
 # number KEY: its value in the JSON object on standard output.
 number()
@@ -456,5 +415,4 @@ cp "$work/ends/config.json" "$work/ends/tokenizer.json" "$work/hollow/"
 head -c 1000 "$model/model.safetensors" >"$work/hollow/model.safetensors"
 fails "a shard that is cut off" 1 "model.safetensors" generate "$work/hollow" --prompt=x
 
-echo "1..$count"
-[ $failed -eq 0 ]
+finish
