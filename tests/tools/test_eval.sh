@@ -88,6 +88,28 @@ qc "$model" --task="$tasks/short.jsonl" --fewshot=1 --max-tokens=8 --dtype=f32 -
     --log-samples="$work/log2" >"$work/out" 2>"$work/err"
 [ $status -eq 0 ] && cmp -s "$work/log" "$work/log2"
 ok "and the same texts" $?
+# A tokenizer that puts no BOS in front of texts, which this model's does.
+mkdir "$work/bare" && cp "$model"/*.json "$model/model.safetensors" "$work/bare"
+python3 - "$work/bare/tokenizer.json" <<'END'
+import json
+import sys
+with open(sys.argv[1], encoding="utf-8") as file:
+    tokenizer = json.load(file)
+tokenizer["post_processor"] = None
+with open(sys.argv[1], "w", encoding="utf-8") as file:
+    json.dump(tokenizer, file)
+END
+qc "$model" --task="$tasks/mc.jsonl" --log-samples="$work/with.jsonl"
+ok "choices behind the tokenizer's own BOS" $status
+qc "$model" --task="$tasks/mc.jsonl" --add-bos --log-samples="$work/twice.jsonl"
+[ $status -eq 0 ] && cmp -s "$work/with.jsonl" "$work/twice.jsonl"
+ok "--add-bos adds no second one" $?
+qc "$work/bare" --task="$tasks/mc.jsonl" --add-bos --log-samples="$work/added.jsonl"
+[ $status -eq 0 ] && cmp -s "$work/with.jsonl" "$work/added.jsonl"
+ok "--add-bos adds the one that the tokenizer does not" $?
+qc "$work/bare" --task="$tasks/mc.jsonl" --log-samples="$work/without.jsonl"
+[ $status -eq 0 ] && ! cmp -s "$work/with.jsonl" "$work/without.jsonl"
+ok "without --add-bos there is none" $?
 qc "$model" --task="$tasks/short.jsonl" --fewshot=1 --max-tokens=8 --kv-cache-dtype=fp8 --add-bos
 [ $status -eq 0 ] && grep -q 'strict-match' "$work/out"
 ok "with an FP8 cache" $?
