@@ -37,21 +37,31 @@ const qc_json *qc_hf_read_json_object(qc_diag *diag, qc_arena *arena, const char
     return parse_object(diag, arena, path, text, length);
 }
 
-static bool is_null(const qc_json *root, const char *key)
+qc_status qc_hf_config_size(
+    qc_diag *diag, const qc_hf_config *config, const qc_json *root, const char *key, int64_t *value)
 {
-    const qc_json *value = qc_json_get(root, key);
-    return value && value->kind == QC_JSON_NULL;
-}
-
-/* An integer from 1 to 2^31 - 1; an absent key or null leaves *value. */
-static qc_status read_size(const reader *r, const char *key, int64_t *value)
-{
-    if (qc_json_int(r->diag, r->config->path, r->root, key, false, value))
+    if (qc_json_int(diag, config->path, root, key, false, value))
         return QC_ERROR;
     if (*value < 1 || *value > INT32_MAX)
         return qc_error(
-            r->diag, r->config->path, "%s must be from 1 to %d, not %lld", key, INT32_MAX, (long long)*value);
+            diag, config->path, "%s must be from 1 to %d, not %lld", key, INT32_MAX, (long long)*value);
     return QC_OK;
+}
+
+qc_status qc_hf_config_bias(
+    qc_diag *diag, const qc_hf_config *config, const qc_json *root, qc_hf_bias rule, bool *bias)
+{
+    *bias = rule == QC_HF_BIAS_ALWAYS;
+    if (rule == QC_HF_BIAS_BY_ATTENTION_BIAS)
+        return qc_json_bool(diag, config->path, root, "attention_bias", false, bias);
+    if (rule == QC_HF_BIAS_BY_MLP_BIAS)
+        return qc_json_bool(diag, config->path, root, "mlp_bias", false, bias);
+    return QC_OK;
+}
+
+static qc_status read_size(const reader *r, const char *key, int64_t *value)
+{
+    return qc_hf_config_size(r->diag, r->config, r->root, key, value);
 }
 
 /* The class of the model: architectures[0], or where that is missing what model_type stands for. */
@@ -113,111 +123,6 @@ static qc_status read_dtype(const reader *r)
     return QC_OK;
 }
 
-static qc_status read_heads(const reader *r)
-{
-    qc_hf_config *c = r->config;
-    c->heads = c->arch->heads;
-    if (read_size(r, "num_attention_heads", &c->heads))
-        return QC_ERROR;
-    bool same = c->arch->kv_heads == 0 || is_null(r->root, "num_key_value_heads");
-    c->kv_heads = same ? c->heads : c->arch->kv_heads;
-    if (read_size(r, "num_key_value_heads", &c->kv_heads))
-        return QC_ERROR;
-    if (c->heads % c->kv_heads != 0)
-        return qc_error(r->diag, c->path,
-            "num_attention_heads %lld is not a multiple of num_key_value_heads %lld", (long long)c->heads,
-            (long long)c->kv_heads);
-
-    const qc_json *head_dim = qc_json_get(r->root, "head_dim");
-    bool given = head_dim && head_dim->kind != QC_JSON_NULL;
-    if (head_dim && !given && c->arch->head_dim)
-        return qc_error(
-            r->diag, c->path, "head_dim is null, and %s has no rule for that", c->arch->info.architecture);
-    if (!given && !c->arch->head_dim && c->hidden % c->heads != 0)
-        return qc_error(r->diag, c->path,
-            "hidden_size %lld is not a multiple of num_attention_heads %lld, and there is no head_dim",
-            (long long)c->hidden, (long long)c->heads);
-    c->head_dim = c->arch->head_dim ? c->arch->head_dim : c->hidden / c->heads;
-    if (read_size(r, "head_dim", &c->head_dim))
-        return QC_ERROR;
-    if (c->head_dim % 2 != 0)
-        return qc_error(r->diag, c->path, "head_dim %lld is odd, and rotary embeddings turn pairs",
-            (long long)c->head_dim);
-    return QC_OK;
-}
-
-static qc_status read_bias(const reader *r, qc_hf_bias rule, bool *bias)
-{
-    *bias = rule == QC_HF_BIAS_ALWAYS;
-    if (rule == QC_HF_BIAS_BY_ATTENTION_BIAS)
-        return qc_json_bool(r->diag, r->config->path, r->root, "attention_bias", false, bias);
-    if (rule == QC_HF_BIAS_BY_MLP_BIAS)
-        return qc_json_bool(r->diag, r->config->path, r->root, "mlp_bias", false, bias);
-    return QC_OK;
-}
-
-/* layer_types[layer]: whether that layer slides. */
-static qc_status read_layer_types(const reader *r, const qc_json *types, bool *slides)
-{
-    const char *path = r->config->path;
-    if (types->kind != QC_JSON_ARRAY || (int64_t)types->length != r->config->layers)
-        return qc_error(r->diag, path, "layer_types must be a list of num_hidden_layers = %lld strings",
-            (long long)r->config->layers);
-    size_t layer = 0;
-    for (const qc_json *type = types->first; type; type = type->next, layer++) {
-        const char *name = type->kind == QC_JSON_STRING ? type->text : "";
-        slides[layer] = strcmp(name, "sliding_attention") == 0;
-        if (!slides[layer] && strcmp(name, "full_attention") != 0)
-            return qc_error(r->diag, path,
-                "layer_types[%zu] is '%s'; supported are full_attention and sliding_attention", layer, name);
-    }
-    return QC_OK;
-}
-
-/* Windows of all layers. Where layer_types is given it must say what the model does, also where Transformers
- * does not look at it (Llama, Mistral). */
-static qc_status read_windows(const reader *r)
-{
-    qc_hf_config *c = r->config;
-    qc_hf_windowing rule = c->arch->windowing;
-    size_t layers = (size_t)c->layers;
-    int64_t window = c->arch->sliding_window, from = 28;
-    bool use = false;
-    const qc_json *number = qc_json_get(r->root, "sliding_window"),
-                  *types = qc_json_get(r->root, "layer_types");
-    if (rule == QC_HF_WINDOWING_BY_LAYER_TYPES &&
-        (qc_json_bool(r->diag, c->path, r->root, "use_sliding_window", false, &use) ||
-            qc_json_int(r->diag, c->path, r->root, "max_window_layers", false, &from)))
-        return QC_ERROR;
-    if (rule == QC_HF_WINDOWING_EVERY_LAYER)
-        use = true;
-    if (number && number->kind == QC_JSON_NULL)
-        use = false;
-    if (use && read_size(r, "sliding_window", &window))
-        return QC_ERROR;
-
-    bool *slides = QC_NEW_ARRAY(r->arena, bool, layers);
-    int64_t *windows = QC_NEW_ARRAY(r->arena, int64_t, layers);
-    bool typed = types && types->kind != QC_JSON_NULL;
-    if (typed && read_layer_types(r, types, slides))
-        return QC_ERROR;
-    for (size_t i = 0; i < layers; i++) {
-        bool rule_slides = use && (rule == QC_HF_WINDOWING_EVERY_LAYER || (int64_t)i >= from);
-        if (!typed)
-            slides[i] = rule_slides;
-        else if (slides[i] && !use)
-            return qc_error(
-                r->diag, c->path, "layer_types[%zu] is sliding_attention, but no sliding window is set", i);
-        else if (rule != QC_HF_WINDOWING_BY_LAYER_TYPES && slides[i] != rule_slides)
-            return qc_error(r->diag, c->path,
-                "layer_types[%zu] is %s: %s has one kind of attention in all layers", i,
-                slides[i] ? "sliding_attention" : "full_attention", c->arch->info.architecture);
-        windows[i] = slides[i] ? window : 0;
-    }
-    c->windows = windows;
-    return QC_OK;
-}
-
 static qc_status read_rest(const reader *r)
 {
     qc_hf_config *c = r->config;
@@ -226,8 +131,7 @@ static qc_status read_rest(const reader *r)
     if (qc_json_double(r->diag, c->path, r->root, "rms_norm_eps", false, &c->norm_eps) ||
         qc_json_bool(r->diag, c->path, r->root, "tie_word_embeddings", false, &c->tied) ||
         qc_json_string(r->diag, c->path, r->root, "hidden_act", false, &activation) ||
-        read_bias(r, c->arch->qkv_bias, &c->qkv_bias) || read_bias(r, c->arch->o_bias, &c->o_bias) ||
-        read_bias(r, c->arch->mlp_bias, &c->mlp_bias))
+        qc_hf_config_bias(r->diag, c, r->root, c->arch->mlp_bias, &c->mlp_bias))
         return QC_ERROR;
     if (!(c->norm_eps >= 0))
         return qc_error(r->diag, c->path, "rms_norm_eps must not be negative");
@@ -263,8 +167,8 @@ static qc_status read_all(
     if (config->layers > LAYERS_MAX)
         return qc_error(diag, config->path, "num_hidden_layers %lld is more than %d",
             (long long)config->layers, LAYERS_MAX);
-    if (read_dtype(&r) || read_heads(&r) || read_windows(&r) || read_rest(&r) ||
-        qc_hf_config_rope(diag, r.root, config))
+    if (read_dtype(&r) || qc_hf_attention_config_read(diag, arena, root, config) || read_rest(&r) ||
+        qc_hf_moe_config_read(diag, arena, root, config))
         return QC_ERROR;
     return qc_hf_config_check_keys(diag, r.root, config);
 }

@@ -10,37 +10,17 @@
 #include "frontends/hf/arch.h"
 #include "ir/support/json.h"
 
-typedef enum qc_hf_rope_type {
-    QC_HF_ROPE_DEFAULT,
-    QC_HF_ROPE_LINEAR,
-    QC_HF_ROPE_DYNAMIC,
-    QC_HF_ROPE_LLAMA3,
-    QC_HF_ROPE_YARN,
-} qc_hf_rope_type;
-
-/* Defaults are filled in: what a type uses is always set. */
-typedef struct qc_hf_rope {
-    double theta;
-    qc_hf_rope_type type;
-    double factor;                            /* all but default */
-    double low_freq_factor, high_freq_factor; /* llama3 */
-    double beta_fast, beta_slow;              /* yarn */
-    double attention_factor;                  /* yarn: cos and sin are multiplied by it */
-    bool truncate;                            /* yarn: the correction range is rounded to whole dimensions */
-    int64_t original_positions;               /* llama3, yarn; dynamic: max_position_embeddings */
-} qc_hf_rope;
-
-typedef struct qc_hf_config {
+struct qc_hf_config {
     const qc_hf_arch *arch;
     const char *path; /* of config.json, for messages */
     qc_dtype dtype;   /* QC_DTYPE_NONE when the file does not say */
-    int64_t vocabulary, hidden, intermediate, layers, heads, kv_heads, head_dim, positions;
+    int64_t vocabulary, hidden, intermediate, layers, positions;
     double norm_eps;
-    bool tied, qkv_bias, o_bias, mlp_bias;
-    const int64_t *windows; /* one a layer; 0: none */
-    qc_hf_rope rope;
+    bool tied, mlp_bias;
+    qc_hf_attention_config attention;
+    qc_hf_moe_config moe;
     const qc_json *quantization; /* the object quantization_config, NULL when absent */
-} qc_hf_config;
+};
 
 /* What config.json says of itself, for who does not know the architecture. */
 typedef struct qc_hf_outline {
@@ -65,8 +45,13 @@ qc_status qc_hf_config_parse(
 /* The root object of a JSON file of at most 16 MiB; NULL after an error. */
 const qc_json *qc_hf_read_json_object(qc_diag *diag, qc_arena *arena, const char *path);
 
-/* Fills config->rope from the root object; needs config->positions, head_dim and arch. */
-qc_status qc_hf_config_rope(qc_diag *diag, const qc_json *root, qc_hf_config *config);
+/* Reads an integer from 1 to 2^31 - 1; an absent key or null leaves *value. */
+qc_status qc_hf_config_size(
+    qc_diag *diag, const qc_hf_config *config, const qc_json *root, const char *key, int64_t *value);
+
+/* Whether a linear layer has a bias. */
+qc_status qc_hf_config_bias(
+    qc_diag *diag, const qc_hf_config *config, const qc_json *root, qc_hf_bias rule, bool *bias);
 
 /* Refuses by name what changes the arithmetic and is not known; warns about other unknown keys. */
 qc_status qc_hf_config_check_keys(qc_diag *diag, const qc_json *root, const qc_hf_config *config);

@@ -152,17 +152,12 @@ static bool is_in(const char *key, const char *const *list, size_t count)
 #define IS_IN(key, list) is_in((key), (list), sizeof(list) / sizeof *(list))
 
 /* Keys that only some architectures read. */
-static bool is_used_by(const qc_hf_arch *arch, const char *key)
+static bool is_used_by(const qc_hf_config *config, const char *key)
 {
-    if (strcmp(key, "attention_bias") == 0)
-        return arch->qkv_bias == QC_HF_BIAS_BY_ATTENTION_BIAS;
+    const qc_hf_arch *arch = config->arch;
     if (strcmp(key, "mlp_bias") == 0)
         return arch->mlp_bias == QC_HF_BIAS_BY_MLP_BIAS;
-    if (strcmp(key, "sliding_window") == 0)
-        return arch->windowing != QC_HF_WINDOWING_NEVER;
-    if (strcmp(key, "use_sliding_window") == 0)
-        return arch->windowing == QC_HF_WINDOWING_BY_LAYER_TYPES;
-    return false;
+    return qc_hf_attention_reads_key(config, key) || qc_hf_moe_reads_key(config, key);
 }
 
 static bool looks_arithmetic(const char *key)
@@ -178,7 +173,7 @@ qc_status qc_hf_config_check_keys(qc_diag *diag, const qc_json *root, const qc_h
     qc_status status = QC_OK;
     for (const qc_json *value = root->first; value; value = value->next) {
         const char *key = value->key;
-        if (IS_IN(key, used_keys) || IS_IN(key, harmless_keys) || is_used_by(config->arch, key))
+        if (IS_IN(key, used_keys) || IS_IN(key, harmless_keys) || is_used_by(config, key))
             continue;
         if (qc_starts_with(key, "unsloth_") || qc_hf_json_is_off(value))
             continue;

@@ -34,7 +34,7 @@ typedef enum qc_hf_storage {
 } qc_hf_storage;
 
 /* A config group of quantization_config, or its kv_cache_scheme. */
-typedef struct qc_hf_group {
+struct qc_hf_group {
     const char *symbol, *kind; /* kind: "scheme" or "kv_scheme" */
     const char **targets;
     size_t target_count;
@@ -42,7 +42,7 @@ typedef struct qc_hf_group {
     qc_hf_storage storage;
     const char *scale_name; /* short name of the tensor of scales */
     qc_hf_args weights, input;
-} qc_hf_group;
+};
 
 /* One place of a rotation in transform_config. */
 typedef struct qc_hf_place {
@@ -81,22 +81,12 @@ typedef struct qc_hf_quantization {
     size_t transform_count;
 } qc_hf_quantization;
 
-/* A linear layer, or the embedding: out is the vocabulary then. */
-typedef struct qc_hf_linear {
-    qc_node *node;
-    int64_t out, in;
-    bool bias;
-    const qc_hf_group *group; /* NULL: not quantized */
-    const qc_node *weights;   /* the module that stores the codes; NULL: its own */
-} qc_hf_linear;
-
-typedef struct qc_hf_layer {
-    qc_node *node, *input_norm, *attention, *q_norm, *k_norm, *post_norm, *mlp, *activation;
-    qc_hf_linear q, k, v, o, gate, up, down;
-    const qc_hf_group *attention_group; /* q, k and v are codes */
-    const qc_hf_group *kv_group;        /* k and v are codes; never together with attention_group */
-    bool unit_scales;                   /* of kv_group: none are stored, and 1.0 is taken */
-} qc_hf_layer;
+struct qc_hf_layer {
+    qc_node *node, *input_norm, *post_norm;
+    qc_hf_attention attention;
+    qc_hf_mlp mlp;
+    qc_hf_moe moe; /* in the place of mlp where qc_hf_moe_layer() */
+};
 
 typedef struct qc_hf_model {
     qc_node *root, *model, *embedding, *norm;
@@ -105,7 +95,7 @@ typedef struct qc_hf_model {
     qc_hf_linear head, table; /* table: the embedding */
 } qc_hf_model;
 
-typedef struct qc_hf_state {
+struct qc_hf_state {
     qc_ctx *ctx;
     qc_diag *diag;
     qc_arena *arena; /* lives until the import ends */
@@ -120,7 +110,7 @@ typedef struct qc_hf_state {
     qc_hf_model model;
     qc_map owned;       /* names of the tensors that the tree has a place for */
     size_t error_count; /* tensors found wrong; the first is reported, the others are counted */
-} qc_hf_state;
+};
 
 /* Reads config.quantization into state->quantization; refuses by name what is not supported. */
 qc_status qc_hf_quantization_read(qc_hf_state *state);

@@ -661,7 +661,7 @@ qc_status qc_hf_quantization_symbols(qc_hf_state *s)
         if (add_symbol(s, &q->groups[i]))
             return QC_ERROR;
     for (int64_t i = 0; q->kv && i < s->config.layers; i++)
-        if (s->model.layers[i].kv_group)
+        if (s->model.layers[i].attention.kv_group)
             return add_symbol(s, q->kv);
     return QC_OK;
 }

@@ -9,10 +9,12 @@
  * max_position_embeddings is the last resort. yarn's attention factor (Peng et al., "YaRN", 2023, equation
  * 22) is 0.1 ln(factor) + 1 unless given, or the quotient of two such terms with mscale and mscale_all_dim.
  */
-#include "frontends/hf/config.h"
+#include "frontends/hf/rope.h"
 
 #include <math.h>
 #include <stdio.h>
+
+#include "frontends/hf/config.h"
 
 /* The type for the rotary frequencies, and which keys it reads beside rope_theta. */
 typedef struct rope_row {
@@ -128,7 +130,7 @@ static qc_status read_original_positions(
 static qc_status read_scaled(
     const rope_reader *r, const qc_json *root, const rope_row *row, qc_hf_config *config)
 {
-    qc_hf_rope *rope = &config->rope;
+    qc_hf_rope *rope = &config->attention.rope;
     if (row->type == QC_HF_ROPE_DEFAULT)
         return QC_OK;
     rope->original_positions = config->positions;
@@ -141,7 +143,7 @@ static qc_status read_scaled(
     rope->factor = (double)config->positions / (double)rope->original_positions;
     if (positive(r, "factor", !by_lengths, &rope->factor))
         return QC_ERROR;
-    if (row->type == QC_HF_ROPE_DYNAMIC && config->head_dim <= 2)
+    if (row->type == QC_HF_ROPE_DYNAMIC && config->attention.head_dim <= 2)
         return qc_error(r->diag, r->where, "dynamic scaling needs heads of more than 2 elements");
     if (row->type == QC_HF_ROPE_LLAMA3) {
         if (positive(r, "low_freq_factor", true, &rope->low_freq_factor) ||
@@ -186,9 +188,10 @@ qc_status qc_hf_config_rope(qc_diag *diag, const qc_json *root, qc_hf_config *co
 
     char where[4096];
     snprintf(where, sizeof where, "%s: %s", config->path, key);
-    config->rope.theta = 10000.0;
+    config->attention.rope.theta = 10000.0;
     rope_reader outer = {diag, config->path, root}, inner = {diag, where, object};
-    if (positive(&outer, "rope_theta", false, &config->rope.theta) || whole_factor(root, diag, config->path))
+    if (positive(&outer, "rope_theta", false, &config->attention.rope.theta) ||
+        whole_factor(root, diag, config->path))
         return QC_ERROR;
     if (!object)
         return QC_OK;
@@ -197,12 +200,41 @@ qc_status qc_hf_config_rope(qc_diag *diag, const qc_json *root, qc_hf_config *co
             return qc_error(diag, where, "'%s': parameters for each type of layer are not supported in %s",
                 value->key, config->arch->info.architecture);
     const rope_row *row = find_row(&inner);
-    if (!row || positive(&inner, "rope_theta", false, &config->rope.theta) ||
+    if (!row || positive(&inner, "rope_theta", false, &config->attention.rope.theta) ||
         whole_factor(object, diag, where))
         return QC_ERROR;
     for (const qc_json *value = object->first; value; value = value->next)
         if (!reads_key(row, value->key) && !qc_hf_json_is_off(value))
             return qc_error(diag, where, "'%s' is not a parameter of rope type '%s'", value->key, row->name);
-    config->rope.type = row->type;
+    config->attention.rope.type = row->type;
     return read_scaled(&inner, root, row, config);
+}
+
+const qc_attr *qc_hf_rope_attr(qc_ctx *ctx, const qc_hf_rope *rope)
+{
+    static const char *const names[] = {NULL, "linear", "dynamic", "llama3", "yarn"};
+    const char *keys[8];
+    const qc_attr *values[8];
+    size_t count = 0;
+#define ENTRY(key, value) (keys[count] = (key), values[count++] = (value))
+    if (rope->type == QC_HF_ROPE_DEFAULT)
+        return NULL;
+    ENTRY("type", qc_attr_word(ctx, names[rope->type]));
+    ENTRY("factor", qc_attr_float(ctx, rope->factor));
+    if (rope->type == QC_HF_ROPE_DYNAMIC)
+        ENTRY("max_position_embeddings", qc_attr_int(ctx, rope->original_positions));
+    if (rope->type == QC_HF_ROPE_LLAMA3 || rope->type == QC_HF_ROPE_YARN)
+        ENTRY("original_max_position_embeddings", qc_attr_int(ctx, rope->original_positions));
+    if (rope->type == QC_HF_ROPE_LLAMA3) {
+        ENTRY("low_freq_factor", qc_attr_float(ctx, rope->low_freq_factor));
+        ENTRY("high_freq_factor", qc_attr_float(ctx, rope->high_freq_factor));
+    }
+    if (rope->type == QC_HF_ROPE_YARN) {
+        ENTRY("attention_factor", qc_attr_float(ctx, rope->attention_factor));
+        ENTRY("beta_fast", qc_attr_float(ctx, rope->beta_fast));
+        ENTRY("beta_slow", qc_attr_float(ctx, rope->beta_slow));
+        ENTRY("truncate", qc_attr_bool(ctx, rope->truncate));
+    }
+#undef ENTRY
+    return qc_attr_map(ctx, keys, values, count);
 }

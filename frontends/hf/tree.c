@@ -4,23 +4,23 @@
  * every tensor against the shapes that config.json implies. A tensor without a place in the model stays with
  * the nearest node above it, so that an exporter copies it.
  */
-#include "frontends/hf/import.h"
+#include "frontends/hf/tree.h"
 
 #include "ir/support/io.h"
 
 /* So many wrong tensors are reported; a wrong hidden_size makes all of them wrong. */
 
-static qc_node *add_node(qc_hf_state *s, const qc_node *parent, const char *name, const char *class_name)
+qc_node *qc_hf_tree_node(qc_hf_state *s, const qc_node *parent, const char *name, const char *class_name)
 {
     const char *above = parent ? qc_node_path(parent) : "";
     const char *path = *above ? qc_arena_printf(s->arena, "%s.%s", above, name) : name;
     return qc_module_add_node(s->module, path, class_name);
 }
 
-/* "Llama" + "Attention". */
-static qc_node *add_classed(qc_hf_state *s, const qc_node *parent, const char *name, const char *class_suffix)
+qc_node *qc_hf_tree_classed(qc_hf_state *s, const qc_node *parent, const char *name, const char *class_suffix)
 {
-    return add_node(s, parent, name, qc_arena_printf(s->arena, "%s%s", s->config.arch->prefix, class_suffix));
+    return qc_hf_tree_node(
+        s, parent, name, qc_arena_printf(s->arena, "%s%s", s->config.arch->prefix, class_suffix));
 }
 
 static const char *shape_text(qc_arena *arena, int rank, const int64_t *shape)
@@ -82,7 +82,7 @@ void qc_hf_own_tensor(qc_hf_state *s, qc_node *node, const char *short_name, con
     qc_map_set(&s->owned, name, (void *)(uintptr_t)name);
 }
 
-static void own_if_there(qc_hf_state *s, qc_node *node, const char *short_name)
+void qc_hf_tree_own_if_there(qc_hf_state *s, qc_node *node, const char *short_name)
 {
     const char *name = qc_arena_printf(s->arena, "%s.%s", qc_node_path(node), short_name);
     if (qc_st_find(&s->set, name)) {
@@ -102,10 +102,11 @@ static void check_linear_group(qc_hf_state *s, const qc_hf_linear *linear)
     }
 }
 
-static qc_hf_linear add_linear(qc_hf_state *s, const qc_node *parent, const char *name, int64_t out,
+qc_hf_linear qc_hf_tree_linear(qc_hf_state *s, const qc_node *parent, const char *name, int64_t out,
     int64_t in, bool bias, const char *keys)
 {
-    qc_hf_linear linear = {.node = add_node(s, parent, name, "Linear"), .out = out, .in = in, .bias = bias};
+    qc_hf_linear linear = {
+        .node = qc_hf_tree_node(s, parent, name, "Linear"), .out = out, .in = in, .bias = bias};
     linear.group = qc_hf_group_of(s, linear.node);
     check_linear_group(s, &linear);
     if (linear.group && linear.group->weights.present)
@@ -117,141 +118,26 @@ static qc_hf_linear add_linear(qc_hf_state *s, const qc_node *parent, const char
     return linear;
 }
 
-static qc_node *add_norm(
+qc_node *qc_hf_tree_norm(
     qc_hf_state *s, const qc_node *parent, const char *name, int64_t size, const char *key)
 {
-    qc_node *node = add_classed(s, parent, name, "RMSNorm");
+    qc_node *node = qc_hf_tree_classed(s, parent, name, "RMSNorm");
     qc_hf_own_tensor(s, node, "weight", &(qc_hf_expectation){1, {size}, QC_DTYPE_NONE, key});
     return node;
-}
-
-/* Does a target name the module by its path or class, not by a pattern that may be for others? */
-static bool targets_itself(const qc_hf_group *group, const qc_node *node)
-{
-    for (size_t i = 0; i < group->target_count; i++)
-        if (strcmp(group->targets[i], qc_node_path(node)) == 0 ||
-            strcmp(group->targets[i], qc_node_class(node)) == 0)
-            return true;
-    return false;
-}
-
-/* What keys are centered by, where it is stored. */
-static void own_center(qc_hf_state *s, qc_node *node)
-{
-    const qc_hf_config *c = &s->config;
-    const qc_hf_expectation e = {
-        3, {c->kv_heads, 1, c->head_dim}, QC_DTYPE_NONE, "num_key_value_heads, head_dim"};
-    if (qc_st_find(&s->set, qc_arena_printf(s->arena, "%s.k_center", qc_node_path(node))))
-        qc_hf_own_tensor(s, node, "k_center", &e);
-}
-
-/* A kv_cache_scheme speaks for every layer. Where one has neither scale, loaders take 1.0 for both. */
-static bool has_no_cache_scale(const qc_hf_state *s, const qc_node *node, const qc_hf_args *x)
-{
-    return !x->dynamic && !x->global &&
-           !qc_st_find(&s->set, qc_arena_printf(s->arena, "%s.k_scale", qc_node_path(node))) &&
-           !qc_st_find(&s->set, qc_arena_printf(s->arena, "%s.v_scale", qc_node_path(node)));
-}
-
-static void warn_of_unit_scales(qc_hf_state *s)
-{
-    qc_str names;
-    size_t count = 0;
-    qc_str_init(&names, s->arena);
-    for (int64_t i = 0; i < s->config.layers; i++) {
-        if (!s->model.layers[i].unit_scales)
-            continue;
-        qc_str_addf(&names, "%s%s", count++ ? ", " : "", qc_node_path(s->model.layers[i].attention));
-    }
-    if (count)
-        qc_warning(s->diag, s->directory,
-            "kv_cache_scheme speaks for attention modules that have neither k_scale nor v_scale; as loaders "
-            "do, 1.0 is "
-            "taken for: %s",
-            names.data);
-    qc_str_fini(&names);
-}
-
-/* q, k and v scales of a layer, and the zero points that some writers put beside them. */
-static void own_attention_scales(qc_hf_state *s, qc_hf_layer *layer)
-{
-    const qc_hf_group *group = qc_hf_group_of(s, layer->attention);
-    if (s->dequantize)
-        return;
-    if (group && group->weights.present && !targets_itself(group, layer->attention))
-        group = NULL; /* the pattern is for what lies in the attention module */
-    const bool by_token = group && strcmp(group->input.granularity, "token") == 0;
-    if (group && (group->weights.present || (group->input.dynamic && !group->input.global && !by_token))) {
-        qc_hf_tensor_error(s, NULL,
-            qc_arena_printf(s->arena,
-                "quantization_config: group @%s is for linear layers, but it targets %s", group->symbol,
-                qc_node_path(layer->attention)));
-        return;
-    }
-    layer->attention_group = group;
-    layer->kv_group = group ? NULL : s->quantization.kv;
-    if (!group)
-        group = s->quantization.kv;
-    static const char *const names[][3] = {{"q_scale", "q_zero_point", "q_global_scale"},
-        {"k_scale", "k_zero_point", "k_global_scale"}, {"v_scale", "v_zero_point", "v_global_scale"}};
-    if (group)
-        own_center(s, layer->attention);
-    layer->unit_scales = layer->kv_group && has_no_cache_scale(s, layer->attention, &layer->kv_group->input);
-    if (layer->unit_scales)
-        return;
-    for (int i = layer->attention_group ? 0 : 1; group && i < 3; i++) {
-        const int64_t heads = i == 0 ? s->config.heads : s->config.kv_heads;
-        if (group->input.dynamic && !group->input.global)
-            continue;
-        bool per_head = strcmp(group->input.granularity, "head") == 0;
-        qc_hf_expectation e = {1, {1}, QC_DTYPE_NONE, "quantization_config"};
-        if (group->input.global) { /* the others are computed as the model runs */
-            e.code = QC_F32;
-            qc_hf_own_tensor(s, layer->attention, names[i][2], &e);
-            continue;
-        }
-        if (per_head)
-            e = (qc_hf_expectation){3, {heads, 1, 1}, QC_DTYPE_NONE, "quantization_config"};
-        if (strcmp(group->input.granularity, "channel") == 0)
-            e = (qc_hf_expectation){
-                3, {heads, 1, s->config.head_dim}, QC_DTYPE_NONE, "quantization_config, head_dim"};
-        qc_hf_own_tensor(s, layer->attention, names[i][0], &e);
-        own_if_there(s, layer->attention, names[i][1]);
-    }
-}
-
-static void add_attention(qc_hf_state *s, qc_hf_layer *layer)
-{
-    const qc_hf_config *c = &s->config;
-    int64_t q_size = c->heads * c->head_dim, kv_size = c->kv_heads * c->head_dim;
-    const char *q_keys = "num_attention_heads * head_dim, hidden_size";
-    const char *kv_keys = "num_key_value_heads * head_dim, hidden_size";
-    const char *o_keys = "hidden_size, num_attention_heads * head_dim";
-    layer->attention = add_classed(s, layer->node, "self_attn", "Attention");
-    own_attention_scales(s, layer);
-    layer->q = add_linear(s, layer->attention, "q_proj", q_size, c->hidden, c->qkv_bias, q_keys);
-    layer->k = add_linear(s, layer->attention, "k_proj", kv_size, c->hidden, c->qkv_bias, kv_keys);
-    layer->v = add_linear(s, layer->attention, "v_proj", kv_size, c->hidden, c->qkv_bias, kv_keys);
-    layer->o = add_linear(s, layer->attention, "o_proj", c->hidden, q_size, c->o_bias, o_keys);
-    if (c->arch->head_norms) {
-        layer->q_norm = add_norm(s, layer->attention, "q_norm", c->head_dim, "head_dim");
-        layer->k_norm = add_norm(s, layer->attention, "k_norm", c->head_dim, "head_dim");
-    }
 }
 
 static void add_layer(qc_hf_state *s, const qc_node *list, int64_t index, qc_hf_layer *layer)
 {
     const qc_hf_config *c = &s->config;
-    const char *up_keys = "intermediate_size, hidden_size", *down_keys = "hidden_size, intermediate_size";
-    layer->node = add_classed(s, list, qc_arena_printf(s->arena, "%lld", (long long)index), "DecoderLayer");
-    add_attention(s, layer);
-    layer->mlp = add_classed(s, layer->node, "mlp", "MLP");
-    layer->gate = add_linear(s, layer->mlp, "gate_proj", c->intermediate, c->hidden, c->mlp_bias, up_keys);
-    layer->up = add_linear(s, layer->mlp, "up_proj", c->intermediate, c->hidden, c->mlp_bias, up_keys);
-    layer->down = add_linear(s, layer->mlp, "down_proj", c->hidden, c->intermediate, c->mlp_bias, down_keys);
-    layer->activation = add_node(s, layer->mlp, "act_fn", "SiLUActivation");
-    layer->input_norm = add_norm(s, layer->node, "input_layernorm", c->hidden, "hidden_size");
-    layer->post_norm = add_norm(s, layer->node, "post_attention_layernorm", c->hidden, "hidden_size");
+    layer->node =
+        qc_hf_tree_classed(s, list, qc_arena_printf(s->arena, "%lld", (long long)index), "DecoderLayer");
+    qc_hf_attention_tree(s, layer, index);
+    if (qc_hf_moe_layer(c, index))
+        qc_hf_moe_tree(s, layer, index);
+    else
+        qc_hf_mlp_tree(s, layer->node, "mlp", c->intermediate, &layer->mlp);
+    layer->input_norm = qc_hf_tree_norm(s, layer->node, "input_layernorm", c->hidden, "hidden_size");
+    layer->post_norm = qc_hf_tree_norm(s, layer->node, "post_attention_layernorm", c->hidden, "hidden_size");
 }
 
 /* A weight as it is, or as packed codes. */
@@ -314,10 +200,10 @@ static void add_head(qc_hf_state *s)
                 "tensor lm_head.weight is missing, and config.json says tie_word_embeddings is false");
             return;
         }
-        s->model.head = add_linear(s, NULL, "lm_head", c->vocabulary, c->hidden, false, keys);
+        s->model.head = qc_hf_tree_linear(s, NULL, "lm_head", c->vocabulary, c->hidden, false, keys);
         return;
     }
-    qc_node *node = add_node(s, NULL, "lm_head", "Linear");
+    qc_node *node = qc_hf_tree_node(s, NULL, "lm_head", "Linear");
     s->model.head = (qc_hf_linear){.node = node, .out = c->vocabulary, .in = c->hidden};
     if (s->model.table.group)
         add_tied_codes(s, s->model.table.group);
@@ -330,7 +216,7 @@ static void add_embedding(qc_hf_state *s, const qc_node *model)
 {
     const qc_hf_config *c = &s->config;
     const char *keys = "vocab_size, hidden_size";
-    qc_node *node = s->model.embedding = add_node(s, model, "embed_tokens", "Embedding");
+    qc_node *node = s->model.embedding = qc_hf_tree_node(s, model, "embed_tokens", "Embedding");
     qc_hf_linear *table = &s->model.table;
     *table =
         (qc_hf_linear){.node = node, .out = c->vocabulary, .in = c->hidden, .group = qc_hf_group_of(s, node)};
@@ -421,20 +307,20 @@ qc_status qc_hf_tree_build(qc_hf_state *s)
     qc_hf_model *m = &s->model;
     qc_map_init(&s->owned, s->arena);
     resolve_tying(s);
-    m->root = add_node(s, NULL, "", c->arch->info.architecture);
-    m->model = add_classed(s, NULL, "model", "Model");
+    m->root = qc_hf_tree_node(s, NULL, "", c->arch->info.architecture);
+    m->model = qc_hf_tree_classed(s, NULL, "model", "Model");
     add_embedding(s, m->model);
-    qc_node *list = add_node(s, m->model, "layers", "ModuleList");
+    qc_node *list = qc_hf_tree_node(s, m->model, "layers", "ModuleList");
     m->layers = QC_NEW_ARRAY(s->arena, qc_hf_layer, (size_t)c->layers);
     for (int64_t i = 0; i < c->layers; i++)
         add_layer(s, list, i, &m->layers[i]);
-    m->norm = add_norm(s, m->model, "norm", c->hidden, "hidden_size");
-    add_classed(s, m->model, "rotary_emb", "RotaryEmbedding");
+    m->norm = qc_hf_tree_norm(s, m->model, "norm", c->hidden, "hidden_size");
+    qc_hf_tree_classed(s, m->model, "rotary_emb", "RotaryEmbedding");
     add_head(s);
     if (!s->error_count) {
         qc_hf_transforms_own(s);
         keep_strangers(s);
-        warn_of_unit_scales(s);
+        qc_hf_attention_warn(s);
     }
     return qc_hf_tensor_errors(s);
 }
