@@ -73,7 +73,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                    (c.attention.rope.attention_factor > 0 && isfinite(c.attention.rope.attention_factor)),
             "an attention factor for yarn");
         for (int64_t i = 0; i < c.layers; i++)
-            demand(c.windows[i] >= 0 && c.windows[i] <= INT32_MAX, "windows within 31 bits");
+            demand(
+                c.attention.windows[i] >= 0 && c.attention.windows[i] <= INT32_MAX, "windows within 31 bits");
         check_quantization(&arena, &c);
     }
     qc_arena_fini(&arena);
