@@ -76,7 +76,11 @@ static void visible(const qc_host_attention *at, size_t i, size_t *first, size_t
     size_t position = at->past + i;
 
     *first = at->window && position + 1 > at->window ? position + 1 - at->window : 0;
+    if (at->chunk)
+        *first = larger(*first, position / at->chunk * at->chunk);
     *end = at->causal ? position + 1 : at->keys;
+    if (at->chunk)
+        *end = qc_host_min(*end, (position / at->chunk + 1) * at->chunk);
     *end = qc_host_min(*end, at->keys);
 }
 
@@ -88,6 +92,8 @@ static size_t span_of(const qc_host_attention *at, size_t queries)
     size_t span = at->keys;
     if (at->window && at->window < at->keys)
         span = qc_host_min(span, at->causal ? at->window + queries : at->keys);
+    if (at->chunk && at->chunk < at->keys)
+        span = qc_host_min(span, at->chunk + queries + at->chunk);
     return span + 2 * (size_t)CHUNK;
 }
 
@@ -262,6 +268,33 @@ static void round_to_codes(const job *j, float *x, size_t count)
     }
 }
 
+/* D(tanh(D(x / softcap)) * softcap), tanh rounded too. */
+static void cap_scores(const job *j, float *x, size_t count)
+{
+    const qc_host_simd *simd = j->engine->simd;
+
+    simd->divide(x, count, j->at->softcap);
+    simd->round(j->scores_dtype, x, count);
+    simd->unary(QC_HOST_TANH, x, x, count);
+    simd->round(j->scores_dtype, x, count);
+    simd->scale(x, count, j->at->softcap);
+    simd->round(j->scores_dtype, x, count);
+}
+
+/* exp(x - top), where top is the largest of x and, if there is one, the head's sink; the sum of them all. */
+static float exponentials(const job *j, size_t head, float *x, size_t count)
+{
+    const qc_host_simd *simd = j->engine->simd;
+    float top = simd->max(x, count);
+
+    if (!j->at->sinks)
+        return simd->exp_sum(x, count, top);
+    float sink = j->at->sinks[head];
+    top = sink > top ? sink : top;
+    float sum = simd->exp_sum(x, count, top);
+    return sum + simd->exp_sum(&sink, 1, top);
+}
+
 /* Scores of one row to rounded probabilities, 0 where it does not see a key that others of its strip see. */
 static void probabilities(const job *j, const block *b, size_t row)
 {
@@ -275,7 +308,9 @@ static void probabilities(const job *j, const block *b, size_t row)
     simd->round(j->scores_dtype, x, count);
     simd->scale(x, count, j->at->scale);
     simd->round(j->scores_dtype, x, count);
-    b->sums[row] = simd->exp_sum(x, count, simd->max(x, count));
+    if (j->at->softcap > 0.0f)
+        cap_scores(j, x, count);
+    b->sums[row] = exponentials(j, b->kv_head * j->group + row % j->group, x, count);
     if (j->at->probs_codes) {
         round_to_codes(j, x, count);
     } else {
@@ -429,6 +464,8 @@ static qc_status check(qc_diag *diag, const char *where, const qc_host_attention
         return qc_error(diag, where, "the host has no probabilities in %s", qc_dtype_name(at->probs_codes));
     if (at->probs_codes && !(at->probs_scale > 0.0f))
         return qc_error(diag, where, "the scale of probabilities is not positive");
+    if (at->chunk && !at->causal && at->past + at->queries > at->keys)
+        return qc_error(diag, where, "chunks of %zu tokens have queries behind the last key", at->chunk);
     if (!at->causal && at->window && at->past + at->queries > at->keys + at->window - 1)
         return qc_error(diag, where, "some query sees no key");
     return QC_OK;

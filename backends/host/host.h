@@ -75,6 +75,12 @@ size_t qc_host_linear_bytes(const qc_host_engine *engine, const qc_host_linear_s
 qc_status qc_host_linear_run(const qc_host_linear *linear, qc_diag *diag, const void *x, size_t x_stride,
     void *y, size_t y_stride, size_t rows, qc_host_sequences sequences);
 
+/* The same of groups of rows that have a weight each: those of sequence g are multiplied by linears[g], which is not looked at
+ * where there are none. All weights must have been made alike: sizes, element types. The bits are those of qc_host_linear_run
+ * on each group alone. */
+qc_status qc_host_linear_run_groups(const qc_host_linear *const *linears, qc_diag *diag, const void *x,
+    size_t x_stride, void *y, size_t y_stride, qc_host_sequences groups);
+
 /* ---- attention ----------------------------------------------------------------------------------------- */
 
 /* Scales that were made while running, one for each token and head or for `group` columns of it: the number of
@@ -114,8 +120,11 @@ typedef struct qc_host_heads {
  *     s = D(q . k)   s = D(s * scale)   masked s = D(s + finfo(D).min)
  *     p = P(softmax_f32(s))   out = D(p . v)
  *
+ * With softcap c, s = D(D(tanh(D(s / c))) * c) before the mask. With sinks the softmax is over one more score a query, the
+ * head's sink, whose probability is dropped.
+ *
  * Query i stands at position past + i; key j at position j. Visible: j <= i's position if causal, and i's
- * position - j < window if window is not 0. Query head h reads key head h / (query_heads / kv_heads). The
+ * position - j < window if window is not 0, and both in the same run of `chunk` positions if chunk is not 0. Query head h reads key head h / (query_heads / kv_heads). The
  * probability of a masked key is 0, so strips that are masked wholly are not computed, and a non-finite score
  * of a masked key goes unseen.
  *
@@ -137,7 +146,10 @@ typedef struct qc_host_attention {
     size_t value_size; /* of v and out; 0: head_size */
     float scale;
     bool causal;
-    size_t window; /* 0: none; counts the query itself */
+    size_t window;      /* 0: none; counts the query itself */
+    size_t chunk;       /* 0: none */
+    float softcap;      /* 0: none */
+    const float *sinks; /* [query_heads], or NULL */
 } qc_host_attention;
 
 /* Working memory of one call, at most; for memory plans. */

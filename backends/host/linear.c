@@ -209,37 +209,65 @@ void qc_host_linear_destroy(qc_host_linear *linear)
 
 /* ---- running ------------------------------------------------------------------------------------------- */
 
+/* Rows of x and y, in strides of elements; the work is cut into tiles of them. */
 typedef struct run {
-    const qc_host_linear *linear;
+    const qc_host_linear *linear; /* NULL: each sequence has its own */
+    const qc_host_linear *const *linears;
     const char *x;
     char *y;
-    size_t x_stride, y_stride, rows; /* strides in elements */
+    size_t x_stride, y_stride, rows;
+    qc_host_sequences sequences;
 } run;
+
+typedef struct tile {
+    const qc_host_linear *linear;
+    size_t row, rows, tile_rows;
+} tile;
+
+/* The fixed tiles of all sequences. `tiles` NULL: only counts them. Where an element's sum does not depend on its tile
+ * all rows of one weight are one sequence. */
+static size_t cut_tiles(const run *r, const qc_host_linear *shape, tile *tiles)
+{
+    size_t whole[2] = {0, r->rows}, count = 0;
+    qc_host_sequences sequences = r->sequences;
+
+    if (!sequences.starts || (r->linear && !shape->native))
+        sequences = (qc_host_sequences){.starts = whole, .count = 1};
+    for (size_t s = 0; s < sequences.count; s++) {
+        size_t first = sequences.starts[s], length = sequences.starts[s + 1] - first;
+        size_t tile_rows = shape->native && length <= shape->short_rows ? shape->short_rows : TILE_ROWS;
+        for (size_t row = 0; row < length; row += tile_rows, count++)
+            if (tiles)
+                tiles[count] = (tile){r->linear ? r->linear : r->linears[s], first + row,
+                    qc_host_min(length - row, tile_rows), tile_rows};
+    }
+    return count;
+}
 
 /* Bias, rounding, and away: a tile of sums to rows of y. */
 static void finish_tile(
-    const run *r, float *sums, size_t sums_stride, size_t row, size_t rows, size_t column, size_t columns)
+    const run *r, const tile *t, float *sums, size_t sums_stride, size_t column, size_t columns)
 {
-    const qc_host_linear *l = r->linear;
+    const qc_host_linear *l = t->linear;
     const qc_host_simd *simd = l->engine->simd;
     size_t bytes = qc_host_dtype_bytes(l->output_dtype);
 
-    for (size_t i = 0; i < rows; i++) {
+    for (size_t i = 0; i < t->rows; i++) {
         float *sum = sums + i * sums_stride;
         if (l->bias)
             simd->binary(QC_HOST_ADD, sum, l->bias + column, 1, sum, columns);
-        simd->store(l->output_dtype, sum, r->y + ((row + i) * r->y_stride + column) * bytes, columns);
+        simd->store(l->output_dtype, sum, r->y + ((t->row + i) * r->y_stride + column) * bytes, columns);
     }
 }
 
-static void panel_task(const run *r, size_t row, size_t rows, size_t panel, size_t panels, float *a, float *c)
+static void panel_task(const run *r, const tile *t, size_t panel, size_t panels, float *a, float *c)
 {
-    const qc_host_linear *l = r->linear;
+    const qc_host_linear *l = t->linear;
     const qc_host_simd *simd = l->engine->simd;
     size_t in_bytes = qc_host_dtype_bytes(l->input_dtype),
            weight_bytes = qc_host_dtype_bytes(l->weight_dtype);
     size_t a_stride = qc_host_min(l->depth, QC_HOST_DEPTH_STEP) + A_PAD;
-    qc_host_product product = {.rows = rows,
+    qc_host_product product = {.rows = t->rows,
         .panels = panels,
         .a = a,
         .a_stride = a_stride,
@@ -250,27 +278,25 @@ static void panel_task(const run *r, size_t row, size_t rows, size_t panel, size
 
     for (size_t k = 0; k < l->depth; k += QC_HOST_DEPTH_STEP) {
         product.depth = qc_host_min(l->depth - k, QC_HOST_DEPTH_STEP);
-        for (size_t i = 0; i < rows; i++)
-            simd->load(l->input_dtype, r->x + ((row + i) * r->x_stride + k) * in_bytes, a + i * a_stride,
+        for (size_t i = 0; i < t->rows; i++)
+            simd->load(l->input_dtype, r->x + ((t->row + i) * r->x_stride + k) * in_bytes, a + i * a_stride,
                 product.depth);
         product.b = (const char *)l->packed + (panel * l->depth + k) * QC_HOST_PANEL * weight_bytes;
         product.add = k > 0;
         simd->product(&product);
     }
     size_t column = panel * QC_HOST_PANEL;
-    finish_tile(
-        r, c, product.c_stride, row, rows, column, qc_host_min(panels * QC_HOST_PANEL, l->columns - column));
+    finish_tile(r, t, c, product.c_stride, column, qc_host_min(panels * QC_HOST_PANEL, l->columns - column));
 }
 
-static qc_status run_panels(const run *r, qc_diag *diag)
+static qc_status run_panels(
+    const run *r, const qc_host_linear *l, const tile *tiles, size_t tile_count, qc_diag *diag)
 {
-    const qc_host_linear *l = r->linear;
     /* waking threads costs some microseconds, a million multiplications on one thread some twenty */
     bool small = (double)r->rows * (double)l->columns * (double)l->depth < SERIAL_PRODUCTS;
     int threads = small ? 1 : qc_host_threads(l->engine);
-    size_t panels = qc_host_ceil_div(l->columns, QC_HOST_PANEL);
-    size_t tile_rows = qc_host_min(r->rows, TILE_ROWS), tiles = qc_host_ceil_div(r->rows, TILE_ROWS);
-    bool wide = tiles * qc_host_ceil_div(panels, WIDE_CHUNK) >= (size_t)threads * 4 || threads == 1;
+    size_t panels = qc_host_ceil_div(l->columns, QC_HOST_PANEL), tile_rows = qc_host_min(r->rows, TILE_ROWS);
+    bool wide = tile_count * qc_host_ceil_div(panels, WIDE_CHUNK) >= (size_t)threads * 4 || threads == 1;
     size_t chunk = qc_host_min(panels, wide ? WIDE_CHUNK : NARROW_CHUNK),
            chunks = qc_host_ceil_div(panels, chunk);
     size_t a_elems = tile_rows * (qc_host_min(l->depth, QC_HOST_DEPTH_STEP) + A_PAD);
@@ -280,77 +306,49 @@ static qc_status run_panels(const run *r, qc_diag *diag)
     if (!scratch)
         return qc_error(diag, "host", "out of memory for a product of %zu rows", r->rows);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (size_t task = 0; task < tiles * chunks; task++) {
+    for (size_t task = 0; task < tile_count * chunks; task++) {
         float *a = scratch + (size_t)qc_host_thread_index() * thread_elems;
-        size_t row = task / chunks * TILE_ROWS, panel = task % chunks * chunk;
+        size_t panel = task % chunks * chunk;
         /* inside a caller's region this loop is a team of one: index 0 */
-        panel_task(r, row, qc_host_min(r->rows - row, TILE_ROWS), panel, qc_host_min(panels - panel, chunk),
-            a, a + a_elems);
+        panel_task(r, &tiles[task / chunks], panel, qc_host_min(panels - panel, chunk), a, a + a_elems);
     }
     free(scratch);
     return QC_OK;
 }
 
-typedef struct tile {
-    size_t row, rows, tile_rows;
-} tile;
-
-/* The fixed tiles of all sequences. `tiles` NULL: only counts them. */
-static size_t cut_tiles(const qc_host_linear *l, qc_host_sequences sequences, size_t rows, tile *tiles)
+static int native_task(const run *r, const tile *t, size_t block, qc_host_onednn_runner *runner, uint16_t *a,
+    float *c, void *scratch)
 {
-    size_t whole[2] = {0, rows}, count = 0;
-
-    if (!sequences.starts)
-        sequences = (qc_host_sequences){.starts = whole, .count = 1};
-    for (size_t s = 0; s < sequences.count; s++) {
-        size_t first = sequences.starts[s], length = sequences.starts[s + 1] - first;
-        size_t tile_rows = length <= l->short_rows ? l->short_rows : TILE_ROWS;
-        for (size_t row = 0; row < length; row += tile_rows, count++)
-            if (tiles)
-                tiles[count] = (tile){first + row, qc_host_min(length - row, tile_rows), tile_rows};
-    }
-    return count;
-}
-
-static int native_task(
-    const run *r, tile t, size_t block, qc_host_onednn_runner *runner, uint16_t *a, float *c, void *scratch)
-{
-    const qc_host_linear *l = r->linear;
-    int class = t.tile_rows == TILE_ROWS ? 0 : 1;
+    const qc_host_linear *l = t->linear;
+    int class = t->tile_rows == TILE_ROWS ? 0 : 1;
     bool is_last = block + 1 == l->block_count;
-    const uint16_t *x = (const uint16_t *)(const void *)r->x + t.row * r->x_stride;
+    const uint16_t *x = (const uint16_t *)(const void *)r->x + t->row * r->x_stride;
     size_t column = block * l->block_columns, columns = is_last ? l->columns - column : l->block_columns;
 
-    if (t.rows < t.tile_rows || r->x_stride != l->depth) {
-        for (size_t i = 0; i < t.rows; i++)
+    if (t->rows < t->tile_rows || r->x_stride != l->depth) {
+        for (size_t i = 0; i < t->rows; i++)
             memcpy(a + i * l->depth, x + i * r->x_stride, l->depth * sizeof *a);
-        memset(a + t.rows * l->depth, 0, (t.tile_rows - t.rows) * l->depth * sizeof *a);
+        memset(a + t->rows * l->depth, 0, (t->tile_rows - t->rows) * l->depth * sizeof *a);
         x = a;
     }
     int status = qc_host_onednn_run(runner, is_last ? l->last[class] : l->full[class], x,
         (const char *)l->packed + block * l->block_bytes, c, scratch);
     if (status == 0)
-        finish_tile(r, c, columns, t.row, t.rows, column, columns);
+        finish_tile(r, t, c, columns, column, columns);
     return status;
 }
 
-static qc_status run_native(const run *r, qc_diag *diag, qc_host_sequences sequences)
+static qc_status run_native(
+    const run *r, const qc_host_linear *l, const tile *tiles, size_t tile_count, qc_diag *diag)
 {
-    const qc_host_linear *l = r->linear;
     int threads = qc_host_threads(l->engine), failed = 0;
-    size_t tile_count = cut_tiles(l, sequences, r->rows, NULL);
     size_t a_bytes = (TILE_ROWS * l->depth * sizeof(uint16_t) + 63) / 64 * 64;
     size_t c_bytes = TILE_ROWS * l->block_columns * sizeof(float);
     size_t thread_bytes = a_bytes + c_bytes + (l->scratch_bytes + 63) / 64 * 64;
-    tile *tiles = qc_host_alloc(tile_count, sizeof *tiles);
     char *buffers = qc_host_alloc((size_t)threads, thread_bytes);
 
-    if (!tiles || !buffers) {
-        free(tiles);
-        free(buffers);
+    if (!buffers)
         return qc_error(diag, "host", "out of memory for a product of %zu rows", r->rows);
-    }
-    cut_tiles(l, sequences, r->rows, tiles);
 #pragma omp parallel num_threads(threads)
     {
         char *mine = buffers + (size_t)qc_host_thread_index() * thread_bytes;
@@ -359,18 +357,35 @@ static qc_status run_native(const run *r, qc_diag *diag, qc_host_sequences seque
 #pragma omp for schedule(dynamic)
         for (size_t task = 0; task < tile_count * l->block_count; task++)
             if (status == 0)
-                status = native_task(r, tiles[task / l->block_count], task % l->block_count, runner,
+                status = native_task(r, &tiles[task / l->block_count], task % l->block_count, runner,
                     (uint16_t *)(void *)mine, (float *)(void *)(mine + a_bytes), mine + a_bytes + c_bytes);
         qc_host_onednn_runner_destroy(runner);
 #pragma omp critical(qc_host_linear_status)
         failed = status ? status : failed;
     }
-    free(tiles);
     free(buffers);
     if (failed)
         return qc_error(diag, "host", "oneDNN failed in a product of %zu rows: %s", r->rows,
             qc_host_onednn_status_name(failed));
     return QC_OK;
+}
+
+/* `shape`: any of the weights; they were made alike. */
+static qc_status run_tiles(run *r, const qc_host_linear *shape, qc_diag *diag)
+{
+    tile few[16], *tiles = few;
+
+    r->x_stride = r->x_stride ? r->x_stride : shape->depth;
+    r->y_stride = r->y_stride ? r->y_stride : shape->columns;
+    size_t count = cut_tiles(r, shape, NULL);
+    if (count > sizeof few / sizeof *few && !(tiles = qc_host_alloc(count, sizeof *tiles)))
+        return qc_error(diag, "host", "out of memory for a product of %zu rows", r->rows);
+    cut_tiles(r, shape, tiles);
+    qc_status status =
+        shape->native ? run_native(r, shape, tiles, count, diag) : run_panels(r, shape, tiles, count, diag);
+    if (tiles != few)
+        free(tiles);
+    return status;
 }
 
 qc_status qc_host_linear_run(const qc_host_linear *linear, qc_diag *diag, const void *x, size_t x_stride,
@@ -379,11 +394,39 @@ qc_status qc_host_linear_run(const qc_host_linear *linear, qc_diag *diag, const 
     run r = {.linear = linear,
         .x = x,
         .y = y,
-        .x_stride = x_stride ? x_stride : linear->depth,
-        .y_stride = y_stride ? y_stride : linear->columns,
-        .rows = rows};
+        .x_stride = x_stride,
+        .y_stride = y_stride,
+        .rows = rows,
+        .sequences = sequences};
 
-    if (rows == 0)
-        return QC_OK;
-    return linear->native ? run_native(&r, diag, sequences) : run_panels(&r, diag);
+    return rows == 0 ? QC_OK : run_tiles(&r, linear, diag);
+}
+
+static bool made_alike(const qc_host_linear *a, const qc_host_linear *b)
+{
+    return a->columns == b->columns && a->depth == b->depth && a->native == b->native &&
+           a->weight_dtype == b->weight_dtype && a->input_dtype == b->input_dtype &&
+           a->output_dtype == b->output_dtype;
+}
+
+qc_status qc_host_linear_run_groups(const qc_host_linear *const *linears, qc_diag *diag, const void *x,
+    size_t x_stride, void *y, size_t y_stride, qc_host_sequences groups)
+{
+    const qc_host_linear *shape = NULL;
+    run r = {.linears = linears,
+        .x = x,
+        .y = y,
+        .x_stride = x_stride,
+        .y_stride = y_stride,
+        .rows = groups.count ? groups.starts[groups.count] : 0,
+        .sequences = groups};
+
+    for (size_t g = 0; g < groups.count; g++) {
+        if (groups.starts[g + 1] == groups.starts[g])
+            continue;
+        shape = shape ? shape : linears[g];
+        if (!made_alike(shape, linears[g]))
+            return qc_error(diag, "host", "the weights of groups of rows have different sizes or types");
+    }
+    return shape ? run_tiles(&r, shape, diag) : QC_OK;
 }

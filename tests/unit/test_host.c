@@ -221,6 +221,76 @@ static void test_linear_strides(void)
     free(x), free(w);
 }
 
+/* Groups of rows with a weight each: the bits of each group alone. */
+static void test_linear_groups(void)
+{
+    enum { GROUPS_OF_ROWS = 6, COLUMNS = 200, DEPTH = 500 };
+    static const size_t starts[] = {0, 1, 1, 18, 83, 84, 220};
+
+    for (size_t i = 0; i < 4; i++)
+        for (int threads = 1; threads <= 3; threads++)
+            for (int small = 0; small < 2; small++) {
+                qc_host_engine *e = engine_of(threads, isas[i]);
+                if (!e)
+                    continue;
+                size_t depth = small ? 10 : DEPTH, bytes = COLUMNS * sizeof(uint16_t);
+                uint16_t *x = random_values(20, 220 * depth, QC_BF16, 1.0), *y = malloc(220 * bytes),
+                         *alone = malloc(220 * bytes);
+                uint16_t *bias = random_values(30, COLUMNS, QC_BF16, 1.0);
+                qc_host_linear *all[GROUPS_OF_ROWS];
+                for (size_t g = 0; g < GROUPS_OF_ROWS; g++) {
+                    uint16_t *w = random_values(21 + (uint32_t)g, COLUMNS * depth, QC_BF16, 1.0);
+                    all[g] = qc_host_linear_create(e, &diag, "w",
+                        &(qc_host_linear_spec){.out_features = COLUMNS,
+                            .in_features = depth,
+                            .weight_dtype = QC_BF16,
+                            .weight = w,
+                            .bias_dtype = QC_BF16,
+                            .bias = g % 2 ? bias : NULL,
+                            .input_dtype = QC_BF16});
+                    free(w);
+                }
+                CHECK_INT(qc_host_linear_run_groups((const qc_host_linear *const *)all, &diag, x, 0, y, 0,
+                              (qc_host_sequences){starts, GROUPS_OF_ROWS}),
+                    QC_OK);
+                for (size_t g = 0; g < GROUPS_OF_ROWS; g++)
+                    CHECK_INT(qc_host_linear_run(all[g], &diag, x + starts[g] * depth, 0,
+                                  alone + starts[g] * COLUMNS, 0, starts[g + 1] - starts[g], one_sequence),
+                        QC_OK);
+                CHECK(memcmp(y, alone, 220 * bytes) == 0);
+                for (size_t g = 0; g < GROUPS_OF_ROWS; g++)
+                    qc_host_linear_destroy(all[g]);
+                qc_host_engine_destroy(e);
+                free(x), free(y), free(alone), free(bias);
+            }
+}
+
+static void test_linear_groups_that_differ(void)
+{
+    static const size_t starts[] = {0, 1, 2};
+    float w[6] = {1, 2, 3, 4, 5, 6}, x[4] = {1, 1, 1, 1}, y[6];
+    qc_host_engine *e = engine_of(1, NULL);
+    qc_host_linear *two[2];
+
+    for (size_t g = 0; g < 2; g++)
+        two[g] = qc_host_linear_create(e, &diag, "w",
+            &(qc_host_linear_spec){.out_features = 2 + g,
+                .in_features = 2,
+                .weight_dtype = QC_F32,
+                .weight = w,
+                .input_dtype = QC_F32});
+    CHECK_INT(qc_host_linear_run_groups(
+                  (const qc_host_linear *const *)two, &diag, x, 0, y, 0, (qc_host_sequences){starts, 2}),
+        QC_ERROR);
+    CHECK_STR(last_error, "host: the weights of groups of rows have different sizes or types");
+    CHECK_INT(
+        qc_host_linear_run_groups(NULL, &diag, x, 0, y, 0, (qc_host_sequences){(const size_t[]){0, 0, 0}, 2}),
+        QC_OK);
+    for (size_t g = 0; g < 2; g++)
+        qc_host_linear_destroy(two[g]);
+    qc_host_engine_destroy(e);
+}
+
 static void test_linear_errors(void)
 {
     qc_host_engine *e = engine_of(1, NULL);
@@ -410,18 +480,22 @@ static void test_attention_codes_torch(void)
 static void test_attention_same_bits(void)
 {
     enum { S = 150 };
-    static const size_t windows[] = {0, 1, 17, 70};
+    static const size_t windows[] = {0, 1, 17, 70, 0, 40, 0}, chunks[] = {0, 0, 0, 0, 30, 64, 1};
+    static const float sinks[HEADS] = {0.5f, -3.0f, 9.0f, 0.0f};
     uint16_t *q = random_values(10, S * HEADS * SIZE, QC_BF16, 3.0),
              *k = random_values(11, S * GROUPS * SIZE, QC_BF16, 3.0);
     uint16_t *v = random_values(12, S * GROUPS * SIZE, QC_BF16, 3.0), *one, *other;
     size_t row = HEADS * SIZE, bytes = S * row * 2;
 
     one = malloc(bytes), other = malloc(bytes);
-    for (size_t w = 0; w < 4; w++) {
+    for (size_t w = 0; w < 7; w++) {
         for (int threads = 1; threads <= 7; threads += 2) {
             qc_host_engine *e = engine_of(threads, NULL);
             qc_host_attention at =
                 attention_of(QC_BF16, q, k, v, threads == 1 ? one : other, S, 0, windows[w]);
+            at.chunk = chunks[w];
+            at.softcap = w > 3 ? 2.5f : 0.0f;
+            at.sinks = w > 3 ? sinks : NULL;
             CHECK(qc_host_attention_bytes(e, &at) > 0);
             CHECK_INT(qc_host_attention_run(e, &diag, "attn", &at), QC_OK);
             CHECK(threads == 1 || memcmp(one, other, bytes) == 0);
@@ -431,6 +505,9 @@ static void test_attention_same_bits(void)
         for (size_t i = 0; i < S; i++) {
             qc_host_attention at =
                 attention_of(QC_BF16, q + i * row, k, v, other + i * row, 1, i, windows[w]);
+            at.chunk = chunks[w];
+            at.softcap = w > 3 ? 2.5f : 0.0f;
+            at.sinks = w > 3 ? sinks : NULL;
             CHECK_INT(qc_host_attention_run(e, &diag, "attn", &at), QC_OK);
         }
         CHECK(memcmp(one, other, bytes) == 0);
@@ -482,6 +559,77 @@ static void test_attention_against_f64(void)
     free(q), free(k), free(v);
 }
 
+/* Caps, sinks and chunks, of queries behind a past, with another value size. */
+static void check_attention_variant(
+    int threads, size_t queries, size_t window, size_t chunk, float cap, const float *sinks)
+{
+    enum { PAST = 37, D = 20, V = 9, H = 4 };
+    size_t keys = PAST + queries;
+    float *q = random_values(13, queries * H * D, QC_F32, 2.0),
+          *k = random_values(14, keys * 2 * D, QC_F32, 2.0);
+    float *v = random_values(15, keys * 2 * V, QC_F32, 1.0), *out = malloc(queries * H * V * sizeof *out);
+    double *p = malloc(keys * sizeof *p);
+    qc_host_engine *e = engine_of(threads, NULL);
+    qc_host_attention at = {.dtype = QC_F32,
+        .q = {.dtype = QC_F32, .data = q, .token_stride = H * D, .head_stride = D},
+        .k = {.dtype = QC_F32, .data = k, .token_stride = 2 * D, .head_stride = D},
+        .v = {.dtype = QC_F32, .data = v, .token_stride = 2 * V, .head_stride = V},
+        .out = out,
+        .out_token_stride = H * V,
+        .out_head_stride = V,
+        .queries = queries,
+        .past = PAST,
+        .keys = keys,
+        .query_heads = H,
+        .kv_heads = 2,
+        .head_size = D,
+        .value_size = V,
+        .scale = 0.5f,
+        .causal = true,
+        .window = window,
+        .chunk = chunk,
+        .softcap = cap,
+        .sinks = sinks};
+
+    CHECK_INT(qc_host_attention_run(e, &diag, "attn", &at), QC_OK);
+    for (size_t i = 0; i < queries; i++)
+        for (size_t h = 0; h < H; h++) {
+            size_t here = PAST + i;
+            double total = sinks ? exp((double)sinks[h]) : 0.0;
+            for (size_t j = 0; j < keys; j++) {
+                double s = 0.0;
+                for (size_t d = 0; d < D; d++)
+                    s += 0.5 * (double)q[(i * H + h) * D + d] * k[(j * 2 + h / 2) * D + d];
+                s = cap > 0.0f ? cap * tanh(s / cap) : s;
+                bool seen =
+                    j <= here && (!window || here - j < window) && (!chunk || j / chunk == here / chunk);
+                total += p[j] = seen ? exp(s) : 0.0;
+            }
+            for (size_t c = 0; c < V; c++) {
+                double sum = 0.0;
+                for (size_t j = 0; j < keys; j++)
+                    sum += p[j] / total * v[(j * 2 + h / 2) * V + c];
+                CHECK_NEAR(out[(i * H + h) * V + c], sum, 5e-6);
+            }
+        }
+    qc_host_engine_destroy(e);
+    free(q), free(k), free(v), free(out), free(p);
+}
+
+static void test_attention_variants(void)
+{
+    static const float sinks[] = {0.25f, 4.0f, -60.0f, 12.0f};
+    static const size_t queries[] = {1, 3, 130}, windows[] = {0, 11}, chunks[] = {0, 1, 16, 100};
+
+    for (size_t n = 0; n < 3; n++)
+        for (size_t w = 0; w < 2; w++)
+            for (size_t c = 0; c < 4; c++)
+                for (int cap = 0; cap < 2; cap++)
+                    for (int sink = 0; sink < 2; sink++)
+                        check_attention_variant(1 + (int)c, queries[n], windows[w], chunks[c],
+                            cap ? 3.0f : 0.0f, sink ? sinks : NULL);
+}
+
 int main(void)
 {
     qc_arena_init(&arena, NULL);
@@ -491,6 +639,8 @@ int main(void)
     RUN(test_linear_called_in_parallel);
     RUN(test_isas_agree);
     RUN(test_linear_strides);
+    RUN(test_linear_groups);
+    RUN(test_linear_groups_that_differ);
     RUN(test_linear_errors);
     RUN(test_linear_torch);
     RUN(test_onednn_kernels);
@@ -498,6 +648,7 @@ int main(void)
     RUN(test_attention_codes_torch);
     RUN(test_attention_same_bits);
     RUN(test_attention_against_f64);
+    RUN(test_attention_variants);
     qc_arena_fini(&arena);
     return check_done();
 }
