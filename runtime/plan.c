@@ -280,12 +280,23 @@ qc_status qc_plan_op(qc_plan *plan, const qc_op *op)
 
 /* ---- ends ---------------------------------------------------------------------------------------------- */
 
-/* B and S are what the first argument, ids [B, S], says. */
+static bool is_given(const qc_plan *plan, const qc_value *value)
+{
+    for (size_t i = 0; i < plan->request.input_count; i++)
+        if (plan->request.inputs[i] == value)
+            return true;
+    return false;
+}
+
+/* B and S are what the first argument, ids [B, S], says; other arguments are inputs. */
 static qc_status plan_arguments(qc_plan *plan)
 {
     const qc_func *func = plan->request.func;
     qc_ctx *ctx = plan->env.ctx;
-    const qc_value *ids = qc_func_argument_count(func) == 1 ? qc_func_argument(func, 0) : NULL;
+    bool given = qc_func_argument_count(func) > 0;
+    for (size_t i = 1; i < qc_func_argument_count(func); i++)
+        given = given && is_given(plan, qc_func_argument(func, i));
+    const qc_value *ids = given ? qc_func_argument(func, 0) : NULL;
     const qc_type *type = ids ? qc_value_type(ids) : NULL;
     if (!type || qc_type_dtype(type) != QC_I64 || qc_type_rank(type) != 2)
         return qc_ctx_error(ctx, qc_func_name(func), "the CPU runs functions of ids i64[B, S] alone");
@@ -303,16 +314,16 @@ static qc_status plan_arguments(qc_plan *plan)
         const qc_value *input = plan->request.inputs[i];
         const qc_type *input_type = qc_value_type(input);
         bool by_token = fits_by_token(plan, input_type);
-        qc_ref given = ref_of_type(input_type, -1, by_token);
-        given.slot = qc_plan_slot(plan, qc_type_dtype(input_type), given.rank, given.dims, by_token);
-        qc_slot *slot = qc_plan_slot_at(plan, given.slot);
+        qc_ref from = ref_of_type(input_type, -1, by_token);
+        from.slot = qc_plan_slot(plan, qc_type_dtype(input_type), from.rank, from.dims, by_token);
+        qc_slot *slot = qc_plan_slot_at(plan, from.slot);
         slot->place = QC_PLACE_INPUT;
         slot->index = i;
         if (!slot->token_rows)
             return qc_ctx_error(
                 ctx, qc_func_name(func), "%s is no data of tokens", qc_type_text(ctx, input_type));
-        qc_plan_set_ref(plan, input, given);
-        QC_PUSH(&plan->arena, &plan->input_slots, given.slot);
+        qc_plan_set_ref(plan, input, from);
+        QC_PUSH(&plan->arena, &plan->input_slots, from.slot);
     }
     return QC_OK;
 }
