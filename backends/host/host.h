@@ -269,6 +269,58 @@ void qc_host_softmax(
 void qc_host_convert(
     const qc_host_engine *engine, qc_dtype from, const void *src, qc_dtype to, void *dst, size_t count);
 
+/* ---- mixtures of experts ------------------------------------------------------------------------------- */
+
+/* ids[r * k + i]: the column of the i-th largest element of row r of x [rows, columns]; of equals the lower column
+ * first. A NaN is larger than every number. */
+qc_status qc_host_topk(const qc_host_engine *engine, qc_diag *diag, const char *where, qc_dtype dtype,
+    const void *x, size_t rows, size_t columns, size_t k, int32_t *ids);
+
+/* y[r, i] = x[r, ids[r, i]], i < k. ids are checked. */
+qc_status qc_host_take(const qc_host_engine *engine, qc_diag *diag, const char *where, size_t elem_bytes,
+    const void *x, size_t rows, size_t columns, const int32_t *ids, size_t k, void *y);
+
+typedef struct qc_host_group_mask {
+    qc_dtype dtype; /* of x and y [rows, columns] */
+    size_t rows, columns, groups;
+    size_t chosen; /* groups that a row keeps: ids [rows, chosen], checked */
+    float fill;    /* rounded to dtype: the elements of the other groups */
+} qc_host_group_mask;
+
+/* y may be x. */
+qc_status qc_host_mask_groups(const qc_host_engine *engine, qc_diag *diag, const char *where,
+    const qc_host_group_mask *mask, const void *x, const int32_t *ids, void *y);
+
+/* Pairs of expert and token, by expert, then token: rows [3, count], of each its expert, token and slot of ids [tokens, k].
+ * count is tokens * k. A token that has an expert twice is an error. */
+qc_status qc_host_expert_rows(qc_diag *diag, const char *where, const int32_t *ids, size_t tokens, size_t k,
+    size_t experts, int32_t *rows);
+/* The same of every token for every expert, experts * tokens of them; the slot of pairs that ids do not have is -1. */
+qc_status qc_host_expert_all_rows(qc_diag *diag, const char *where, const int32_t *ids, size_t tokens,
+    size_t k, size_t experts, int32_t *rows);
+/* starts[e], experts + 1 of them: where expert e's rows begin, given the experts of rows; an error if they are not in order. */
+qc_status qc_host_expert_starts(
+    qc_diag *diag, const char *where, const int32_t *rows, size_t count, size_t experts, size_t *starts);
+
+/* y[r] = x[ids[r]], rows of row_bytes. ids are checked. */
+qc_status qc_host_gather_rows(const qc_host_engine *engine, qc_diag *diag, const char *where, const void *x,
+    size_t x_rows, size_t row_bytes, const int32_t *ids, size_t count, void *y);
+
+/* y[r] = w[token, slot] of rows [3, count]; for a slot of -1 zero, or w[token, 0]. */
+qc_status qc_host_expert_scores(qc_diag *diag, const char *where, size_t elem_bytes, const void *w,
+    size_t tokens, size_t k, const int32_t *rows, size_t count, bool unrouted_first, void *y);
+
+typedef struct qc_host_combination {
+    qc_dtype dtype; /* D, of y [rows, columns] and the result [tokens, columns] */
+    size_t rows, columns, tokens;
+    size_t k;        /* rows of a token, at most */
+    bool round_once; /* false: D(D(D(0 + a) + b) + c) */
+} qc_host_combination;
+
+/* out[t]: the sum of the rows of y that are token t's, in their order, but for those of slot -1; f32 sums. */
+qc_status qc_host_expert_combine(const qc_host_engine *engine, qc_diag *diag, const char *where,
+    const qc_host_combination *combination, const void *y, const int32_t *rows, void *out);
+
 /* ---- statistics and evaluation ------------------------------------------------------------------------- */
 
 /* min[h], max[h] over tokens and head_size of x [tokens, heads, head_size] of D. Zeros count as -0 < +0, so
