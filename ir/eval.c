@@ -7,6 +7,7 @@
 #include "ir/eval.h"
 
 #include "ir/dtype/codec.h"
+#include "ir/experts.h"
 #include "ir/ir.h"
 #include "op_table.h"
 
@@ -40,9 +41,41 @@ static bool widens(qc_dtype from, qc_dtype to)
     return to_signed || !from_signed;
 }
 
+/* The part `index` of the first dimension of what is stored, in place; all of it when index is negative. */
+static bool take_part(qc_tensor *stored, int64_t index)
+{
+    if (index < 0)
+        return true;
+    if (stored->rank < 1 || index >= stored->dims[0])
+        return false;
+    stored->count /= stored->dims[0];
+    stored->data = (char *)stored->data + qc_tensor_bytes(stored->dtype, index * stored->count);
+    for (int i = 1; i < stored->rank; i++)
+        stored->dims[i - 1] = stored->dims[i];
+    stored->rank--;
+    return qc_dtype_bits(stored->dtype) >= 8 || index * stored->count % 2 == 0;
+}
+
+/* Puts what is stored behind `at` elements of y; widened where it is narrower. */
+static void put_stored(const qc_tensor *stored, qc_tensor *y, int64_t at)
+{
+    if (stored->dtype == y->dtype)
+        qc_tensor_copy(y, at, stored, 0, stored->count);
+    else
+        qc_convert(stored->dtype, stored->data, y->dtype, (char *)y->data + qc_tensor_bytes(y->dtype, at),
+            (size_t)stored->count);
+}
+
+/* A single number may be stored as [] or [1]. */
+static bool is_number(const qc_tensor *stored, const qc_tensor *y)
+{
+    return stored->rank <= 1 && y->rank <= 1 && stored->count == 1 && y->count == 1;
+}
+
 qc_status qc_eval_weight(qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
 {
     const char *name = qc_attr_as_text(qc_op_attr(op, "tensor"));
+    int64_t index = qc_attr_as_int(qc_op_attr(op, "index"));
     qc_tensor stored = {0};
 
     (void)operands;
@@ -50,10 +83,44 @@ qc_status qc_eval_weight(qc_eval *eval, const qc_op *op, const qc_tensor *const 
         return qc_error(eval->diag, name, "no checkpoint to read this tensor from");
     if (eval->weight(eval->user, eval->diag, name, &stored) != QC_OK)
         return QC_ERROR;
-    if (!qc_tensor_same_shape(&stored, results) || !widens(stored.dtype, results->dtype))
-        return qc_error(eval->diag, name, "the checkpoint holds %s, which is not exactly %s",
-            qc_tensor_text(eval->scratch, &stored), qc_tensor_text(eval->scratch, results));
-    qc_convert(stored.dtype, stored.data, results->dtype, results->data, (size_t)results->count);
+    qc_tensor part = stored;
+    if (!take_part(&part, index) || !(qc_tensor_same_shape(&part, results) || is_number(&part, results)) ||
+        !widens(stored.dtype, results->dtype))
+        return qc_error(eval->diag, name, "the checkpoint holds %s, %s is not exactly %s",
+            qc_tensor_text(eval->scratch, &stored),
+            index < 0 ? "which" : qc_arena_printf(eval->scratch, "part %lld of which", (long long)index),
+            qc_tensor_text(eval->scratch, results));
+    put_stored(&part, results, 0);
+    return QC_OK;
+}
+
+/* Has the stored tensor the shape of one part of the bank? */
+static bool is_part(const qc_tensor *stored, const qc_tensor *bank)
+{
+    bool same = stored->rank == bank->rank - 1;
+    for (int i = 0; same && i < stored->rank; i++)
+        same = stored->dims[i] == bank->dims[i + 1];
+    return same || (stored->rank <= 1 && stored->count == 1 && bank->count == bank->dims[0]);
+}
+
+qc_status qc_eval_expert_weight(
+    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
+{
+    const char *pattern = qc_attr_as_text(qc_op_attr(op, "tensor"));
+
+    (void)operands;
+    if (!eval->weight)
+        return qc_error(eval->diag, pattern, "no checkpoint to read this tensor from");
+    for (int64_t e = 0; e < qc_tensor_dim(results, 0); e++) {
+        const char *name = qc_expert_name(eval->scratch, pattern, e);
+        qc_tensor stored = {0};
+        if (eval->weight(eval->user, eval->diag, name, &stored) != QC_OK)
+            return QC_ERROR;
+        if (!is_part(&stored, results) || !widens(stored.dtype, results->dtype))
+            return qc_error(eval->diag, name, "the checkpoint holds %s, which is not exactly a part of %s",
+                qc_tensor_text(eval->scratch, &stored), qc_tensor_text(eval->scratch, results));
+        put_stored(&stored, results, e * stored.count);
+    }
     return QC_OK;
 }
 

@@ -24,48 +24,67 @@ static uint32_t code_at(const qc_tensor *words, int64_t first, int64_t stride, i
     return code;
 }
 
-static void unpack_integers(const qc_tensor *x, bool rows, qc_tensor *y)
+/* x and y are matrices; the codes of y begin at element `first` of it. */
+static void unpack_integers(
+    const qc_tensor *x, bool rows, int64_t row_count, int64_t columns, qc_tensor *y, int64_t first)
 {
     const int bits = qc_dtype_bits(y->dtype);
-    for (int64_t i = 0; i < y->dims[0]; i++)
-        for (int64_t j = 0; j < y->dims[1]; j++) {
+    for (int64_t i = 0; i < row_count; i++)
+        for (int64_t j = 0; j < columns; j++) {
             uint32_t code =
                 rows ? code_at(x, j, x->dims[1], i, bits) : code_at(x, i * x->dims[1], 1, j, bits);
             float value = (float)code - (float)(1 << (bits - 1));
-            qc_tensor_write(y, i * y->dims[1] + j, 1, &value);
+            qc_tensor_write(y, first + i * columns + j, 1, &value);
         }
 }
 
 /* The first code of a byte is its low half, and an odd last one leaves the high half unused. */
-static void unpack_nibbles(const qc_tensor *x, qc_tensor *y)
+static void unpack_nibbles(const qc_tensor *x, int64_t columns, qc_tensor *y)
 {
     const uint8_t *bytes = x->data;
     uint8_t *out = y->data;
-    for (int64_t i = 0; i < y->dims[0]; i++)
-        for (int64_t j = 0; j < y->dims[1]; j++) {
-            int64_t at = i * y->dims[1] + j;
-            unsigned code = bytes[i * x->dims[1] + j / 2] >> (j % 2 * 4) & 15u;
-            out[at / 2] = (uint8_t)(at % 2 ? (out[at / 2] & 15u) | code << 4 : code);
-        }
+    for (int64_t at = 0; at < y->count; at++) {
+        int64_t row = at / columns, j = at % columns;
+        unsigned code = bytes[row * qc_tensor_dim(x, -1) + j / 2] >> (j % 2 * 4) & 15u;
+        out[at / 2] = (uint8_t)(at % 2 ? (out[at / 2] & 15u) | code << 4 : code);
+    }
+}
+
+/* Integers out of words, of a bank expert by expert. */
+static void unpack_words(const qc_tensor *x, bool rows, qc_tensor *y)
+{
+    int64_t parts = x->rank == 3 ? x->dims[0] : 1;
+    for (int64_t e = 0; e < parts; e++) {
+        qc_tensor words = *x;
+        words.rank = 2;
+        words.dims[0] = qc_tensor_dim(x, -2), words.dims[1] = qc_tensor_dim(x, -1);
+        words.count = x->count / parts;
+        words.data = (char *)x->data + qc_tensor_bytes(x->dtype, e * words.count);
+        unpack_integers(&words, rows, qc_tensor_dim(y, -2), qc_tensor_dim(y, -1), y, e * (y->count / parts));
+    }
 }
 
 qc_status qc_eval_unpack(qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
 {
     const qc_tensor *x = operands[0];
-    const bool nibbles = results->dtype == QC_F4E2M1, bytes = results->dtype == QC_F8E8M0,
-               rows = qc_attr_as_int(qc_op_attr(op, "axis")) == 0;
-    const int bits = qc_dtype_bits(results->dtype), axis = rows ? 0 : 1;
-    bool fits = x->rank == 2 && results->rank == 2 && x->dims[1 - axis] == results->dims[1 - axis];
-    const int word_bits = nibbles || bytes ? 8 : 32;
-    if (!fits || x->dims[axis] != (results->dims[axis] * bits + word_bits - 1) / word_bits)
+    const bool nibbles = results->dtype == QC_F4E2M1, bytes = results->dtype == QC_F8E8M0;
+    const int bits = qc_dtype_bits(results->dtype), word_bits = nibbles || bytes ? 8 : 32;
+    int64_t axis = qc_attr_as_int(qc_op_attr(op, "axis"));
+    axis += axis < 0 ? x->rank : 0;
+    bool fits =
+        (x->rank == 2 || x->rank == 3) && results->rank == x->rank && axis >= x->rank - 2 && axis < x->rank;
+    for (int i = 0; fits && i < x->rank; i++)
+        fits = x->dims[i] ==
+               (i == axis ? (results->dims[i] * bits + word_bits - 1) / word_bits : results->dims[i]);
+    if (!fits)
         return qc_error(eval->diag, qc_eval_where(eval, op), "%s does not hold %s",
             qc_tensor_text(eval->scratch, x), qc_tensor_text(eval->scratch, results));
     if (bytes)
         memcpy(results->data, x->data, (size_t)results->count);
     else if (nibbles)
-        unpack_nibbles(x, results);
+        unpack_nibbles(x, qc_tensor_dim(results, -1), results);
     else
-        unpack_integers(x, rows, results);
+        unpack_words(x, axis == x->rank - 2, results);
     return QC_OK;
 }
 

@@ -193,19 +193,21 @@ qc_status qc_eval_attention_mask(
 {
     const qc_tensor *x = operands[0];
     bool causal = qc_attr_as_bool(qc_op_attr(op, "causal"));
-    int64_t window = qc_attr_as_int(qc_op_attr(op, "window"));
+    int64_t window = qc_attr_as_int(qc_op_attr(op, "window")),
+            chunk = qc_attr_as_int(qc_op_attr(op, "chunk"));
     int64_t queries = qc_tensor_dim(x, -2), keys = qc_tensor_dim(x, -1), past = keys - queries;
     float lowest = -(float)qc_dtype_max(x->dtype);
 
-    if (x->rank != 4 || past < 0 || window < 0)
-        return qc_error(eval->diag, qc_eval_where(eval, op), "scores %s with window %lld",
-            qc_tensor_text(eval->scratch, x), (long long)window);
+    if (x->rank != 4 || past < 0 || window < 0 || chunk < 0)
+        return qc_error(eval->diag, qc_eval_where(eval, op), "scores %s with window %lld and chunk %lld",
+            qc_tensor_text(eval->scratch, x), (long long)window, (long long)chunk);
     float *row = qc_eval_row(eval, keys);
     for (int64_t r = 0; keys > 0 && r < x->count / keys; r++) {
         int64_t position = past + r % queries;
         qc_tensor_read(x, r * keys, keys, row);
         for (int64_t j = 0; j < keys; j++)
-            if ((causal && j > position) || (window > 0 && j <= position - window))
+            if ((causal && j > position) || (window > 0 && j <= position - window) ||
+                (chunk > 0 && j / chunk != position / chunk))
                 row[j] += lowest;
         qc_tensor_write(results, r * keys, keys, row);
     }
@@ -219,9 +221,9 @@ qc_status qc_eval_hadamard(
     const qc_tensor *x = operands[0];
     bool inverse = qc_attr_as_bool(qc_op_attr(op, "inverse"));
     int64_t size = qc_attr_as_int(qc_op_attr(op, "size"));
-    bool rows = qc_attr_as_int(qc_op_attr(op, "axis")) == 0 && x->rank > 1;
+    int axis = (int)qc_attr_as_int(qc_op_attr(op, "axis"));
     /* The vectors' elements lie `lanes` apart. */
-    int64_t lanes = rows && x->dims[0] ? x->count / x->dims[0] : 1;
+    int64_t lanes = 1;
     const char *where = qc_eval_where(eval, op);
     qc_hadamard h;
 
@@ -229,7 +231,9 @@ qc_status qc_eval_hadamard(
             strcmp(qc_attr_as_text(qc_op_attr(op, "matrix")), "random_hadamard") == 0,
             qc_attr_as_int(qc_op_attr(op, "drawn")), &h) != QC_OK)
         return QC_ERROR;
-    if (qc_tensor_dim(x, rows ? 0 : -1) % size != 0)
+    for (int i = axis + 1; axis >= 0 && i < x->rank; i++)
+        lanes *= x->dims[i];
+    if (qc_tensor_dim(x, axis) % size != 0)
         return qc_error(eval->diag, where, "blocks of %lld do not divide %s", (long long)size,
             qc_tensor_text(eval->scratch, x));
     int64_t block = size * lanes;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * eval_quant.c - reference semantics of quantization (see eval.h). The arithmetic is ir/dtype/quantizer.h,
- * ir/dtype/mse.h and ir/dtype/columns.h; here is which elements share a scale.
+ * eval_quant.c - reference semantics of observing and of scales (see eval.h). The arithmetic is ir/dtype/quantizer.h,
+ * ir/dtype/mse.h and ir/dtype/columns.h; here is which elements share a scale. What becomes of a bank [E, rows, columns]
+ * is what becomes of each expert's weights by themselves.
  *
  * The elements under one scale are a piece of x: runs of consecutive elements. Where a range is searched, the
  * pieces are gathered into rows first, filled with zeros where a block is cut off at an edge; a zero is
@@ -13,12 +14,11 @@
 #include "ir/dtype/codec.h"
 #include "ir/dtype/columns.h"
 #include "ir/dtype/mse.h"
-#include "ir/eval.h"
+#include "ir/eval_quant.h"
 #include "ir/ir.h"
-#include "ir/scheme.h"
 #include "op_table.h"
 
-static qc_status need_model_type(qc_eval *eval, const qc_op *op, qc_dtype dtype)
+qc_status qc_eval_need_model_type(qc_eval *eval, const qc_op *op, qc_dtype dtype)
 {
     if (dtype == QC_BF16 || dtype == QC_F16 || dtype == QC_F32)
         return QC_OK;
@@ -32,17 +32,7 @@ static qc_status mismatch(qc_eval *eval, const qc_op *op, const qc_tensor *x, co
         qc_tensor_text(eval->scratch, x), qc_tensor_text(eval->scratch, y));
 }
 
-static void *at(const qc_tensor *x, int64_t offset)
-{
-    return (char *)x->data + qc_tensor_bytes(x->dtype, offset);
-}
-
-static int64_t pieces_of(int64_t count, int64_t size)
-{
-    return count / size + (count % size != 0);
-}
-
-static qc_status read_part(qc_eval *eval, const qc_op *op, qc_scheme_part *part)
+qc_status qc_eval_read_part(qc_eval *eval, const qc_op *op, qc_scheme_part *part)
 {
     return qc_scheme_read(eval->diag, qc_eval_where(eval, op), eval->module,
         qc_attr_as_text(qc_op_attr(op, "scheme")), qc_attr_as_text(qc_op_attr(op, "arg")), part);
@@ -51,6 +41,18 @@ static qc_status read_part(qc_eval *eval, const qc_op *op, qc_scheme_part *part)
 static bool is_from_stat(const qc_op *op)
 {
     return strcmp(qc_attr_as_text(qc_op_attr(op, "from")), "stat") == 0;
+}
+
+/* Part `index` of the first dimension, in place. */
+static qc_tensor part_of(const qc_tensor *x, int64_t index)
+{
+    qc_tensor part = *x;
+    part.rank--;
+    part.count /= x->dims[0];
+    for (int i = 0; i < part.rank; i++)
+        part.dims[i] = x->dims[i + 1];
+    part.data = qc_eval_at(x, index * part.count);
+    return part;
 }
 
 static void join(float *min, float *max, float low, float high)
@@ -112,8 +114,8 @@ static bool cut_of(const qc_tensor *x, const qc_scheme_part *part, cut *c)
         c->rows = x->count / columns;
     if (c->group_columns > columns)
         c->group_columns = columns;
-    c->across = pieces_of(columns, c->group_columns);
-    c->count = c->across * pieces_of(x->count / columns, c->rows);
+    c->across = qc_eval_pieces(columns, c->group_columns);
+    c->count = c->across * qc_eval_pieces(x->count / columns, c->rows);
     c->size = c->group_columns * c->rows;
     return part->granularity == QC_GRANULARITY_GROUP || x->rank == 2;
 }
@@ -141,7 +143,7 @@ static void range_of_column(const cut *c, int64_t index, float *min, float *max)
     for (int64_t i = 0; i < x->dims[0] * tokens; i++) {
         int64_t row = (i / tokens * heads + index / columns) * tokens + i % tokens;
         float low, high;
-        qc_arith_minmax(x->dtype, at(x, row * columns + index % columns), 1, &low, &high);
+        qc_arith_minmax(x->dtype, qc_eval_at(x, row * columns + index % columns), 1, &low, &high);
         join(min, max, low, high);
     }
 }
@@ -153,10 +155,10 @@ static void range_of(const cut *c, int64_t index, float *min, float *max)
         return;
     }
     piece p = piece_of(c, index);
-    qc_arith_minmax(c->x->dtype, at(c->x, p.first), (size_t)p.length, min, max);
+    qc_arith_minmax(c->x->dtype, qc_eval_at(c->x, p.first), (size_t)p.length, min, max);
     for (int64_t i = 1; i < p.runs; i++) {
         float low, high;
-        qc_arith_minmax(c->x->dtype, at(c->x, p.first + i * p.step), (size_t)p.length, &low, &high);
+        qc_arith_minmax(c->x->dtype, qc_eval_at(c->x, p.first + i * p.step), (size_t)p.length, &low, &high);
         join(min, max, low, high);
     }
 }
@@ -175,8 +177,8 @@ static void *gather(qc_eval *eval, const qc_op *op, const cut *c)
     for (int64_t i = 0; i < c->count; i++) {
         piece p = piece_of(c, i);
         for (int64_t r = 0; r < p.runs; r++)
-            memcpy(rows + qc_tensor_bytes(dtype, i * c->size + r * p.length), at(c->x, p.first + r * p.step),
-                qc_tensor_bytes(dtype, p.length));
+            memcpy(rows + qc_tensor_bytes(dtype, i * c->size + r * p.length),
+                qc_eval_at(c->x, p.first + r * p.step), qc_tensor_bytes(dtype, p.length));
     }
     return rows;
 }
@@ -296,7 +298,7 @@ static qc_status cut_range(
     range_of(c, index, min, max);
     if (!isfinite(*min) || !isfinite(*max)) /* carried to whoever names the tensor */
         return QC_OK;
-    if (qc_share_range(&o->share, c->x->dtype, at(c->x, p.first), (size_t)p.runs, (size_t)p.length,
+    if (qc_share_range(&o->share, c->x->dtype, qc_eval_at(c->x, p.first), (size_t)p.runs, (size_t)p.length,
             (size_t)p.step, min, max))
         return QC_OK;
     return qc_error(eval->diag, qc_eval_where(eval, op), "no memory to count %lld elements",
@@ -338,11 +340,105 @@ static qc_status observer_of(qc_eval *eval, const qc_op *op, qc_dtype dtype, obs
         o->share.value = qc_attr_as_float(share);
     if (!o->searches)
         return QC_OK;
-    if (read_part(eval, op, &part) != QC_OK ||
+    if (qc_eval_read_part(eval, op, &part) != QC_OK ||
         qc_scheme_mse(eval->diag, qc_eval_where(eval, op), &part, name, &o->mse, &o->searches) != QC_OK)
         return QC_ERROR;
     o->q = qc_scheme_quantizer(&part, dtype);
     return QC_OK;
+}
+
+/* The expert that row `row` belongs to; -1 when that is none of them. */
+static int64_t expert_of(const qc_tensor *rows, int64_t row, int64_t experts)
+{
+    int64_t expert = qc_tensor_int(rows, row);
+    return expert >= 0 && expert < experts ? expert : -1;
+}
+
+/* The rows of x that an expert works on, one after another: *seen of them, in `gathered`. */
+static void gather_expert(
+    const qc_tensor *x, const qc_tensor *rows, int64_t expert, int64_t experts, qc_tensor *gathered)
+{
+    int64_t columns = x->dims[1], count = 0;
+    for (int64_t r = 0; r < x->dims[0]; r++)
+        if (expert_of(rows, r, experts) == expert)
+            qc_tensor_copy(gathered, count++ * columns, x, r * columns, columns);
+    gathered->dims[0] = 1;
+    gathered->dims[1] = count * columns;
+    gathered->count = count * columns;
+}
+
+/* Ranges for the experts that saw fewer than `least` tokens, as the op's `fallback` says. */
+static qc_status fall_back(qc_eval *eval, const qc_op *op, const qc_tensor *w, const int64_t *seen,
+    int64_t least, int64_t experts, float *mins, float *maxs)
+{
+    const char *fallback = qc_attr_as_text(qc_op_attr(op, "fallback"));
+    float min = INFINITY, max = -INFINITY;
+    int64_t missing = 0, first = 0;
+    for (int64_t e = experts - 1; e >= 0; e--) {
+        if (seen[e] >= least) {
+            join(&min, &max, mins[e], maxs[e]);
+            continue;
+        }
+        missing++;
+        first = e;
+    }
+    if (missing && strcmp(fallback, "refuse") == 0)
+        return qc_error(eval->diag, qc_eval_where(eval, op),
+            "%lld of %lld experts saw fewer than %lld tokens (expert %lld saw %lld)", (long long)missing,
+            (long long)experts, (long long)least, (long long)first, (long long)seen[first]);
+    if (missing == experts && strcmp(fallback, "layer") == 0)
+        return qc_error(eval->diag, qc_eval_where(eval, op), "no expert saw %lld tokens", (long long)least);
+    for (int64_t e = 0; e < experts; e++) {
+        if (seen[e] >= least)
+            continue;
+        mins[e] = min, maxs[e] = max;
+        if (strcmp(fallback, "weights") == 0) {
+            qc_tensor of_expert = part_of(w, e);
+            qc_arith_minmax(w->dtype, of_expert.data, (size_t)of_expert.count, &min, &max);
+            maxs[e] = fmaxf(max, -min);
+            mins[e] = -maxs[e];
+        }
+    }
+    return QC_OK;
+}
+
+/* A range an expert; the rows of a call are one sequence. */
+static qc_status observe_experts(
+    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
+{
+    const qc_tensor *x = operands[0], *rows = operands[1], *w = operands[2];
+    int64_t experts = qc_attr_as_int(qc_op_attr(op, "experts"));
+    int64_t least = qc_attr_as_int(qc_op_attr(op, "min_tokens"));
+    observer o;
+    qc_status status = QC_OK;
+
+    if (observer_of(eval, op, x->dtype, &o) != QC_OK)
+        return QC_ERROR;
+    if (!rows || x->rank != 2 || rows->rank != 2 || rows->dims[0] != 3 || rows->dims[1] != x->dims[0] ||
+        experts < 1 || results->count != 2 * experts || (w && (w->rank != 3 || w->dims[0] != experts)))
+        return mismatch(eval, op, x, results);
+    qc_tensor gathered = *x;
+    gathered.data = malloc(qc_tensor_bytes(x->dtype, x->count) + 1);
+    if (!gathered.data)
+        return qc_error(
+            eval->diag, qc_eval_where(eval, op), "no memory for %s", qc_tensor_text(eval->scratch, x));
+    float *mins = qc_eval_row(eval, experts), *maxs = qc_eval_row(eval, experts);
+    int64_t *seen = QC_NEW_ARRAY(eval->scratch, int64_t, (size_t)experts);
+    for (int64_t e = 0; status == QC_OK && e < experts; e++) {
+        gather_expert(x, rows, e, experts, &gathered);
+        seen[e] = x->dims[1] ? gathered.count / x->dims[1] : 0;
+        if (seen[e] && (status = observe_sequence(eval, op, &gathered, 1, &o, &mins[e], &maxs[e])) == QC_OK)
+            qc_arith_fold_minmax(o.fold, x->dtype, &mins[e], &maxs[e], 1, 1,
+                qc_attr_as_float(qc_op_attr(op, "averaging")), &mins[e], &maxs[e]);
+    }
+    if (status == QC_OK)
+        status = fall_back(eval, op, w, seen, least, experts, mins, maxs);
+    if (status == QC_OK) {
+        qc_tensor_write(results, 0, experts, mins);
+        qc_tensor_write(results, experts, experts, maxs);
+    }
+    free(gathered.data);
+    return status;
 }
 
 /* The first dimension counts sequences; each gives one range a head (or tensor), which fold in order.
@@ -357,12 +453,14 @@ qc_status qc_eval_observe(
     double averaging = qc_attr_as_float(qc_op_attr(op, "averaging"));
     observer o;
 
-    if (need_model_type(eval, op, x->dtype) != QC_OK)
+    if (qc_eval_need_model_type(eval, op, x->dtype) != QC_OK)
         return QC_ERROR;
     if (strcmp(granularity, "channel") == 0)
         return strcmp(name, "imatrix") == 0 || strcmp(name, "mean") == 0
                    ? observe_means(eval, op, x, strcmp(name, "imatrix") == 0, results)
                    : observe_channels(eval, op, x, results);
+    if (strcmp(granularity, "expert") == 0)
+        return observe_experts(eval, op, operands, results);
     if (observer_of(eval, op, x->dtype, &o) != QC_OK)
         return QC_ERROR;
     int64_t groups = by_head ? qc_tensor_dim(x, 1) : 1, sequences = qc_tensor_dim(x, 0);
@@ -373,7 +471,7 @@ qc_status qc_eval_observe(
         qc_tensor one = *x;
         one.dims[0] = 1;
         one.count = x->count / sequences;
-        one.data = at(x, i * one.count);
+        one.data = qc_eval_at(x, i * one.count);
         if (observe_sequence(eval, op, &one, groups, &o, mins + i * groups, maxs + i * groups) != QC_OK)
             return QC_ERROR;
     }
@@ -448,46 +546,84 @@ static qc_status ranges_of(qc_eval *eval, const qc_op *op, const qc_scheme_part 
     return status;
 }
 
-static float number_of(const qc_tensor *x)
+/* Scales to be made of x: `count` of them, the results from `first` on. */
+typedef struct scaling {
+    const qc_scheme_part *part;
+    const qc_tensor *x, *global, *importance; /* NULL: none */
+    bool zero_points;
+    int64_t first, count;
+} scaling;
+
+/* The global scale of scale `index`: there is one for all, or one for as many scales each. */
+static float global_of(const scaling *s, int64_t index)
 {
     float value = 0.0f;
-    if (x)
-        qc_tensor_read(x, 0, 1, &value);
+    if (s->global)
+        qc_tensor_read(s->global, index / (s->count / s->global->count), 1, &value);
     return value;
+}
+
+static qc_status make_scales(qc_eval *eval, const qc_op *op, const scaling *s, qc_tensor *results)
+{
+    const qc_scheme_part *part = s->part;
+    const qc_tensor *x = s->x;
+    int64_t count;
+    float *mins, *maxs;
+
+    if (ranges_of(eval, op, part, x, s->importance, s->count, &count, &mins, &maxs) != QC_OK)
+        return QC_ERROR;
+    if (count != s->count)
+        return mismatch(eval, op, x, results);
+    if (s->global && (s->global->count == 0 || count % s->global->count != 0))
+        return mismatch(eval, op, x, s->global);
+    qc_quantizer q = qc_scheme_quantizer(part, x->dtype);
+    bool searches = !is_from_stat(op) && part->granularity == QC_GRANULARITY_GROUP &&
+                    qc_quantizer_searches(&q, global_of(s, 0));
+    cut c = {0};
+    if (searches && !cut_of(x, part, &c))
+        return mismatch(eval, op, x, results);
+    for (int64_t i = 0; i < count; i++) {
+        float scale, zero_point, global = global_of(s, i);
+        if (searches) {
+            piece p = piece_of(&c, i);
+            qc_quantizer_group_scale(
+                &q, qc_eval_at(x, p.first), (size_t)p.length, global, &scale, &zero_point);
+        } else {
+            qc_quantizer_scale(&q, mins[i], maxs[i], global, &scale, &zero_point);
+        }
+        qc_tensor_write(results, s->first + i, 1, s->zero_points ? &zero_point : &scale);
+    }
+    return QC_OK;
 }
 
 /* The common part of qparams and zero_point. */
 static qc_status scale_op(qc_eval *eval, const qc_op *op, const qc_tensor *x, const qc_tensor *global,
     const qc_tensor *importance, bool zero_points, qc_tensor *results)
 {
+    int64_t experts = is_from_stat(op) ? 0 : qc_attr_as_int(qc_op_attr(op, "experts"));
     qc_scheme_part part;
-    int64_t count;
-    float *mins, *maxs;
 
-    if (need_model_type(eval, op, x->dtype) != QC_OK || read_part(eval, op, &part) != QC_OK)
+    if (qc_eval_need_model_type(eval, op, x->dtype) != QC_OK || qc_eval_read_part(eval, op, &part) != QC_OK)
         return QC_ERROR;
-    if (global && global->count != 1)
+    if (global && global->count != 1 && (x->rank < 2 || global->count != x->dims[is_from_stat(op) ? 1 : 0]))
         return mismatch(eval, op, x, global);
-    if (ranges_of(eval, op, &part, x, importance, results->count, &count, &mins, &maxs) != QC_OK)
-        return QC_ERROR;
-    if (count != results->count)
+    scaling s = {&part, x, global, importance, zero_points, 0, results->count};
+    if (experts == 0)
+        return make_scales(eval, op, &s, results);
+    if (x->rank != 3 || x->dims[0] != experts || results->count % experts != 0)
         return mismatch(eval, op, x, results);
-    qc_quantizer q = qc_scheme_quantizer(&part, x->dtype);
-    bool searches = !is_from_stat(op) && part.granularity == QC_GRANULARITY_GROUP &&
-                    qc_quantizer_searches(&q, number_of(global));
-    cut c = {0};
-    if (searches && !cut_of(x, &part, &c))
-        return mismatch(eval, op, x, results);
-    for (int64_t i = 0; i < count; i++) {
-        float scale, zero_point;
-        if (searches) {
-            piece p = piece_of(&c, i);
-            qc_quantizer_group_scale(
-                &q, at(x, p.first), (size_t)p.length, number_of(global), &scale, &zero_point);
-        } else {
-            qc_quantizer_scale(&q, mins[i], maxs[i], number_of(global), &scale, &zero_point);
-        }
-        qc_tensor_write(results, i, 1, zero_points ? &zero_point : &scale);
+    s.count = results->count / experts;
+    for (int64_t e = 0; e < experts; e++) {
+        bool global_each = global && global->count == experts && global->rank > 1;
+        qc_tensor of_x = part_of(x, e), of_global = global_each ? part_of(global, e) : (qc_tensor){0};
+        qc_tensor of_importance =
+            importance && importance->rank == 2 ? part_of(importance, e) : (qc_tensor){0};
+        s.x = &of_x;
+        s.global = global_each ? &of_global : global;
+        s.importance = of_importance.rank ? &of_importance : importance;
+        s.first = e * s.count;
+        if (make_scales(eval, op, &s, results) != QC_OK)
+            return QC_ERROR;
     }
     return QC_OK;
 }
@@ -504,188 +640,49 @@ qc_status qc_eval_zero_point(
     return scale_op(eval, op, operands[0], NULL, operands[1], true, results);
 }
 
+/* The largest absolute value that one global scale has to reach in x: of its expert, or, below 0, of everything. */
+static qc_status amax_of(qc_eval *eval, const qc_op *op, const qc_scheme_part *part, const qc_tensor *x,
+    const qc_tensor *importance, int64_t expert, float *amax)
+{
+    const bool bank = expert >= 0 && !is_from_stat(op);
+    int64_t count;
+    float *mins, *maxs;
+    if (bank && (x->rank != 3 || expert >= x->dims[0]))
+        return mismatch(eval, op, x, x);
+    qc_tensor of_x = bank ? part_of(x, expert) : *x, of_importance = {0};
+    if (bank && importance && importance->rank == 2)
+        of_importance = part_of(importance, expert);
+    if (ranges_of(eval, op, part, &of_x, of_importance.rank ? &of_importance : importance, 0, &count, &mins,
+            &maxs) != QC_OK)
+        return QC_ERROR;
+    if (expert >= 0 && !bank && expert >= count)
+        return mismatch(eval, op, x, x);
+    for (int64_t k = 0; k < count; k++)
+        if (expert < 0 || bank || k == expert)
+            *amax = fmaxf(*amax, fmaxf(maxs[k], -mins[k]));
+    return QC_OK;
+}
+
 qc_status qc_eval_global_scale(
     qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
 {
+    int64_t experts = qc_attr_as_int(qc_op_attr(op, "experts"));
     qc_scheme_part part;
-    float amax = 0.0f, scale;
 
-    if (need_model_type(eval, op, operands[1]->dtype) != QC_OK || read_part(eval, op, &part) != QC_OK)
+    if (qc_eval_need_model_type(eval, op, operands[1]->dtype) != QC_OK ||
+        qc_eval_read_part(eval, op, &part) != QC_OK)
         return QC_ERROR;
-    for (size_t i = 1; i < qc_op_operand_count(op); i++) {
-        int64_t count;
-        float *mins, *maxs;
-        if (operands[i]->dtype != operands[1]->dtype)
-            return mismatch(eval, op, operands[1], operands[i]);
-        if (ranges_of(eval, op, &part, operands[i], operands[0], 0, &count, &mins, &maxs) != QC_OK)
-            return QC_ERROR;
-        for (int64_t k = 0; k < count; k++)
-            amax = fmaxf(amax, fmaxf(maxs[k], -mins[k]));
-    }
     qc_quantizer q = qc_scheme_quantizer(&part, operands[1]->dtype);
-    scale = qc_quantizer_global(&q, amax);
-    qc_tensor_write(results, 0, 1, &scale);
-    return QC_OK;
-}
-
-/* ---- quantize, dequantize ------------------------------------------------------------------------------ */
-
-/* Which scale an element has: one for each block, for each `group` columns, or by broadcasting. */
-typedef struct coding {
-    qc_quantizer q;
-    const qc_tensor *x, *scale, *zero_point; /* zero_point: NULL, or of the shape of the scale */
-    float global;
-    int64_t group, block_rows;
-} coding;
-
-/* The scale of row `row` (of the last dimension of x) where it broadcasts. */
-static bool broadcast_offset(const qc_tensor *x, const qc_tensor *scale, int64_t row, int64_t *offset)
-{
-    int64_t size = qc_tensor_dim(scale, -1);
-    if (scale->rank > x->rank || (size != 1 && size != qc_tensor_dim(x, -1)))
-        return false;
-    *offset = 0;
-    for (int i = -2; i >= -x->rank; i--) {
-        int64_t dim = qc_tensor_dim(scale, i), in_x = qc_tensor_dim(x, i);
-        if (dim != 1 && dim != in_x)
-            return false;
-        *offset += dim == 1 ? 0 : row % in_x * size;
-        row /= in_x;
-        size *= dim;
-    }
-    return true;
-}
-
-/* Where the scales of a row begin, and how many columns share one. */
-static bool row_scales(const coding *c, int64_t row, int64_t *offset, int64_t *run)
-{
-    const qc_tensor *x = c->x;
-    int64_t columns = qc_tensor_dim(x, -1), rows = x->count / columns;
-    if (!c->group) {
-        *run = qc_tensor_dim(c->scale, -1) == 1 ? columns : 1;
-        return broadcast_offset(x, c->scale, row, offset);
-    }
-    int64_t across = pieces_of(columns, c->group), down = c->block_rows ? c->block_rows : 1;
-    *run = c->group;
-    *offset = row / down * across;
-    return c->scale->count == across * pieces_of(rows, down);
-}
-
-static qc_status check_coding(qc_eval *eval, const qc_op *op, const coding *c, const qc_tensor *global)
-{
-    if (global && global->count != 1)
-        return mismatch(eval, op, c->x, global);
-    if (c->zero_point && !qc_tensor_same_shape(c->scale, c->zero_point))
-        return mismatch(eval, op, c->scale, c->zero_point);
-    return QC_OK;
-}
-
-/* One byte a code, while the tensor may be denser. */
-static uint8_t *codes_of(qc_eval *eval, const qc_op *op, const qc_tensor *t)
-{
-    uint8_t *codes = malloc((size_t)t->count + 1);
-    if (!codes)
-        qc_error(eval->diag, qc_eval_where(eval, op), "no memory for %lld codes", (long long)t->count);
-    return codes;
-}
-
-static void read_codes(const qc_tensor *t, uint8_t *codes)
-{
-    const int bits = qc_dtype_bits(t->dtype);
-    const bool is_signed = qc_dtype_is_int(t->dtype);
-    for (int64_t i = 0; i < t->count; i++) {
-        uint32_t code = qc_code_get(t->data, bits, (size_t)i);
-        codes[i] = (uint8_t)(is_signed ? (uint32_t)qc_code_signed(code, bits) : code);
-    }
-}
-
-static void write_codes(qc_tensor *t, const uint8_t *codes)
-{
-    const int bits = qc_dtype_bits(t->dtype);
-    for (int64_t i = 0; i < t->count; i++)
-        qc_code_put(t->data, bits, (size_t)i, codes[i]);
-}
-
-/* Runs over all elements: codes from x, or (out not NULL) numbers from codes. */
-static qc_status code_elements(
-    qc_eval *eval, const qc_op *op, const coding *c, uint8_t *codes, qc_tensor *out)
-{
-    int64_t columns = qc_tensor_dim(c->x, -1), offset, run;
-    for (int64_t row = 0; columns > 0 && row < c->x->count / columns; row++) {
-        if (!row_scales(c, row, &offset, &run))
-            return mismatch(eval, op, c->x, c->scale);
-        for (int64_t j = 0; j < columns; j += run) {
-            int64_t first = row * columns + j, which = offset + j / run;
-            size_t length = (size_t)(columns - j < run ? columns - j : run);
-            float scale, zero = 0.0f;
-            qc_tensor_read(c->scale, which, 1, &scale);
-            if (c->zero_point)
-                qc_tensor_read(c->zero_point, which, 1, &zero);
-            if (out)
-                qc_quantizer_dequantize(
-                    &c->q, out->dtype, codes + first, length, scale, c->global, zero, at(out, first));
-            else
-                qc_quantizer_quantize(&c->q, at(c->x, first), length, scale, c->global, zero, codes + first);
+    for (int64_t e = 0; e < results->count; e++) {
+        float amax = 0.0f, scale;
+        for (size_t i = 1; i < qc_op_operand_count(op); i++) {
+            if (operands[i]->dtype != operands[1]->dtype)
+                return mismatch(eval, op, operands[1], operands[i]);
+            if (amax_of(eval, op, &part, operands[i], operands[0], experts ? e : -1, &amax) != QC_OK)
+                return QC_ERROR;
         }
+        scale = qc_quantizer_global(&q, amax);
+        qc_tensor_write(results, e, 1, &scale);
     }
     return QC_OK;
-}
-
-qc_status qc_eval_quantize(
-    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
-{
-    const qc_tensor *x = operands[0];
-    qc_scheme_part part;
-
-    if (need_model_type(eval, op, x->dtype) != QC_OK || read_part(eval, op, &part) != QC_OK)
-        return QC_ERROR;
-    if (part.type != results->dtype || !qc_tensor_same_shape(x, results))
-        return mismatch(eval, op, x, results);
-    coding c = {.q = qc_scheme_quantizer(&part, x->dtype),
-        .x = x,
-        .scale = operands[1],
-        .zero_point = operands[3],
-        .global = number_of(operands[2]),
-        .group = part.block_columns ? part.block_columns : part.group_elems,
-        .block_rows = part.block_rows};
-    if (check_coding(eval, op, &c, operands[2]) != QC_OK)
-        return QC_ERROR;
-    uint8_t *codes = codes_of(eval, op, x);
-    qc_status status = codes ? code_elements(eval, op, &c, codes, NULL) : QC_ERROR;
-    if (status == QC_OK)
-        write_codes(results, codes);
-    free(codes);
-    return status;
-}
-
-qc_status qc_eval_dequantize(
-    qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
-{
-    const qc_tensor *x = operands[0];
-    const qc_attr *block = qc_op_attr(op, "block");
-
-    if (need_model_type(eval, op, results->dtype) != QC_OK)
-        return QC_ERROR;
-    coding c = {.q = qc_scheme_dequantizer(
-                    x->dtype, results->dtype, operands[1]->dtype, operands[2] != NULL, operands[3] == NULL),
-        .x = x,
-        .scale = operands[1],
-        .zero_point = operands[3],
-        .global = number_of(operands[2]),
-        .group = qc_attr_as_int(qc_op_attr(op, "group"))};
-    if (qc_attr_count(block) == 2) {
-        c.block_rows = qc_attr_as_int(qc_attr_item(block, 0));
-        c.group = qc_attr_as_int(qc_attr_item(block, 1));
-    }
-    if (c.q.grid.storage == QC_DTYPE_NONE || !qc_tensor_same_shape(x, results))
-        return mismatch(eval, op, x, results);
-    if (check_coding(eval, op, &c, operands[2]) != QC_OK)
-        return QC_ERROR;
-    uint8_t *codes = codes_of(eval, op, x);
-    if (!codes)
-        return QC_ERROR;
-    read_codes(x, codes);
-    qc_status status = code_elements(eval, op, &c, codes, results);
-    free(codes);
-    return status;
 }

@@ -14,6 +14,7 @@
 static qc_status rope_table(qc_eval *eval, const qc_op *op, const qc_tensor *pos, qc_tensor *table, bool sine)
 {
     int64_t dims = qc_attr_as_int(qc_op_attr(op, "dims")), longest = 0;
+    bool interleaved = qc_attr_as_bool(qc_op_attr(op, "interleaved"));
     double theta = qc_attr_as_float(qc_op_attr(op, "theta"));
     float factor;
 
@@ -33,7 +34,7 @@ static qc_status rope_table(qc_eval *eval, const qc_op *op, const qc_tensor *pos
         for (int64_t j = 0; j < dims / 2; j++) {
             float angle = frequencies[j] * position;
             float value = (sine ? qc_scalar_sin(angle) : qc_scalar_cos(angle)) * factor;
-            row[j] = row[j + dims / 2] = value;
+            row[interleaved ? 2 * j : j] = row[interleaved ? 2 * j + 1 : j + dims / 2] = value;
         }
         qc_tensor_write(table, i * dims, dims, row);
     }

@@ -78,14 +78,20 @@ qc_status qc_eval_slice(qc_eval *eval, const qc_op *op, const qc_tensor *const *
 {
     const qc_tensor *x = operands[0];
     int64_t start = qc_attr_as_int(qc_op_attr(op, "start")), stop = qc_attr_as_int(qc_op_attr(op, "stop"));
+    int64_t step = qc_attr_as_int(qc_op_attr(op, "step"));
     int axis = axis_of(op, x->rank);
 
-    if (axis < 0 || start < 0 || stop < start || stop > x->dims[axis] ||
-        results->count != outer_count(x, axis) * (stop - start) * inner_count(x, axis))
+    if (axis < 0 || start < 0 || stop < start || stop > x->dims[axis] || step < 1 ||
+        results->dtype != x->dtype)
         return mismatch(eval, op, x, results);
-    int64_t inner = inner_count(x, axis), run = (stop - start) * inner;
+    int64_t inner = inner_count(x, axis), length = (stop - start) / step + ((stop - start) % step != 0);
+    if (results->count != outer_count(x, axis) * length * inner)
+        return mismatch(eval, op, x, results);
+    int64_t run = step == 1 ? length * inner : inner, runs = step == 1 ? 1 : length;
     for (int64_t i = 0; i < outer_count(x, axis); i++)
-        qc_tensor_copy(results, i * run, x, (i * x->dims[axis] + start) * inner, run);
+        for (int64_t j = 0; j < runs; j++)
+            qc_tensor_copy(results, i * length * inner + j * run, x,
+                (i * x->dims[axis] + start + j * step) * inner, run);
     return QC_OK;
 }
 
@@ -173,17 +179,20 @@ qc_status qc_eval_rotate_half(
     qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
 {
     const qc_tensor *x = operands[0];
+    bool interleaved = qc_attr_as_bool(qc_op_attr(op, "interleaved"));
     int64_t size = qc_tensor_dim(x, -1), half = size / 2;
+    /* Pairs of elements that change places: runs of `run` elements, each behind its partner. */
+    int64_t run = interleaved ? 1 : half;
 
     if (size % 2 != 0 || !qc_tensor_same_shape(x, results))
         return mismatch(eval, op, x, results);
-    float *row = qc_eval_row(eval, half);
-    for (int64_t at = 0; at < x->count; at += size) {
-        qc_tensor_read(x, at + half, half, row);
-        for (int64_t i = 0; i < half; i++)
+    float *row = qc_eval_row(eval, run);
+    for (int64_t at = 0; at < x->count; at += 2 * run) {
+        qc_tensor_read(x, at + run, run, row);
+        for (int64_t i = 0; i < run; i++)
             row[i] = -row[i];
-        qc_tensor_write(results, at, half, row);
-        qc_tensor_copy(results, at + half, x, at, half);
+        qc_tensor_write(results, at, run, row);
+        qc_tensor_copy(results, at + run, x, at, run);
     }
     return QC_OK;
 }
