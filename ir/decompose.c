@@ -42,15 +42,25 @@ static size_t word_length(const char *text)
     return length;
 }
 
-/* Is operand or attribute `name` there, and not false? */
-static bool present(const qc_op *op, const char *name)
+/* Is operand or attribute `name` there, and neither false nor 0? With a word: is the attribute that word? */
+static bool present(const qc_op *op, const char *name, const char *word)
 {
     const qc_attr *attr;
 
     if (qc_op_operand_slot(op->info, name) >= 0)
         return qc_op_operand_named(op, name) != NULL;
     attr = qc_op_attr(op, name);
-    return attr && !(attr->kind == QC_ATTR_BOOL && !attr->u.boolean);
+    if (word)
+        return strcmp(qc_attr_as_text(attr), word) == 0;
+    switch (attr ? attr->kind : QC_ATTR_BOOL) {
+    case QC_ATTR_BOOL:
+        return qc_attr_as_bool(attr);
+    case QC_ATTR_INT:
+    case QC_ATTR_FLOAT:
+        return qc_attr_as_float(attr) < 0 || qc_attr_as_float(attr) > 0;
+    default:
+        return true;
+    }
 }
 
 /* ${dtype:x}, ${dim:x:i}, ${group:q:k}; what is none of these is an attribute. False when it is not to be
@@ -158,9 +168,14 @@ static qc_status write_line(writer *w, const char *line)
         const char *name = qc_arena_strndup(w->arena, at + 1, length);
         if (qc_op_operand_slot(w->op->info, name) < 0 && qc_op_attr_slot(w->op->info, name) < 0)
             return fail(w, "a condition on what the op does not have", line);
-        if (present(w->op, name) != (*at == '?'))
+        const char *next = at + 1 + length, *word = NULL;
+        if (*next == '=' && word_length(next + 1)) {
+            word = qc_arena_strndup(w->arena, next + 1, word_length(next + 1));
+            next += 1 + strlen(word);
+        }
+        if (present(w->op, name, word) != (*at == '?'))
             return QC_OK;
-        at += 1 + length;
+        at = next;
         at += strspn(at, " ");
     }
     size_t length = *at == '%' ? word_length(at + 1) : 0;

@@ -155,7 +155,11 @@ qc_status qc_infer_slice(qc_op *op, const char *where, const qc_type **types)
     if (start < 0 || stop < start || (qc_dim_as_int(x->dims[axis], &size) && stop > size))
         FAIL("slice: %lld..%lld is not inside dimension %d of %s", (long long)start, (long long)stop, axis,
             x->text);
-    types[0] = with_dim(op, where, x, axis, qc_dim_int(ctx_of(op), stop - start));
+    int64_t step = int_attr(op, "step");
+    if (step < 1)
+        FAIL("slice: step must be positive, not %lld", (long long)step);
+    types[0] = with_dim(
+        op, where, x, axis, qc_dim_int(ctx_of(op), (stop - start) / step + ((stop - start) % step > 0)));
     return types[0] ? QC_OK : QC_ERROR;
 }
 

@@ -9,7 +9,7 @@
 #include "ir/support/arena.h"
 
 /* gen_ops.py refuses rows that have more. */
-#define QC_MAX_ATTRS 12
+#define QC_MAX_ATTRS 16
 #define QC_MAX_OPERANDS 12
 #define QC_MAX_RESULTS 4
 

@@ -375,6 +375,8 @@ qc_status qc_verify_weight(const qc_op *op, const char *where)
     int64_t count;
     if (!qc_type_static_count(op->results[0].type, &count))
         FAIL("weight: the shape %s must be static", op->results[0].type->text);
+    if (qc_attr_as_int(qc_op_attr(op, "index")) < -1)
+        FAIL("weight: index must be -1 for the whole tensor, or a number from 0 on");
     return QC_OK;
 }
 
@@ -410,6 +412,8 @@ static qc_status verify_window(const qc_op *op, const char *where)
 {
     if (qc_attr_as_int(qc_op_attr(op, "window")) < 0)
         FAIL("%s: window must not be negative", op->info->name);
+    if (qc_attr_as_int(qc_op_attr(op, "chunk")) < 0)
+        FAIL("%s: chunk must not be negative", op->info->name);
     return QC_OK;
 }
 
@@ -457,6 +461,13 @@ qc_status qc_verify_attention(const qc_op *op, const char *where)
         FAIL("%s: scale must be finite", op->info->name);
     if (qc_attr_as_int(qc_op_attr(op, "window")) > 0 && !qc_attr_as_bool(qc_op_attr(op, "causal")))
         FAIL("%s: a window needs causal", op->info->name);
+    double softcap = qc_attr_as_float(qc_op_attr(op, "softcap"));
+    if (!(softcap >= 0) || !isfinite(softcap))
+        FAIL("%s: softcap must be finite and not negative", op->info->name);
+    const qc_value *sinks = qc_op_operand_named(op, "sinks");
+    const qc_type *q = op->operands[0].value->type;
+    if (sinks && (sinks->type->rank != 1 || sinks->type->dims[0] != q->dims[1]))
+        FAIL("%s: sinks %s must be one for each head of q %s", op->info->name, sinks->type->text, q->text);
     return verify_window(op, where) != QC_OK ? QC_ERROR : verify_probs(op, where);
 }
 
@@ -487,6 +498,8 @@ qc_status qc_verify_rmsnorm(const qc_op *op, const char *where)
     double eps = qc_attr_as_float(qc_op_attr(op, "eps"));
     if (!(eps >= 0) || !isfinite(eps))
         FAIL("rmsnorm: eps must be finite and not negative");
+    if (!isfinite(qc_attr_as_float(qc_op_attr(op, "offset"))))
+        FAIL("rmsnorm: offset must be finite");
     return QC_OK;
 }
 
@@ -532,6 +545,10 @@ qc_status qc_verify_rope(const qc_op *op, const char *where)
         FAIL("rope: pos %s does not fit x %s", pos->text, x->text);
     if (!qc_dtype_is_float(qc_dtype_from_name(tables, strlen(tables))))
         FAIL("rope: tables must be a float type");
+    int64_t dims = qc_attr_as_int(qc_op_attr(op, "dims")), size;
+    if (dims < 0 || dims % 2 || (dims && (!qc_dim_as_int(x->dims[3], &size) || dims >= size)))
+        FAIL("rope: dims must be 0 for all columns, or even and less than those of x %s, not %lld", x->text,
+            (long long)dims);
     return verify_theta(op, where);
 }
 
@@ -544,14 +561,19 @@ qc_status qc_verify_hadamard(const qc_op *op, const char *where)
     if (!qc_hadamard_size_known(size))
         FAIL("hadamard: no matrix of size %lld is known: K * 2^m, K a multiple of 4 up to 256, 2 or 1",
             (long long)size);
-    if (axis != -1 && axis != 0)
-        FAIL("hadamard: axis must be -1 or 0");
+    if (axis < -1 || axis > 1)
+        FAIL("hadamard: axis must be -1, 0 or 1");
     if (drawn < 0 || drawn > QC_HADAMARD_MAX_DRAWN)
         FAIL("hadamard: drawn must be from 0 to %lld", (long long)QC_HADAMARD_MAX_DRAWN);
     if (axis == 0 && x->rank != 1 && x->rank != 2)
         FAIL("hadamard: axis 0 is for weights [rows, columns] and biases, not %s", x->text);
-    if (x->rank < 1 || !qc_dim_as_int(x->dims[axis == 0 ? 0 : x->rank - 1], &along) || along % size)
-        FAIL("hadamard: the %s dimension of %s is not a multiple of %lld", axis == 0 ? "first" : "last",
+    if (axis == 1 && x->rank != 3)
+        FAIL("hadamard: axis 1 is for banks [experts, rows, columns], not %s", x->text);
+    if (x->rank < 1 || !qc_dim_as_int(x->dims[axis < 0 ? x->rank - 1 : axis], &along) || along % size)
+        FAIL("hadamard: the %s dimension of %s is not a multiple of %lld",
+            axis == 0   ? "first"
+            : axis == 1 ? "second"
+                        : "last",
             x->text, (long long)size);
     return QC_OK;
 }

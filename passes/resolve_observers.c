@@ -327,7 +327,7 @@ static void erase_if_unused(qc_op *op)
         return;
     qc_op *sources[2] = {NULL, NULL};
     for (size_t i = 0; i < 2 && i < qc_op_operand_count(op); i++)
-        sources[i] = qc_value_op(qc_op_operand(op, i));
+        sources[i] = qc_op_operand(op, i) ? qc_value_op(qc_op_operand(op, i)) : NULL;
     bool same = sources[0] == sources[1];
     bool data = qc_op_is(op, "observe") && sources[0] && !qc_op_is(sources[0], "split_heads");
     bool whole = qc_op_is(op, "split_heads"); /* what it splits is the model's */

@@ -282,7 +282,7 @@ void qc_hf_attention_begin(qc_hf_graph *g, qc_value *ids)
 static qc_value *build_rope(qc_hf_graph *g, qc_value *x, const char *hint)
 {
     return qc_build_rope(g->b, x, g->attention.positions, g->state->config.attention.rope.theta,
-        g->attention.rope_scaling, g->dtype, hint);
+        g->attention.rope_scaling, g->dtype, false, 0, hint);
 }
 
 /* q, k or v in heads; q and k normed, when the architecture does, and turned. */
@@ -330,9 +330,9 @@ static coded build_codes(qc_hf_graph *g, const qc_hf_attention *a, const qc_hf_g
             name_of(g, part, "global"));
         c.group = group->input.group;
         if (c.global)
-            c.scale = qc_build_qparams(g->b, x, c.global, NULL, group->symbol, "input", NULL, scale_name);
+            c.scale = qc_build_qparams(g->b, x, c.global, NULL, group->symbol, "input", NULL, 0, scale_name);
     } else if (c.dynamic) {
-        c.scale = qc_build_qparams(g->b, x, NULL, NULL, group->symbol, "input", NULL, scale_name);
+        c.scale = qc_build_qparams(g->b, x, NULL, NULL, group->symbol, "input", NULL, 0, scale_name);
     } else if (a->unit_scales) {
         c.scale =
             qc_hf_build_unit_scale(s, g->b, count > 1 ? heads : 0, count > 1 ? count / heads : 1, scale_name);
@@ -397,8 +397,8 @@ qc_value *qc_hf_attention_build(qc_hf_graph *g, const qc_hf_layer *layer, int64_
     build_cache(g, &k, "k");
     build_cache(g, &v, "v");
     qc_value *o = qc_build_attention(g->b, q.x, k.x, v.x, q.scale, k.scale, v.scale, q.global, k.global,
-        v.global, g->attention.score_scale, true, c->windows[index], g->dtype, "f32", g->dtype, q.group,
-        k.group, v.group, NULL, 1.0, "o");
+        v.global, NULL, g->attention.score_scale, true, c->windows[index], g->dtype, "f32", g->dtype, q.group,
+        k.group, v.group, NULL, 1.0, 0.0, 0, "o");
     o = qc_build_merge_heads(g->b, o, "o");
     return qc_hf_build_linear(g, &a->o, o, "o");
 }

@@ -291,7 +291,7 @@ qc_value *qc_hf_build_stored(
     *dtype = qc_dtype_from_safetensors_name(stored->dtype);
     if (s->dtype == QC_F32 && (*dtype == QC_BF16 || *dtype == QC_F16))
         *dtype = QC_F32;
-    return qc_build_weight(b, tensor, qc_type_tensor(s->ctx, *dtype, stored->rank, dims), hint);
+    return qc_build_weight(b, tensor, -1, qc_type_tensor(s->ctx, *dtype, stored->rank, dims), hint);
 }
 
 static qc_value *build_tensor(
@@ -357,8 +357,8 @@ qc_value *qc_hf_build_coded_input(qc_hf_state *s, qc_builder *b, const qc_hf_lin
             return NULL;
     }
     if (a->dynamic) {
-        scale = qc_build_qparams(b, x, global, NULL, symbol, "input", NULL, "x_scale");
-        zero = a->symmetric ? NULL : qc_build_zero_point(b, x, NULL, symbol, "input", NULL, "x_zero");
+        scale = qc_build_qparams(b, x, global, NULL, symbol, "input", NULL, 0, "x_scale");
+        zero = a->symmetric ? NULL : qc_build_zero_point(b, x, NULL, symbol, "input", NULL, 0, "x_zero");
     } else {
         scale = build_scale(s, b, tensor_name(s, linear, "input_scale"), s->dtype, 1, "x_scale");
         zero = a->symmetric || !scale ? NULL : build_input_zero_point(s, b, linear);

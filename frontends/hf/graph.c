@@ -32,7 +32,7 @@ qc_value *qc_hf_build_norm(qc_hf_graph *g, qc_node *node, qc_value *x, const cha
 {
     qc_builder_set_node(g->b, node);
     qc_value *w = qc_hf_build_node_parameter(g, node, "weight", "w");
-    return qc_build_rmsnorm(g->b, x, w, g->state->config.norm_eps, hint);
+    return qc_build_rmsnorm(g->b, x, w, g->state->config.norm_eps, 0.0, NULL, hint);
 }
 
 qc_value *qc_hf_build_rotated(qc_hf_graph *g, const qc_node *node, const char *location, int64_t dimension,

@@ -256,7 +256,7 @@ static qc_value *build_plain(qc_hf_state *s, qc_builder *b, const qc_st_tensor *
 {
     const qc_dim *dims[2] = {qc_dim_int(s->ctx, t->shape[0]), qc_dim_int(s->ctx, t->shape[1])};
     const qc_type *type = qc_type_tensor(s->ctx, qc_dtype_from_safetensors_name(t->dtype), 2, dims);
-    return qc_build_weight(b, t->name, type, "w");
+    return qc_build_weight(b, t->name, -1, type, "w");
 }
 
 /* Rows and columns of packed integers stand beside them. */

@@ -370,7 +370,7 @@ static void test_builder_failures(void)
         "building add: no operand is named 'y'", "building add: missing operand 'z'",
         "building cast: missing attribute 'to'", "building cast: no attribute is named 'too'",
         "cast: attribute to: 'f31' is not an element type", "split_heads: attribute heads must be an integer",
-        "observe: attribute granularity must be one of tensor|head|channel, not token",
+        "observe: attribute granularity must be one of tensor|head|channel|expert, not token",
         "add: shapes f32[S, 8] and f32[1, 1, 3] do not broadcast", "building concat: missing operand 'xs'",
         "building add: it has no variadic operand; one too many is 'x'",
         "building add: its result type is inferred, not 'f32[S, 8]'",
@@ -520,7 +520,7 @@ static void test_attributes_of_ops(void)
 {
     qc_ctx *ctx = new_ctx();
     building s = begin_building();
-    qc_op *op = qc_value_op(qc_build_attention_mask(s.b, s.x, true, 4, NULL));
+    qc_op *op = qc_value_op(qc_build_attention_mask(s.b, s.x, true, 4, 0, NULL));
     CHECK(op != NULL);
     if (op) {
         CHECK_INT(qc_attr_as_int(qc_op_attr(op, "window")), 4);
@@ -529,9 +529,9 @@ static void test_attributes_of_ops(void)
         CHECK(!qc_op_attr_given(op, "window") && qc_op_attr(op, "window") != NULL);
         CHECK(!qc_op_set_attr(op, "width", qc_attr_int(s.ctx, 0)));
         CHECK(qc_op_set_attr(op, "causal", NULL) && !qc_attr_as_bool(qc_op_attr(op, "causal")));
-        CHECK_INT(qc_op_attr_count(op), 2);
-        CHECK_STR(qc_op_attr_name(op, 1), "window");
-        CHECK(qc_op_attr_name(op, 2) == NULL && qc_op_operand_name(op, 1) == NULL);
+        CHECK_INT(qc_op_attr_count(op), 3);
+        CHECK_STR(qc_op_attr_name(op, 2), "window");
+        CHECK(qc_op_attr_name(op, 3) == NULL && qc_op_operand_name(op, 1) == NULL);
         CHECK_STR(qc_op_operand_name(op, 0), "x");
         CHECK(!qc_op_set_operand_named(op, "q", s.x) && qc_op_set_operand_named(op, "x", s.x));
         CHECK(!qc_op_is_typed(op) && !qc_op_has_effect(op) && !qc_op_keeps_identity(op));
@@ -665,10 +665,10 @@ static const char *break_module(int way, qc_ctx *ctx, qc_module *m, qc_module *o
         add->results[0].type = NULL;
         return "add: its result has no type";
     case 6:
-        weight->attrs[0] = NULL;
+        weight->attrs[1] = NULL;
         return "<IR after test>:12:5: weight: attribute tensor is missing";
     case 7:
-        weight->attrs[0] = qc_attr_int(ctx, 1);
+        weight->attrs[1] = qc_attr_int(ctx, 1);
         return "weight: attribute tensor must be a string";
     case 8:
         weight->results[0].type = qc_type_tensor(ctx, QC_BF16, 1, &dim);

@@ -239,7 +239,7 @@ static const char *const decomposed =
     "  %s0 = matmul %q, %kr {to = bf16, transpose_z}\n"
     "  %c = const [0.25] : f32[1]\n"
     "  %s1 = mul %s0, %c\n"
-    "  %s2 = attention_mask %s1 {causal = true, window = 0}\n"
+    "  %s2 = attention_mask %s1 {causal = true, window = 0, chunk = 0}\n"
     "  %s3 = cast %s2 {to = f32}\n"
     "  %p0 = softmax %s3\n"
     "  %p1 = cast %p0 {to = bf16}\n"
@@ -263,11 +263,11 @@ static void test_decomposition_text(void)
         "  %b = rope %x, %p {tables = bf16, theta = 10000.0}\n  %n = neg %b\n  return %a\n}\n");
     const qc_op *op = qc_func_first_op(f.main);
     const char *text = qc_decomposition_text(&arena, op);
-    CHECK(
-        text &&
-        strstr(text, "rope_cos %pos {dims = 4, theta = 10000.0, scaling = {factor = 4.0, type = linear}}\n"));
+    CHECK(text &&
+          strstr(text, "rope_cos %pos {dims = 4, theta = 10000.0, scaling = {factor = 4.0, type = linear}, "
+                       "interleaved = false}\n"));
     text = qc_decomposition_text(&arena, qc_op_next(op));
-    CHECK(text && strstr(text, "rope_cos %pos {dims = 4, theta = 10000.0}\n"));
+    CHECK(text && strstr(text, "rope_cos %pos {dims = 4, theta = 10000.0, interleaved = false}\n"));
     CHECK(qc_decomposition_text(&arena, qc_op_next(qc_op_next(op))) == NULL);
     CHECK(said(&f.said, "neg: is no composite op"));
     close_fixture(&f);

@@ -83,7 +83,7 @@ static bool quantize_operand(
     qc_builder *b = qc_builder_before(cache ? cache : op);
     qc_builder_set_node(b, qc_op_node(op));
     qc_value *x = cache ? qc_op_operand(cache, 0) : value;
-    qc_value *scale = qc_build_qparams(b, x, NULL, NULL, scheme, "input", "data", hints[0]);
+    qc_value *scale = qc_build_qparams(b, x, NULL, NULL, scheme, "input", "data", 0, hints[0]);
     qc_value *codes = qc_build_quantize(b, x, scale, NULL, NULL, scheme, "input", hints[1]);
     if (!qc_builder_ok(b))
         return false; /* already reported */
