@@ -363,8 +363,6 @@ qc_status qc_infer_quantize(qc_op *op, const char *where, const qc_type **types)
         FAIL("quantize: @%s %s global scale", scheme, part.global ? "needs a" : "knows no");
     if (part.symmetric != (operand_type(op, 3) == NULL))
         FAIL("quantize: @%s %s zero point", scheme, part.symmetric ? "knows no" : "needs a");
-    if (check_experts(op, where, operand_type(op, 0), false) != QC_OK)
-        return QC_ERROR;
     if (check_scale(op, where, part.group_elems, part.block_rows, part.block_columns) != QC_OK)
         return QC_ERROR;
     types[0] = qc_type_with_dtype(ctx_of(op), operand_type(op, 0), part.type);

@@ -11,7 +11,8 @@ another on one cache, each {"inputs", "outputs"}. A tensor is {"dtype", "shape",
 storage form, row-major, in hexadecimal. "ulp" is how many steps of its element type an output may be off (0 unless
 given), "abs" an error that is allowed besides (sums that cancel). "weights" maps names to tensors.
 
-The cases of quantization are in quant_cases.py, what all are written with in cases.py.
+The cases of quantization are in quant_cases.py, those of mixtures of experts in expert_cases.py, what all are written with
+in cases.py.
 
 usage: make_cases.py [DIRECTORY]
 """
@@ -26,11 +27,19 @@ from compressed_tensors.quantization.lifecycle.forward import dequantize, quanti
 from compressed_tensors.quantization.utils import calculate_qparams
 from compressed_tensors.transform.utils.hadamard import deterministic_hadamard_matrix, random_hadamard_matrix
 from transformers import LlamaConfig
+from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward as gemma2_attention
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+from transformers.models.glm4.modeling_glm4 import apply_rotary_pos_emb as rotate_neighbours_at
+from transformers.models.glm4.modeling_glm4 import rotate_half as rotate_neighbours
+from transformers.models.gpt_oss.modeling_gpt_oss import GptOssRMSNorm
+from transformers.models.gpt_oss.modeling_gpt_oss import eager_attention_forward as gpt_oss_attention
 from transformers.models.llama.modeling_llama import (LlamaRMSNorm, LlamaRotaryEmbedding, apply_rotary_pos_emb,
                                                       eager_attention_forward, repeat_kv, rotate_half)
+from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 
 import cases
 from cases import FILES, TYPES, Codes, case, normal, seed, simple, spread, type_of
+from expert_cases import expert_cases
 from quant_cases import (input_schemes, own_observers, packing, part_args, quantization, scheme, searched_scales,
                          searching_observers, weight_schemes)
 
@@ -249,7 +258,7 @@ def products():
     simple("reduce_max", "x", [x], "reduce_max %x", torch.amax(x, -1, keepdim=True), "torch.amax")
 
 
-def mask(queries, keys, dtype, causal, window):
+def mask(queries, keys, dtype, causal, window, chunk=0):
     """What Transformers adds to the scores: 0 where a key is seen, the lowest finite number elsewhere."""
     i = torch.arange(queries)[:, None] + keys - queries
     j = torch.arange(keys)[None, :]
@@ -258,6 +267,8 @@ def mask(queries, keys, dtype, causal, window):
         seen &= j <= i
     if window:
         seen &= j > i - window
+    if chunk:
+        seen &= j // chunk == i // chunk
     return torch.zeros(queries, keys, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
 
 
@@ -519,11 +530,104 @@ def center():
         simple("fill", "", [], "fill {value = %s} : %s" % (value, type_of(y)), y, "torch.full")
 
 
+# ---- variants of architectures ---------------------------------------------------------------------------------
+
+def plain_variants():
+    seed("floor")
+    for dtype in ("bf16", "f32", "f16"):
+        x = spread(32, dtype, -6, 8)
+        simple("floor", "x", [x], "floor %x", torch.floor(x), "torch.floor")
+    simple("floor", "x", [torch.tensor(SPECIAL)], "floor %x", torch.floor(torch.tensor(SPECIAL)), "torch.floor")
+    seed("slice_step")
+    x = normal((2, 3, 11))
+    for axis, start, stop, step in ((2, 0, 11, 2), (-1, 1, 11, 2), (2, 3, 9, 4), (1, 0, 3, 2), (0, 1, 2, 5)):
+        index = [slice(None)] * 3
+        index[axis] = slice(start, stop, step)
+        simple("slice", "x", [x], "slice %%x {axis = %d, start = %d, step = %d, stop = %d}" % (axis, start, step, stop),
+               x[tuple(index)].contiguous(), "torch slices with a step")
+    w = normal((10, 6), "f16")
+    for ids in (torch.tensor([3, 0, 9, 3]), torch.tensor([[[1, 2], [8, 0]], [[4, 4], [5, 6]]])):
+        simple("embedding", ["ids", "w"], [ids, w], "embedding %ids, %w", torch.nn.functional.embedding(ids, w),
+               "torch.nn.functional.embedding")
+    for dtype, size in (("bf16", (2, 1, 3, 8)), ("f32", (5, 2)), ("f16", (3, 6))):
+        x = normal(size, dtype)
+        simple("rotate_half", "x", [x], "rotate_half %x {interleaved}", rotate_neighbours(x), "transformers glm4 rotate_half")
+    seed("latent_kv")
+    for dtype in ("bf16", "f32"):
+        a, b = normal((2, 1, 3, 8), dtype), normal((2, 1, 3, 4), dtype)
+        simple("latent_kv", "ab", [a, b], "latent_kv %a, %b", torch.cat([a, b], -1), "torch.cat")
+    seed("chunks")
+    for dtype, queries, keys, chunk in (("bf16", 6, 6, 4), ("f32", 3, 8, 3), ("bf16", 1, 5, 4)):
+        x = normal((1, 2, queries, keys), dtype, 4)
+        y = x + mask(queries, keys, x.dtype, True, 0, chunk)
+        simple("attention_mask", "x", [x], "attention_mask %%x {causal, chunk = %d}" % chunk, y,
+               "torch.add of a mask as Transformers makes it")
+
+
+def norm_variants():
+    seed("rmsnorm_variants")
+    for name, norm_class, attrs in (("GptOssRMSNorm", GptOssRMSNorm, "round = after"), ("Olmo2RMSNorm", Olmo2RMSNorm, "round = after"),
+                                    ("Gemma3RMSNorm", Gemma3RMSNorm, "offset = 1.0, round = after")):
+        for dtype, size in (("bf16", 64), ("f32", 32)):
+            norm = norm_class(size, 1e-6).to(TYPES[dtype])
+            norm.weight.data = normal((size,), dtype) * 0.1 + (0 if norm_class is Gemma3RMSNorm else 1)
+            x = normal((2, 3, size), dtype, 3)
+            simple("rmsnorm", "xw", [x, norm.weight.data], "rmsnorm %%x, %%w {eps = 1e-06, %s}" % attrs, norm(x).detach(),
+                   "transformers " + name, 1 if dtype != "f32" else 4)
+
+
+def rope_variants():
+    for dims, size, theta in ((8, 8, 10000.0), (16, 24, 500000.0)):
+        seed("rope_interleaved%d" % dims)
+        positions = torch.from_numpy(np.sort(cases.rng.choice(200, (1, 3), replace=False)))
+        cos, sin = rotary("default", theta, dims, 2048, {})(torch.zeros(1), positions)
+        for op, table in (("rope_cos", cos), ("rope_sin", sin)):
+            neighbours = table[..., :dims // 2].repeat_interleave(2, -1)
+            simple(op, ["pos"], [positions], "%s %%pos {dims = %d, interleaved, theta = %r}" % (op, dims, theta),
+                   neighbours[:, None].contiguous(), "transformers LlamaRotaryEmbedding, repeat_interleave", 2, 2.5e-5)
+        part = "" if dims == size else "dims = %d, " % dims
+        for dtype, ulp in (("bf16", 0), ("f32", 4)):
+            x = normal((1, 2, 3, size), dtype)
+            y, _ = rotate_neighbours_at(x, x, cos.to(x.dtype), sin.to(x.dtype))
+            simple("rope", ["x", "pos"], [x, positions], "rope %%x, %%pos {%sinterleaved, tables = %s, theta = %r}" % (part, dtype, theta),
+                   y.contiguous(), "transformers glm4 apply_rotary_pos_emb", ulp, 2e-5 if dtype == "f32" else 0.004)
+            rot, rest = x[..., :dims], x[..., dims:]
+            y, _ = apply_rotary_pos_emb(rot, rot, cos.to(x.dtype), sin.to(x.dtype))
+            if part:
+                simple("rope", ["x", "pos"], [x, positions], "rope %%x, %%pos {%stables = %s, theta = %r}" % (part, dtype, theta),
+                       torch.cat([y, rest], -1), "transformers apply_rotary_pos_emb of a part", ulp, 2e-5 if dtype == "f32" else 0.004)
+
+
+def attention_variants():
+    seed("attention_variants")
+
+    class Module:
+        num_key_value_groups, training = 2, False
+    for op in ("attention", "quantized_attention"):
+        for dtype, ulp, abs_ in (("bf16", 2, 8e-3), ("f32", 8, 1e-6)):
+            q, k, v = normal((1, 4, 5, 8), dtype, 2), normal((1, 2, 7, 8), dtype, 2), normal((1, 2, 7, 6), dtype)
+            attrs = "causal, %s" + ("probs = %s, scale = 0.25, scores = %s, softmax = f32" % (dtype, dtype))
+            m = mask(5, 7, q.dtype, True, 0)[None, None]
+            simple(op, "qkv", [q, k, v], op + " %%q, %%k, %%v {%s}" % (attrs % ""), eager(q, k, v, 0.25),
+                   "transformers eager_attention_forward, values of other columns", ulp, abs_)
+            y = gemma2_attention(Module, q, k, v, m, scaling=0.25, softcap=2.5)[0].transpose(1, 2).contiguous()
+            simple(op, "qkv", [q, k, v], op + " %%q, %%k, %%v {%s, softcap = 2.5}" % (attrs % ""), y,
+                   "transformers gemma2 eager_attention_forward", ulp, abs_)
+            Module.sinks = normal((4,), dtype)
+            y = gpt_oss_attention(Module, q, k, v, m, 0.25)[0].transpose(1, 2).contiguous()
+            simple(op, "qkvs", [q, k, v, Module.sinks], op + " %%q, %%k, %%v, sinks=%%s {%s}" % (attrs % ""), y,
+                   "transformers gpt_oss eager_attention_forward", ulp, 2 * abs_)
+            chunked = mask(5, 7, q.dtype, True, 0, 3)[None, None]
+            y = eager_attention_forward(Module, q, k, v, chunked, 0.25)[0].transpose(1, 2).contiguous()
+            simple(op, "qkv", [q, k, v], op + " %%q, %%k, %%v {%s}" % (attrs % "chunk = 3, "), y,
+                   "transformers eager_attention_forward, keys of the same chunk", ulp, abs_)
+
+
 def main():
     directory = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
     for part in (sources, elementwise, cast, shape, products, attention_parts, rope, attention, hadamard, center, quantization, quantized_attention, caches,
                  weight_schemes, input_schemes, searching_observers, own_observers,
-                 searched_scales, packing):
+                 searched_scales, packing, plain_variants, norm_variants, rope_variants, attention_variants, expert_cases):
         part()
     for op, cases in sorted(FILES.items()):
         with open(os.path.join(directory, op + ".json"), "w", encoding="utf-8") as file:
