@@ -94,11 +94,13 @@ qc_node *qc_node_find_parent(const qc_module *module, const char *path)
     return NULL;
 }
 
-qc_node *qc_module_add_node(qc_module *module, const char *path, const char *class_name)
+/* A node that is in the map of paths alone as yet; NULL, and *known, where there is one of this path. */
+static qc_node *new_node(qc_module *module, const char *path, const char *class_name, qc_node **known)
 {
     qc_map_entry *entry = qc_map_add_n(&module->nodes, path, strlen(path));
+    *known = entry->value;
     if (entry->value)
-        return entry->value;
+        return NULL;
     qc_node *node = QC_NEW(&module->arena, qc_node);
     entry->value = node;
     node->module = module;
@@ -107,9 +109,35 @@ qc_node *qc_module_add_node(qc_module *module, const char *path, const char *cla
     node->parent = qc_node_find_parent(module, path);
     if (node->parent)
         node->parent->has_children = true;
+    return node;
+}
+
+qc_node *qc_module_add_node(qc_module *module, const char *path, const char *class_name)
+{
+    qc_node *known, *node = new_node(module, path, class_name, &known);
+    if (!node)
+        return known;
     *(module->last_node ? &module->last_node->next : &module->first_node) = node;
     module->last_node = node;
     return node;
+}
+
+qc_node *qc_module_insert_node(qc_module *module, qc_node *after, const char *path, const char *class_name)
+{
+    qc_node *known, *node = new_node(module, path, class_name, &known);
+    if (!node)
+        return known;
+    node->next = after->next;
+    after->next = node;
+    if (module->last_node == after)
+        module->last_node = node;
+    return node;
+}
+
+void qc_node_replace(qc_node *node, const char *class_name)
+{
+    node->class_name = text_copy(node->module, class_name);
+    node->tensors.count = 0;
 }
 
 qc_node *qc_module_find_node(const qc_module *module, const char *path)

@@ -236,7 +236,8 @@ op("mask_groups", "The last dimension of x split in `groups` of neighbours: wher
    ["x: float", "ids: int"], ["groups: int!", "fill: float = 0.0"])
 op("expert_rows", "What each expert works on, i32[3, R], for the experts that tokens chose, ids [B, S, k]. Columns are ordered by expert, then "
    "token. Row 0: the expert; row 1: the token b * S + s; row 2: the slot of ids. R = B * S * k, or, with `all`, every token for every "
-   "expert, R = E * B * S, and -1 for the slot of a pair that was not chosen.", ["ids: int"], ["experts: int!", "all: bool = false"])
+   "expert, R = E * B * S, and -1 for the slot of a pair that was not chosen. `min_tokens` and `fallback` are for the observers to come: see "
+   "observe.", ["ids: int"], ["experts: int!", "all: bool = false", "min_tokens: int = 1", "fallback: word(refuse|layer|weights) = refuse"])
 op("expert_gather", "Row r is the token rows[1, r] of x [B, S, n]: [R, n].", ["x: float", "rows: int"])
 op("expert_score", "Row r is the weight in w [B, S, k] of its token and slot: [R, 1]. For a pair that was not chosen 0, or, with "
    "`unrouted = first`, the weight of slot 0.", ["w: float", "rows: int"], ["unrouted: word(zero|first) = zero"])

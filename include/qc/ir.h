@@ -124,6 +124,11 @@ QC_API const char *qc_module_shard(
 
 /* The module tree, in the order PyTorch's named_modules() has; the root has path "". */
 QC_API qc_node *qc_module_add_node(qc_module *module, const char *path, const char *class_name);
+/* The same, behind `after` in that order. */
+QC_API qc_node *qc_module_insert_node(
+    qc_module *module, qc_node *after, const char *path, const char *class_name);
+/* The module in this place is another one, of this class and without tensors of its own. */
+QC_API void qc_node_replace(qc_node *node, const char *class_name);
 QC_API qc_node *qc_module_find_node(const qc_module *module, const char *path);
 QC_API qc_node *qc_module_first_node(const qc_module *module);
 QC_API qc_node *qc_node_next(const qc_node *node); /* in tree order */
