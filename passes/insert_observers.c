@@ -12,6 +12,10 @@
  * to an element type keeps the order, so the range of k - m is that of k, column by column, less m: the ranges of all
  * columns are observed, and the mean is subtracted from them as it is from the keys.
  *
+ * What the experts of a layer read is one value whose rows belong to them, so one observe gives a range an expert: the scale
+ * of all becomes one for each, and each row takes that of its expert (`expert_param`). Ranges depend on the tokens that an
+ * expert saw: where those are the routed ones alone, the tap says so ("@routed").
+ *
  * A global scale is made of the largest of the ranges of all groups. The largest of running or last ranges is that
  * of the whole tensor, so one range is observed; moving averages and searches are not such, and go group by group. That of
  * attention is always made of the range of the tensor.
@@ -21,6 +25,7 @@
 
 #include "ir/dtype/columns.h"
 #include "ir/dtype/mse.h"
+#include "passes/experts.h"
 #include "passes/internal.h"
 #include "passes/lower.h"
 #include "passes/quant.h"
@@ -97,13 +102,24 @@ static qc_value *observed_value(const qc_op *qparams)
     return mean_of(x) ? qc_op_operand_named(qc_value_op(x), "x") : x;
 }
 
-/* "model.layers.0.self_attn.q"; NULL when the codes reach neither attention nor a linear. */
+/* The linears of experts that read the codes under this scale; NULL where something else does. */
+static const qc_op *experts_behind(const qc_op *qparams)
+{
+    const char *operand;
+    const qc_op *op = destination(quantize_under(qc_op_result(qparams, 0), 0), &operand);
+    return op && qc_op_is(op, "expert_linear") && strcmp(operand, "x") == 0 ? op : NULL;
+}
+
+/* "model.layers.0.self_attn.q"; NULL when the codes reach neither attention nor a linear nor a latent cache. */
 static const char *tap_name(qc_pass_ctx *pc, const qc_op *qparams)
 {
     const char *operand;
     const qc_op *op = destination(quantize_under(qc_op_result(qparams, 0), 0), &operand);
+    const qc_op *from = qc_value_op(observed_value(qparams));
     bool attention = op && qc_op_is(op, "attention");
-    if (!op || !qc_op_node(op) || !(attention || qc_op_is(op, "linear")))
+    if (from && qc_op_is(from, "latent_kv") && qc_op_node(from))
+        return qc_quant_attention_tap(pc, from, "kv_latent", observed_value(qparams), "");
+    if (!op || !qc_op_node(op) || !(attention || qc_is_linear(op)) || qc_linear_is_fused(op))
         return NULL;
     if (attention)
         return qc_quant_attention_tap(pc, op, operand, observed_value(qparams), "");
@@ -224,11 +240,47 @@ static qc_value *find_tap(
 /* What the ranges are of that the op needs: a scale's own granularity or a finer one. */
 static const char *granularity_of(const qc_op *op, const qc_attr *part)
 {
+    if (experts_behind(op))
+        return "expert";
     if (mean_of(qc_op_operand(op, data_slot(op))))
         return "channel";
     if (qc_op_is(op, "global_scale"))
         return by_group(op, observer_of(part)) ? "head" : "tensor";
     return qc_attr_as_text(qc_attr_find(part, "granularity"));
+}
+
+/* Moves what computes the value in front of `before`, unless it is there already. */
+static void hoist(qc_value *value, qc_op *before)
+{
+    qc_op *op = qc_value_op(value);
+    if (!op || qc_quant_comes_before(op, before))
+        return;
+    for (size_t i = 0; i < qc_op_operand_count(op); i++)
+        if (qc_op_operand(op, i))
+            hoist(qc_op_operand(op, i), before);
+    qc_op_move_before(op, before);
+}
+
+/* What an observe of all experts, built at `op`, has besides: their rows, and what is to be done for those that few tokens
+ * come to, which calibrate-all-experts left on the op of the rows. */
+static void set_experts(qc_builder *b, qc_op *op, const qc_op *linear)
+{
+    qc_value *rows = qc_op_operand_named(linear, "rows"), *w;
+    const qc_op *from = qc_value_op(rows);
+    bool known = from && qc_op_is(from, "expert_rows");
+    qc_make_operand(b, "rows", rows);
+    qc_make_attr_int(b, "experts", qc_linear_experts(linear));
+    if (!known)
+        return;
+    if (qc_op_attr_given(from, "min_tokens"))
+        qc_make_attr(b, "min_tokens", qc_op_attr(from, "min_tokens"));
+    if (qc_op_attr_given(from, "fallback"))
+        qc_make_attr(b, "fallback", qc_op_attr(from, "fallback"));
+    if (strcmp(qc_attr_as_text(qc_op_attr(from, "fallback")), "weights") == 0) {
+        w = qc_plain_value(qc_op_operand_named(linear, "w"));
+        hoist(w, op);
+        qc_make_operand(b, "w", w);
+    }
 }
 
 /* observe of a static scale, zero point or global scale of inputs, at `op`. */
@@ -240,10 +292,13 @@ static qc_value *make_observe(job *j, qc_op *op, const qc_attr *part, const char
     double share;
     qc_builder *b = qc_builder_before(op);
     qc_value *x = group ? split_groups(j, op, b, part) : observed_value(op);
+    const qc_op *experts = experts_behind(op);
     if (!x)
         return NULL;
     qc_make(b, "observe");
     qc_make_operand(b, "x", x);
+    if (experts)
+        set_experts(b, op, experts);
     qc_make_attr_string(b, "tap", tap);
     qc_make_attr_word(b, "granularity", granularity_of(op, part));
     qc_make_attr_word(b, "observer", observer);
@@ -294,6 +349,13 @@ static qc_pass_result check_observed(job *j, const qc_op *op, const qc_attr *par
     if (!tap)
         return qc_pass_fail(
             j->pc, op, "a static scale belongs to codes that reach neither attention nor a linear");
+    if (experts_behind(op) && by_group(op, observer_of(part)))
+        return qc_pass_fail(j->pc, op,
+            "%s: ranges of groups are not kept for each expert: the global scales of what experts read come "
+            "of "
+            "the "
+            "observers static_minmax and memoryless_minmax, not '%s'",
+            tap, observer_of(part));
     if (!global && !qc_quant_one_of(granularity, "tensor|head|channel"))
         return qc_pass_fail(
             j->pc, op, "%s: static scales are one a tensor, a head or a channel, not '%s'", tap, granularity);
@@ -306,8 +368,34 @@ static qc_pass_result check_observed(job *j, const qc_op *op, const qc_attr *par
     return QC_PASS_UNCHANGED;
 }
 
+/* Do the rows of these experts hold the tokens alone that are routed to them? */
+static bool is_routed(const qc_op *linear)
+{
+    const qc_op *rows = qc_value_op(qc_op_operand_named(linear, "rows"));
+    return !(rows && qc_op_is(rows, "expert_rows") && qc_attr_as_bool(qc_op_attr(rows, "all")));
+}
+
+/* The scale of all experts becomes one for each, of statistics [2, E], and every row takes that of its expert. */
+static qc_pass_result scale_experts(qc_op *op, const qc_op *linear, qc_value *statistics)
+{
+    qc_value *old = qc_op_result(op, 0);
+    qc_builder *b = qc_builder_before(op);
+    qc_quant_make_scale(b, op, statistics, qc_linear_experts(linear));
+    qc_value *scales = qc_make_end(b, qc_value_hint(old));
+    qc_make(b, "expert_param");
+    qc_make_operand(b, "p", scales);
+    qc_make_operand(b, "rows", qc_op_operand_named(linear, "rows"));
+    qc_value *each = qc_make_end(b, qc_value_hint(old));
+    if (!qc_builder_ok(b))
+        return QC_PASS_FAILED;
+    qc_value_replace_all_uses(old, each);
+    qc_op_erase(op);
+    return QC_PASS_CHANGED;
+}
+
 static qc_pass_result observe_input(job *j, qc_op *op, const qc_attr *part)
 {
+    const qc_op *experts = experts_behind(op);
     const char *tap = tap_name(j->pc, op);
     qc_value *mean = mean_of(qc_op_operand(op, data_slot(op)));
     bool taken;
@@ -316,6 +404,8 @@ static qc_pass_result observe_input(job *j, qc_op *op, const qc_attr *part)
     qc_str name;
     qc_str_init(&name, j->pc->arena);
     qc_str_add(&name, tap);
+    if (experts && is_routed(experts))
+        qc_str_add(&name, "@routed");
     if (by_group(op, observer_of(part)))
         qc_str_addf(&name, "@groups%lld", (long long)qc_attr_as_int(qc_attr_find(part, "group")));
     add_search(&name, part);
@@ -327,6 +417,8 @@ static qc_pass_result observe_input(job *j, qc_op *op, const qc_attr *part)
         statistics = center(j, op, statistics, mean);
     if (!statistics)
         return QC_PASS_FAILED;
+    if (experts)
+        return scale_experts(op, experts, statistics);
     qc_op_set_operand(op, data_slot(op), statistics);
     qc_op_set_attr(op, "from", qc_attr_word(qc_pass_ctx_get(j->pc), "stat"));
     return QC_PASS_CHANGED;
@@ -431,13 +523,29 @@ static qc_pass_result visit(job *j, qc_op *op)
     return QC_PASS_UNCHANGED;
 }
 
+/* What calibrate-all-experts asked for is said by the observers now. */
+static bool clear_rows(qc_module *module)
+{
+    static const char *const names[] = {"min_tokens", "fallback"};
+    bool changed = false;
+    for (qc_func *func = qc_module_first_func(module); func; func = qc_func_next(func))
+        for (qc_op *op = qc_func_first_op(func); op; op = qc_op_next(op))
+            for (size_t i = 0; qc_op_is(op, "expert_rows") && i < sizeof names / sizeof names[0]; i++)
+                if (qc_op_attr_given(op, names[i])) {
+                    qc_op_set_attr(op, names[i], NULL);
+                    changed = true;
+                }
+    return changed;
+}
+
 static qc_pass_result run(qc_pass_ctx *pc, qc_module *module)
 {
     job j = {.pc = pc, .module = module};
     bool changed = false;
     qc_map_init(&j.taps, pc->arena);
     for (qc_func *func = qc_module_first_func(module); func; func = qc_func_next(func))
-        for (qc_op *op = qc_func_first_op(func); op; op = qc_op_next(op)) {
+        for (qc_op *op = qc_func_first_op(func), *next; op; op = next) {
+            next = qc_op_next(op);
             if (qc_op_is(op, "observe"))
                 qc_map_set(&j.taps, qc_attr_as_text(qc_op_attr(op, "tap")), op);
             if (!qc_quant_one_of(qc_op_name(op), "qparams|zero_point|global_scale"))
@@ -447,6 +555,7 @@ static qc_pass_result run(qc_pass_ctx *pc, qc_module *module)
                 return result;
             changed |= result == QC_PASS_CHANGED;
         }
+    changed |= clear_rows(module);
     if (j.unweighted > 0)
         qc_ctx_warning(qc_pass_ctx_get(pc), qc_pass_ctx_name(pc),
             "%zu weight%s of no linear that runs: searched without the importance of columns", j.unweighted,

@@ -9,7 +9,7 @@
 #include "passes/quant.h"
 
 /* The ops whose weights quant-linear takes. */
-#define QC_LINEAR_OPS "linear|embedding|keep"
+#define QC_LINEAR_OPS QC_WEIGHT_OPS
 /* Storage formats that a group can ask for. */
 #define QC_LINEAR_FORMATS                                                                                    \
     "naive-quantized|float-quantized|int-quantized|pack-quantized|nvfp4-pack-quantized|"                     \

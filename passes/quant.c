@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "ir/support/str.h"
+#include "passes/experts.h"
 
 void qc_quant_add_options(qc_pass *pass, const char *default_targets, const char *targets_help)
 {
@@ -31,9 +32,12 @@ bool qc_quant_one_of(const char *text, const char *words)
 
 /* ---- patterns ------------------------------------------------------------------------------------------ */
 
+/* The module of such an op; of the experts of a layer that of the first. */
 static const qc_node *node_with(const qc_op *op, const char *op_names)
 {
-    return qc_quant_one_of(qc_op_name(op), op_names) ? qc_op_node(op) : NULL;
+    if (!qc_quant_one_of(qc_op_name(op), op_names))
+        return NULL;
+    return qc_linear_node_count(op) > 1 ? qc_linear_node(op, 0) : qc_op_node(op);
 }
 
 /* Does the pattern name a module that has one of these ops? */
@@ -42,7 +46,7 @@ static bool names_any(const qc_module *module, const char *op_names, const char 
     for (const qc_func *f = qc_module_first_func(module); f; f = qc_func_next(f))
         for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op)) {
             const qc_node *node = node_with(op, op_names);
-            if (node && qc_node_matches(node, pattern))
+            if (node && (qc_node_matches(node, pattern) || qc_linear_matches(op, pattern)))
                 return true;
         }
     return false;
@@ -119,8 +123,7 @@ qc_status qc_quant_check_patterns(
             if (qc_target_check(ctx, pattern) != QC_OK)
                 return QC_ERROR;
             /* A recipe ignores for all its passes: what another one could have quantized is no slip. */
-            if (strcmp(*options, "ignore") == 0 &&
-                !names_any(module, "attention|embedding|keep|linear", pattern))
+            if (strcmp(*options, "ignore") == 0 && !names_any(module, "attention|" QC_WEIGHT_OPS, pattern))
                 qc_quant_warn_no_match(pc, module, op_names, *options, pattern);
             if (qc_ctx_error_count(ctx) > errors) /* matching took too many steps */
                 return QC_ERROR;
@@ -185,6 +188,18 @@ bool qc_quant_is_plain(const qc_value *value)
     return dtype == QC_BF16 || dtype == QC_F16 || dtype == QC_F32;
 }
 
+bool qc_quant_needs_data(const qc_op *op)
+{
+    const char *scheme = qc_attr_as_text(qc_op_attr(op, "scheme"));
+    const bool global = qc_op_is(op, "global_scale");
+    if (!(global || qc_op_is(op, "qparams") || qc_op_is(op, "zero_point")) ||
+        strcmp(qc_attr_as_text(qc_op_attr(op, "arg")), "input") != 0)
+        return false;
+    const qc_symbol *symbol = qc_module_find_symbol(qc_func_module(qc_op_func(op)), scheme);
+    const qc_attr *part = symbol ? qc_attr_find(qc_symbol_fields(symbol), "input") : NULL;
+    return part && (global || !qc_attr_as_bool(qc_attr_find(part, "dynamic")));
+}
+
 qc_op *qc_quant_cache_of(const qc_value *value)
 {
     qc_op *op = value ? qc_value_op(value) : NULL;
@@ -199,6 +214,26 @@ bool qc_quant_is_returned(const qc_value *value)
         if (qc_func_result(func, i) == value)
             return true;
     return false;
+}
+
+/* Has the value a single column, so that it scales rows? */
+static bool is_column(const qc_value *value)
+{
+    int64_t columns;
+    return qc_type_rank(qc_value_type(value)) > 0 &&
+           qc_dim_as_int(qc_type_dim(qc_value_type(value), -1), &columns) && columns == 1;
+}
+
+qc_value *qc_quant_scaled(const qc_op *op)
+{
+    bool product = qc_op_is(op, "mul");
+    const qc_type *type;
+    for (size_t i = 0; i < (product ? 2u : qc_op_is(op, "div") ? 1u : 0u); i++) {
+        type = qc_value_type(qc_op_operand(op, i));
+        if (is_column(qc_op_operand(op, 1 - i)) && type == qc_value_type(qc_op_result(op, 0)))
+            return qc_op_operand(op, i);
+    }
+    return NULL;
 }
 
 bool qc_quant_comes_before(const qc_op *op, const qc_op *other)
@@ -227,36 +262,56 @@ static const char *hint(qc_pass_ctx *pc, const char *prefix, const char *suffix)
     return text;
 }
 
-static void make_by_scheme(qc_builder *b, const char *op, const char *scheme, const char *arg)
+static void make_by_scheme(
+    qc_builder *b, const char *op, const char *scheme, const char *arg, int64_t experts)
 {
     qc_make(b, op);
     qc_make_attr_symbol(b, "scheme", scheme);
     qc_make_attr_word(b, "arg", arg);
+    if (experts > 0)
+        qc_make_attr_int(b, "experts", experts);
 }
 
 void qc_quant_make(qc_pass_ctx *pc, qc_builder *b, qc_value *x, const char *scheme, const char *arg,
     const qc_attr *part, const char *prefix, qc_quant_codes *q)
 {
     if (!q->global && qc_attr_as_bool(qc_attr_find(part, "global"))) {
-        make_by_scheme(b, "global_scale", scheme, arg);
+        make_by_scheme(b, "global_scale", scheme, arg, q->experts);
         qc_make_variadic(b, x);
         q->global = qc_make_end(b, hint(pc, prefix, "global"));
     }
-    make_by_scheme(b, "qparams", scheme, arg);
+    make_by_scheme(b, "qparams", scheme, arg, q->experts);
     qc_make_operand(b, "x", x);
     qc_make_operand(b, "global", q->global);
     q->scale = qc_make_end(b, hint(pc, prefix, "scale"));
     if (!qc_attr_as_bool(qc_attr_find(part, "symmetric"))) {
-        make_by_scheme(b, "zero_point", scheme, arg);
+        make_by_scheme(b, "zero_point", scheme, arg, q->experts);
         qc_make_operand(b, "x", x);
         q->zero_point = qc_make_end(b, hint(pc, prefix, "zero"));
     }
-    make_by_scheme(b, "quantize", scheme, arg);
+    make_by_scheme(b, "quantize", scheme, arg, q->experts);
     qc_make_operand(b, "x", x);
     qc_make_operand(b, "scale", q->scale);
     qc_make_operand(b, "global", q->global);
     qc_make_operand(b, "zero_point", q->zero_point);
     q->codes = qc_make_end(b, hint(pc, prefix, "codes"));
+}
+
+void qc_quant_make_scale(qc_builder *b, const qc_op *op, qc_value *x, int64_t experts)
+{
+    qc_make(b, qc_op_name(op));
+    if (qc_op_is(op, "global_scale"))
+        qc_make_variadic(b, x);
+    else
+        qc_make_operand(b, "x", x);
+    for (size_t i = 0; i < qc_op_attr_count(op); i++) {
+        const char *name = qc_op_attr_name(op, i);
+        if (strcmp(name, "from") != 0 && strcmp(name, "experts") != 0 && qc_op_attr_given(op, name))
+            qc_make_attr(b, name, qc_op_attr(op, name));
+    }
+    qc_make_attr_word(b, "from", "stat");
+    if (experts > 0)
+        qc_make_attr_int(b, "experts", experts);
 }
 
 qc_value *qc_quant_unmake(

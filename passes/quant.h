@@ -11,6 +11,9 @@
 /* Names of the rows of ir/dtype/arith.h; a test compares them. */
 #define QC_ARITH_WORDS "ct_cpu|ct_cpu_bare|ct_cuda|ct_cuda_bare"
 
+/* The ops that read a weight of a module that can be quantized. */
+#define QC_WEIGHT_OPS "linear|expert_linear|embedding|keep"
+
 /* Declares targets, ignore and arith. */
 void qc_quant_add_options(qc_pass *pass, const char *default_targets, const char *targets_help);
 /* Are the patterns of these LIST options (NULL-terminated) well formed? One of `ignore` that names no module that
@@ -35,8 +38,13 @@ qc_status qc_quant_need_graph(qc_pass_ctx *pc, const qc_module *module, const ch
 /* bf16, f16, f32: what has no codes yet. */
 bool qc_quant_is_plain(const qc_value *value);
 bool qc_quant_is_returned(const qc_value *value);
+/* Is the op a scale, zero point or global scale of inputs that comes of data, whether observed already or not? */
+bool qc_quant_needs_data(const qc_op *op);
 /* The cache_append that makes the value, the way from keys and values to attention; NULL when none does. */
 qc_op *qc_quant_cache_of(const qc_value *value);
+/* x, where the op is x times or over one number a row (or one for all), whatever its columns are multiplied with behind it;
+ * NULL for any other op. */
+qc_value *qc_quant_scaled(const qc_op *op);
 /* Does `op` come before `other` in their function? Quick when they are neighbours. */
 bool qc_quant_comes_before(const qc_op *op, const qc_op *other);
 
@@ -45,12 +53,16 @@ typedef struct qc_quant_codes {
     qc_value *codes, *scale;
     qc_value *global;     /* of a part with a global scale, else NULL */
     qc_value *zero_point; /* of an asymmetric part, else NULL */
+    int64_t experts;      /* of a bank, each of which has scales of its own; else 0 */
 } qc_quant_codes;
 
 /* qparams, zero_point and quantize of x by `part`, which is part `arg` of @scheme, built at `b`. q->global is the
  * global scale where the part wants one; NULL: x gets its own. Hints are PREFIX_scale and so on. */
 void qc_quant_make(qc_pass_ctx *pc, qc_builder *b, qc_value *x, const char *scheme, const char *arg,
     const qc_attr *part, const char *prefix, qc_quant_codes *q);
+/* Starts the op (qparams, zero_point or global_scale) again, with `x` in the place of its data: statistics, [2, experts]
+ * where that is above 0. qc_make_end ends it. */
+void qc_quant_make_scale(qc_builder *b, const qc_op *op, qc_value *x, int64_t experts);
 /* dequantize of these codes back to `to`; the hint is PREFIX. */
 qc_value *qc_quant_unmake(
     qc_builder *b, const qc_quant_codes *q, const qc_attr *part, qc_dtype to, const char *prefix);

@@ -10,11 +10,16 @@
  * Under a global scale (NVFP4) the weights of linears that loaders fuse into one share it: one `global_scale` over all
  * of them, so that their scales mean the same.
  *
+ * The weights of all experts of a layer are one bank, quantized for all of them or for none: each expert has scales of
+ * its own, as if it were a linear. Routers are never quantized. A static scale of what experts read is one for all of
+ * them until insert-observers makes it one for each.
+ *
  * Everything that can be wrong with a module is looked for before the first is changed.
  */
 #include <stdio.h>
 #include <string.h>
 
+#include "passes/experts.h"
 #include "passes/internal.h"
 #include "passes/linear_groups.h"
 #include "passes/schemes.h"
@@ -24,6 +29,7 @@ void qc_pass_quant_linear(qc_registry *registry);
 /* A module to quantize. */
 typedef struct item {
     qc_op *op;
+    const char *path;    /* of the module; of experts with {e} for the number */
     const char *operand; /* that is its weight */
     qc_linear_group *group;
     qc_value *global; /* of the weights, once made */
@@ -37,7 +43,7 @@ typedef struct job {
     qc_linear_groups groups;
     item_list items;
     qc_map by_path; /* the first item of a path, when one has a global scale */
-    size_t count, matched;
+    size_t count, matched, fused;
     const char *reason; /* why the last of those that match was left alone */
 } job;
 
@@ -61,52 +67,119 @@ static bool source_was_quantized(const qc_op *op)
     return import && qc_attr_find(qc_symbol_fields(import), "dequantized");
 }
 
+/* What a view shows the parts of. */
+static const qc_value *behind_views(const qc_value *w)
+{
+    for (const qc_op *op = qc_value_op(w); op && qc_quant_one_of(qc_op_name(op), "slice|transpose|reshape");
+         op = qc_value_op(w))
+        w = qc_op_operand(op, 0);
+    return w;
+}
+
 /* A weight with codes of the compiler's own, or of the source where those are to stay. */
 static bool has_codes(const qc_op *op, const qc_value *w)
 {
+    w = behind_views(w);
     const qc_value *codes = is_dequantized(w) ? qc_op_operand_named(qc_value_op(w), "x") : NULL;
     return codes &&
            (!source_was_quantized(op) || (qc_value_op(codes) && qc_op_is(qc_value_op(codes), "quantize")));
 }
 
-/* NULL when the module of this op is to be quantized; `group` is the one that its targets give it. */
-static const char *why_not(qc_pass_ctx *pc, const qc_op *op, const qc_linear_group *group)
+/* NULL when the modules of this op are to be quantized; `group` is the one that its targets give it. */
+static const char *why_not(const qc_op *op, bool ignored, const qc_linear_group *group)
 {
     const qc_value *w = qc_op_operand_named(op, weight_operand(op)),
-                   *x = qc_op_is(op, "linear") ? qc_op_operand_named(op, "x") : NULL;
+                   *x = qc_is_linear(op) ? qc_op_operand_named(op, "x") : NULL;
     if (!qc_op_node(op))
         return "it belongs to no module";
-    if (qc_pass_option_matches(pc, "ignore", qc_op_node(op), false))
+    if (ignored)
         return "the module is ignored or disabled";
+    if (qc_linear_is_router(op))
+        return "it is a router, which stays in full precision";
     if (is_dequantized(x) || has_codes(op, w))
         return "it is quantized already";
     if ((x && !qc_quant_is_plain(x)) || !qc_quant_is_plain(w))
         return x ? "its input or weight is neither bf16, f16 nor f32"
                  : "its weight is neither bf16, f16 nor f32";
-    if (qc_type_rank(qc_value_type(w)) != 2)
+    if (qc_type_rank(qc_value_type(w)) != (qc_op_is(op, "expert_linear") ? 3 : 2))
         return "its weight is no matrix";
     if (!group->weights)
         return "its group leaves it as it is";
     return NULL;
 }
 
-static void visit(job *j, qc_op *op)
+/* The group that targets give to the modules of the op, NULL where they give none. An error where experts of one layer
+ * would be treated differently. */
+static qc_status group_of(job *j, const qc_op *op, qc_linear_group **group, bool *ignored)
+{
+    size_t count = qc_linear_node_count(op), alike = 0;
+    *group = NULL;
+    *ignored = false;
+    for (size_t i = 0; i < count; i++) {
+        const qc_node *node = qc_linear_node(op, i);
+        qc_linear_group *own = node ? qc_linear_groups_find(&j->groups, node) : NULL;
+        bool own_ignored = own && qc_pass_option_matches(j->pc, "ignore", node, false);
+        if (i == 0) {
+            *group = own;
+            *ignored = own_ignored;
+        }
+        alike += own == *group && own_ignored == *ignored;
+    }
+    if (alike == count)
+        return QC_OK;
+    qc_pass_fail(j->pc, op,
+        "targets and ignore treat %zu of the %zu experts of %s like the first, and others in another way: "
+        "the "
+        "experts of a layer are quantized alike, all or none",
+        alike, count, qc_linear_path(j->pc->arena, op));
+    return QC_ERROR;
+}
+
+/* A target that can mean nothing else than this router is a slip that must not pass; a pattern may well name one beside
+ * others. */
+static qc_status check_router(job *j, const qc_op *op)
 {
     const qc_node *node = qc_op_node(op);
-    qc_linear_group *group = node ? qc_linear_groups_find(&j->groups, node) : NULL;
-    j->count++;
-    if (!group)
-        return;
-    j->matched++;
-    const char *reason = why_not(j->pc, op, group);
-    if (reason) {
-        j->reason = reason;
-        qc_pass_remark(
-            j->pc, op, "%s left alone: %s", qc_op_is(op, "keep") ? "weight" : qc_op_name(op), reason);
-        return;
+    for (size_t i = 0; i < j->groups.target_count; i++) {
+        const char *text = j->groups.targets[i].text;
+        if (strncmp(text, "re:", 3) == 0 || strcmp(text, "Linear") == 0 || !qc_node_matches(node, text))
+            continue;
+        qc_pass_fail(j->pc, op, "targets: '%s' names a router, which stays in full precision", text);
+        return QC_ERROR;
     }
-    item it = {op, weight_operand(op), group, NULL};
+    return QC_OK;
+}
+
+static qc_status visit(job *j, qc_op *op)
+{
+    qc_linear_group *group;
+    bool ignored;
+    if (qc_linear_is_fused(op)) {
+        j->fused++;
+        qc_pass_remark(
+            j->pc, op, "experts left alone: they are one tensor, and linearize-moe did not come before");
+        return QC_OK;
+    }
+    if (group_of(j, op, &group, &ignored) != QC_OK)
+        return QC_ERROR;
+    j->count += qc_linear_node_count(op) ? qc_linear_node_count(op) : 1;
+    if (!group)
+        return QC_OK;
+    j->matched++;
+    const char *reason = why_not(op, ignored, group);
+    if (reason) {
+        bool router = !ignored && qc_linear_is_router(op);
+        j->reason = reason;
+        qc_pass_remark(j->pc, op, "%s left alone: %s",
+            qc_op_is(op, "keep")            ? "weight"
+            : qc_op_is(op, "expert_linear") ? "linears of experts"
+                                            : qc_op_name(op),
+            reason);
+        return router ? check_router(j, op) : QC_OK;
+    }
+    item it = {op, qc_linear_path(j->pc->arena, op), weight_operand(op), group, NULL};
     QC_PUSH(j->pc->arena, &j->items, it);
+    return QC_OK;
 }
 
 static qc_status select_items(job *j)
@@ -115,13 +188,18 @@ static qc_status select_items(job *j)
     const size_t errors = qc_ctx_error_count(ctx);
     for (qc_func *f = qc_module_first_func(j->module); f; f = qc_func_next(f))
         for (qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
-            if (qc_quant_one_of(qc_op_name(op), QC_LINEAR_OPS))
-                visit(j, op);
+            if (qc_quant_one_of(qc_op_name(op), QC_LINEAR_OPS) && visit(j, op) != QC_OK)
+                return QC_ERROR;
     if (qc_ctx_error_count(ctx) > errors) /* matching a pattern took too many steps */
         return QC_ERROR;
     for (size_t i = 0; j->count > 0 && i < j->groups.target_count; i++)
         if (!j->groups.targets[i].used)
             qc_quant_warn_no_match(j->pc, j->module, QC_LINEAR_OPS, "targets", j->groups.targets[i].text);
+    if (j->fused > 0)
+        qc_ctx_warning(ctx, qc_pass_ctx_name(j->pc),
+            "%zu banks of experts stay as they are: they are one tensor each, of which linearize-moe makes "
+            "modules",
+            j->fused);
     if (j->count == 0)
         qc_pass_fail(j->pc, NULL, "the model has no linear op to quantize");
     else if (j->matched == 0)
@@ -181,8 +259,7 @@ static qc_status check_divisible(job *j, const qc_linear_group *group, const cha
         if (columns == 0)
             continue;
         if (wrong++ < LISTED)
-            qc_str_addf(&list, "%s%s (%lld columns)", wrong > 1 ? ", " : "", qc_node_path(qc_op_node(it->op)),
-                (long long)columns);
+            qc_str_addf(&list, "%s%s (%lld columns)", wrong > 1 ? ", " : "", it->path, (long long)columns);
         qc_pass_remark(j->pc, it->op, "%s: %lld columns", arg, (long long)columns);
     }
     if (wrong > LISTED)
@@ -230,10 +307,24 @@ static qc_status check_input(job *j, const item *it)
     return QC_ERROR;
 }
 
+/* What weighs columns by the inputs is not kept for each expert. */
+static qc_status check_experts(job *j, const item *it)
+{
+    const char *observer = qc_attr_as_text(qc_attr_find(it->group->weights, "observer"));
+    if (!qc_op_is(it->op, "expert_linear") || !strstr(observer, "imatrix"))
+        return QC_OK;
+    qc_pass_fail(j->pc, it->op,
+        "weights: %s weighs columns by the inputs of each expert, which calibration does not keep: take %s "
+        "for "
+        "experts, or ignore them",
+        observer, strstr(observer, "nvfp4") ? "nvfp4_expanded_mse" : "mse");
+    return QC_ERROR;
+}
+
 static qc_status check_items(job *j)
 {
     for (size_t i = 0; i < j->items.count; i++)
-        if (check_input(j, &j->items.items[i]) != QC_OK)
+        if (check_input(j, &j->items.items[i]) != QC_OK || check_experts(j, &j->items.items[i]) != QC_OK)
             return QC_ERROR;
     for (size_t i = 0; i < j->groups.count; i++) {
         const qc_linear_group *group = &j->groups.groups[i];
@@ -259,11 +350,6 @@ static bool has_global(const item *it)
     return qc_attr_as_bool(qc_attr_find(it->group->weights, "global"));
 }
 
-static const char *path_of(const item *it)
-{
-    return qc_node_path(qc_op_node(it->op));
-}
-
 /* The set that has this name, NULL when none does. */
 static const char *const *fused_set(const char *name)
 {
@@ -281,15 +367,15 @@ static void index_paths(job *j)
         any |= has_global(&j->items.items[i]);
     for (size_t i = 0; any && i < j->items.count; i++) {
         item *it = &j->items.items[i];
-        if (!qc_map_get(&j->by_path, path_of(it)))
-            qc_map_set(&j->by_path, path_of(it), it);
+        if (!qc_map_get(&j->by_path, it->path))
+            qc_map_set(&j->by_path, it->path, it);
     }
 }
 
 /* The items that share the global scale of `it`, itself included, in the order of the set. */
 static size_t members_of(job *j, item *it, item *members[4])
 {
-    const char *path = path_of(it), *dot = strrchr(path, '.'), *name = dot ? dot + 1 : path;
+    const char *path = it->path, *dot = strrchr(path, '.'), *name = dot ? dot + 1 : path;
     const char *const *set = fused_set(name);
     size_t prefix = (size_t)(name - path), size = strlen(path) + 32, count = 0;
     char *sibling = qc_pass_alloc(j->pc, size);
@@ -316,7 +402,7 @@ static qc_status check_sets(job *j)
                     "its weights share a global scale with those of %s, which are quantized in another way: "
                     "give "
                     "both the same scheme, or ignore one of them",
-                    path_of(members[k]));
+                    members[k]->path);
                 return QC_ERROR;
             }
     }
@@ -350,6 +436,8 @@ static void make_global(job *j, item *it, const char *scheme)
     qc_make(b, "global_scale");
     qc_make_attr_symbol(b, "scheme", scheme);
     qc_make_attr_word(b, "arg", "weights");
+    if (qc_linear_experts(it->op))
+        qc_make_attr_int(b, "experts", qc_linear_experts(it->op));
     for (size_t i = 0; i < count; i++)
         qc_make_variadic(b, qc_op_operand_named(members[i]->op, members[i]->operand));
     qc_value *global = qc_make_end(b, "w_global");
@@ -408,7 +496,8 @@ static bool quantize_operand(job *j, item *it, const char *operand, const char *
     qc_builder *b = qc_builder_before(it->op);
     bool weights = strcmp(arg, "weights") == 0;
     const char *prefix = weights ? "w" : "x";
-    qc_quant_codes q = {.global = weights ? it->global : NULL};
+    qc_quant_codes q = {
+        .global = weights ? it->global : NULL, .experts = weights ? qc_linear_experts(it->op) : 0};
     qc_quant_make(j->pc, b, value, it->group->symbol, arg, part, prefix, &q);
     qc_value *again = qc_quant_unmake(b, &q, part, qc_type_dtype(qc_value_type(value)), prefix);
     return qc_builder_ok(b) && qc_op_set_operand_named(it->op, operand, again);
@@ -424,14 +513,15 @@ static qc_status quantize_all(job *j)
             make_global(j, it, it->group->symbol);
         if (!quantize_operand(j, it, it->operand, "weights", it->group->weights))
             return QC_ERROR;
-        if (it->group->input && qc_op_is(it->op, "linear") &&
+        if (it->group->input && qc_is_linear(it->op) &&
             !quantize_operand(j, it, "x", "input", it->group->input))
             return QC_ERROR;
+        const int64_t experts = qc_linear_experts(it->op);
         qc_pass_count(j->pc,
-            qc_op_is(it->op, "linear")      ? "linears quantized"
+            qc_is_linear(it->op)            ? "linears quantized"
             : qc_op_is(it->op, "embedding") ? "embeddings quantized"
                                             : "weights quantized",
-            1);
+            experts ? experts : 1);
     }
     return QC_OK;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "ir/support/str.h"
+#include "passes/experts.h"
 #include "passes/internal.h"
 #include "passes/quant.h"
 
@@ -74,13 +75,34 @@ static void add_rotation(qc_str *out, const qc_value *x)
     add_name(out, "R3", qc_attr_as_text(qc_op_attr(op, "matrix")), all, size);
 }
 
-/* The module of the linear whose heads x is; NULL when it is none. */
-static const qc_node *linear_of(const qc_value *x)
+/* The linear whose heads x is; NULL when it is none. *turned: a rotation runs behind it. */
+static const qc_op *linear_of(const qc_value *x, bool *turned)
 {
     const qc_op *op = qc_value_op(x);
-    while (op && qc_quant_one_of(qc_op_name(op), "split_heads|hadamard|rope|rmsnorm"))
+    *turned = false;
+    while (op) {
+        const qc_value *scaled = qc_quant_scaled(op);
+        *turned = *turned || qc_op_is(op, "hadamard");
+        if (!scaled && !qc_quant_one_of(qc_op_name(op), "split_heads|hadamard|rope|rmsnorm|cast"))
+            break;
+        op = qc_value_op(scaled ? scaled : qc_op_operand(op, 0));
+    }
+    return op && qc_op_is(op, "linear") ? op : NULL;
+}
+
+/* R3 of queries or keys, where it is in the weight: of the linear's rows in blocks of a head, d columns. */
+static void add_folded_rotation(qc_str *out, const qc_op *linear, const qc_value *x)
+{
+    const qc_op *op = qc_value_op(qc_plain_value(qc_op_operand_named(linear, "w")));
+    int64_t whole = 0;
+    while (op && (qc_op_is(op, "mul") ||
+                     (qc_op_is(op, "hadamard") && qc_attr_as_int(qc_op_attr(op, "axis")) == -1)))
         op = qc_value_op(qc_op_operand(op, 0));
-    return op && qc_op_is(op, "linear") ? qc_op_node(op) : NULL;
+    if (!op || !qc_op_is(op, "hadamard"))
+        return;
+    int64_t size = qc_attr_as_int(qc_op_attr(op, "size"));
+    qc_dim_as_int(qc_type_dim(qc_value_type(x), -1), &whole);
+    add_name(out, "R3", qc_attr_as_text(qc_op_attr(op, "matrix")), whole == size, size);
 }
 
 /* "@centered" where the embedding's rows were: all that comes behind it has other values. */
@@ -113,11 +135,14 @@ const char *qc_quant_attention_tap(
     qc_pass_ctx *pc, const qc_op *op, const char *part, const qc_value *x, const char *suffix)
 {
     qc_str text;
-    const qc_node *node = linear_of(x);
+    bool turned;
+    const qc_op *linear = linear_of(x, &turned);
     start(pc, &text, op, part);
     add_centering(&text, pc->module);
-    if (node)
-        add_transforms(&text, pc->module, node, false);
+    if (linear && qc_op_node(linear))
+        add_transforms(&text, pc->module, qc_op_node(linear), false);
+    if (linear && !turned && (strcmp(part, "q") == 0 || strcmp(part, "k") == 0))
+        add_folded_rotation(&text, linear, x);
     add_rotation(&text, x);
     qc_str_add(&text, suffix);
     return finish(pc, &text);
@@ -127,18 +152,25 @@ const char *qc_quant_attention_tap(
 static bool is_folded(const qc_value *x)
 {
     const qc_op *op = qc_value_op(x), *weight;
-    if (op && qc_op_is(op, "hadamard"))
-        op = qc_value_op(qc_op_operand(op, 0));
-    weight = op && qc_op_is(op, "rmsnorm") ? qc_value_op(qc_op_operand_named(op, "w")) : NULL;
+    while (op && (qc_quant_one_of(qc_op_name(op), "hadamard|expert_gather|cast") || qc_quant_scaled(op)))
+        op = qc_value_op(qc_quant_scaled(op) ? qc_quant_scaled(op) : qc_op_operand(op, 0));
+    const qc_value *w = op && qc_op_is(op, "rmsnorm") ? qc_op_operand_named(op, "w") : NULL;
+    weight = w ? qc_value_op(w) : NULL;
     return weight && qc_op_is(weight, "fill");
 }
 
+/* The modules of the experts of a layer have one tap, with {e} in the place of the number; transforms are those of the
+ * first, and of all. */
 const char *qc_quant_input_tap(qc_pass_ctx *pc, const qc_op *op, const qc_value *x)
 {
     qc_str text;
-    start(pc, &text, op, "input");
+    const char *path = qc_linear_path(pc->arena, op);
+    const qc_node *node = qc_linear_node_count(op) ? qc_linear_node(op, 0) : NULL;
+    qc_str_init(&text, pc->arena);
+    qc_str_addf(&text, "%s%sinput", path, path[0] ? "." : "");
     add_centering(&text, pc->module);
     qc_str_add(&text, is_folded(x) ? "@normed" : "");
-    add_transforms(&text, pc->module, qc_op_node(op), true);
+    if (node)
+        add_transforms(&text, pc->module, node, true);
     return finish(pc, &text);
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "backends/reference/reference.h"
+#include "ir/experts.h"
 #include "tests/filetest/filetest.h"
 
 static uint64_t next_random(uint64_t *state)
@@ -91,18 +92,41 @@ typedef struct weights {
     qc_tensor current;
 } weights;
 
+/* The type of the stored tensor that the op reads under this name; NULL where it reads another. */
+static const qc_type *stored_type(weights *w, const qc_op *op, const char *name)
+{
+    const qc_type *type = qc_op_result_count(op) ? qc_value_type(qc_op_result(op, 0)) : NULL;
+    const qc_dim *dims[QC_MAX_RANK];
+    int64_t experts;
+    if (qc_op_is(op, "weight"))
+        return strcmp(qc_attr_as_text(qc_op_attr(op, "tensor")), name) == 0 ? type : NULL;
+    if (!qc_op_is(op, "expert_weight") || !qc_dim_as_int(qc_type_dim(type, 0), &experts))
+        return NULL;
+    for (int64_t e = 0; e < experts; e++) {
+        const char *own = qc_expert_name(&w->t->arena, qc_attr_as_text(qc_op_attr(op, "tensor")), e);
+        if (strcmp(own, name) != 0)
+            continue;
+        for (int i = 1; i < qc_type_rank(type); i++)
+            dims[i - 1] = qc_type_dim(type, i);
+        return qc_type_tensor(w->t->ctx, qc_type_dtype(type), qc_type_rank(type) - 1, dims);
+    }
+    return NULL;
+}
+
 static qc_status stored_weight(void *user, qc_diag *diag, const char *name, qc_tensor *stored)
 {
     weights *w = user;
     qc_tensor_free(&w->current);
     for (const qc_func *f = qc_module_first_func(w->before); f; f = qc_func_next(f))
-        for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
-            if (qc_op_is(op, "weight") && strcmp(qc_attr_as_text(qc_op_attr(op, "tensor")), name) == 0) {
-                if (!make_tensor(w->t, diag, qc_value_type(qc_op_result(op, 0)), name, 0.25f, &w->current))
-                    return QC_ERROR;
-                *stored = w->current;
-                return QC_OK;
-            }
+        for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op)) {
+            const qc_type *type = stored_type(w, op, name);
+            if (!type)
+                continue;
+            if (!make_tensor(w->t, diag, type, name, 0.25f, &w->current))
+                return QC_ERROR;
+            *stored = w->current;
+            return QC_OK;
+        }
     return qc_error(diag, name, "the checkpoint has no such tensor");
 }
 
