@@ -9,6 +9,7 @@
 
 #include "ir/ctx.h"
 #include "ir/dtype/codec.h"
+#include "ir/experts.h"
 #include "runtime/value_kinds.h"
 
 typedef struct entry {
@@ -16,6 +17,8 @@ typedef struct entry {
     size_t bytes;
     bool keep; /* somebody holds a pointer to the elements */
     qc_host_linear *linear;
+    qc_host_linear **linears; /* of experts, `expert_count` of them */
+    size_t expert_count;
     size_t rows;
 } entry;
 
@@ -24,6 +27,7 @@ struct qc_bank {
     qc_arena arena;
     qc_map entries; /* key -> entry * */
     size_t bytes, peak_bytes;
+    qc_module *experts; /* the expressions of single experts; NULL: none yet */
 };
 
 qc_bank *qc_bank_create(const qc_bank_options *options)
@@ -48,7 +52,11 @@ void qc_bank_destroy(qc_bank *bank)
         if (!bank->options.dry)
             free(e->data);
         qc_host_linear_destroy(e->linear);
+        for (size_t k = 0; k < e->expert_count; k++)
+            qc_host_linear_destroy(e->linears[k]);
     }
+    if (bank->experts)
+        qc_module_destroy(bank->experts);
     qc_arena_fini(&bank->arena);
     free(bank);
 }
@@ -72,11 +80,18 @@ static void count_bytes(qc_bank *bank, size_t bytes)
 /* Something of a dry bank to point at. */
 static const char nothing;
 
+/* As it is in the file, and named. */
+static bool is_stored(const qc_op *op)
+{
+    return op && (qc_op_is(op, "weight") || qc_op_is(op, "expert_weight"));
+}
+
 static const char *key_of(qc_bank *bank, const char *kind, const qc_value *value)
 {
     const qc_op *op = qc_value_op(value);
-    if (op && qc_op_is(op, "weight"))
-        return qc_arena_printf(&bank->arena, "%s %s %s", kind, qc_attr_as_text(qc_op_attr(op, "tensor")),
+    if (is_stored(op))
+        return qc_arena_printf(&bank->arena, "%s %s %lld %s", kind, qc_attr_as_text(qc_op_attr(op, "tensor")),
+            (long long)qc_attr_as_int(qc_op_attr(op, "index")),
             qc_type_text(bank->options.ctx, qc_value_type(value)));
     return qc_arena_printf(&bank->arena, "%s %p", kind, (const void *)value);
 }
@@ -98,8 +113,7 @@ static entry *lent(const qc_bank *bank, const char *key, const qc_value *first, 
 {
     const qc_bank *lender = bank->options.lender;
     const qc_op *a = qc_value_op(first), *b = second ? qc_value_op(second) : a;
-    bool named = a && b && qc_op_is(a, "weight") && qc_op_is(b, "weight");
-    return lender && named ? qc_map_get(&lender->entries, key) : NULL;
+    return lender && is_stored(a) && is_stored(b) ? qc_map_get(&lender->entries, key) : NULL;
 }
 
 static const qc_value *plain(const qc_bank *bank, const qc_value *value)
@@ -230,6 +244,102 @@ const qc_host_linear *qc_bank_linear(qc_bank *bank, const char *where, const qc_
     if (!elements->keep)
         release(bank, elements);
     return bank->options.dry ? (const void *)&nothing : e->linear;
+}
+
+/* ---- banks of experts ---------------------------------------------------------------------------------- */
+
+/* One expert's part of two banks (`bias` may be NULL), as values of the module of experts. */
+static qc_status copy_expert(qc_bank *bank, qc_arena *arena, const qc_value *w, const qc_value *bias,
+    int64_t expert, const qc_value **own_w, const qc_value **own_bias)
+{
+    qc_func *func = qc_module_func(bank->experts, "experts");
+    if (!func)
+        func = qc_module_add_func(bank->experts, "experts");
+    qc_builder *b = qc_builder_at_end(func);
+    qc_expert_copy copy;
+    qc_expert_copy_init(&copy, arena, b, qc_bank_experts(w), expert);
+    *own_w = qc_expert_copy_value(&copy, w);
+    *own_bias = bias && *own_w ? qc_expert_copy_value(&copy, bias) : NULL;
+    return *own_w && (!bias || *own_bias) && qc_builder_ok(b) ? QC_OK : QC_ERROR;
+}
+
+/* Prepares one expert; the buffers hold its weight and its bias for a while. */
+static qc_host_linear *prepare_expert(qc_bank *bank, const char *where, qc_host_linear_spec *spec,
+    const qc_value *w, const qc_value *bias, int64_t expert, void *w_data, void *bias_data)
+{
+    const qc_value *own_w, *own_bias;
+    qc_arena arena;
+    qc_arena_init(&arena, qc_ctx_arena(bank->options.ctx)->oom);
+    qc_status status = copy_expert(bank, &arena, w, bias, expert, &own_w, &own_bias);
+    qc_arena_fini(&arena);
+    if (status != QC_OK || evaluate(bank, own_w, w_data) != QC_OK ||
+        (bias && evaluate(bank, own_bias, bias_data) != QC_OK))
+        return NULL;
+    spec->weight = w_data;
+    spec->bias = bias ? bias_data : NULL;
+    return qc_host_linear_create(bank->options.engine, qc_ctx_diag(bank->options.ctx), where, spec);
+}
+
+static qc_status prepare_experts(qc_bank *bank, const char *where, qc_host_linear_spec *spec, entry *e,
+    const qc_value *w, const qc_value *bias)
+{
+    qc_ctx *ctx = bank->options.ctx;
+    size_t count = e->expert_count, bytes, bias_bytes = 0;
+    if (!qc_value_size_bytes(ctx, w, &bytes) || (bias && !qc_value_size_bytes(ctx, bias, &bias_bytes)))
+        return QC_ERROR;
+    size_t held = bytes / count + bias_bytes / count, each = qc_host_linear_bytes(bank->options.engine, spec);
+    e->bytes = each * count;
+    count_bytes(bank, e->bytes + held);
+    bank->bytes -= held;
+    if (bank->options.dry)
+        return QC_OK;
+    void *w_data = malloc(bytes / count + 1), *bias_data = malloc(bias_bytes / count + 1);
+    qc_status status =
+        w_data && bias_data ? QC_OK : qc_ctx_error(ctx, where, "out of memory for an expert's weights");
+    for (size_t i = 0; i < count && status == QC_OK; i++) {
+        e->linears[i] = prepare_expert(bank, where, spec, w, bias, (int64_t)i, w_data, bias_data);
+        status = e->linears[i] ? QC_OK : QC_ERROR;
+    }
+    free(w_data);
+    free(bias_data);
+    return status;
+}
+
+const qc_host_linear *const *qc_bank_expert_linears(qc_bank *bank, const char *where, const qc_module *module,
+    const qc_value *w, const qc_value *bias, qc_dtype input, qc_dtype output)
+{
+    w = plain(bank, w);
+    bias = bias ? plain(bank, bias) : NULL;
+    const char *key = qc_arena_printf(&bank->arena, "%s %s %d %d", key_of(bank, "experts", w),
+        bias ? key_of(bank, "", bias) : "", (int)input, (int)output);
+    const entry *borrowed = lent(bank, key, w, bias);
+    if (borrowed && borrowed->linears)
+        return (const qc_host_linear *const *)borrowed->linears;
+    entry *e = entry_of(bank, key);
+    if (e->linears)
+        return (const qc_host_linear *const *)e->linears;
+    qc_host_linear_spec spec = {.weight_dtype = qc_type_dtype(qc_value_type(w)),
+        .bias_dtype = bias ? qc_type_dtype(qc_value_type(bias)) : QC_DTYPE_NONE,
+        .input_dtype = input,
+        .output_dtype = output,
+        .bias = bias ? &nothing : NULL};
+    size_t count;
+    if (!static_dim(w, 0, &count) || !static_dim(w, 1, &spec.out_features) ||
+        !static_dim(w, 2, &spec.in_features)) {
+        qc_ctx_error(bank->options.ctx, where, "a bank of weights must have a static shape with elements");
+        return NULL;
+    }
+    if (!bank->experts)
+        bank->experts = qc_experts_scratch(module);
+    qc_host_linear **linears = QC_NEW_ARRAY(&bank->arena, qc_host_linear *, count);
+    e->expert_count = count;
+    e->linears = linears;
+    if (prepare_experts(bank, where, &spec, e, w, bias) == QC_OK)
+        return (const qc_host_linear *const *)linears;
+    for (size_t i = 0; i < count; i++)
+        qc_host_linear_destroy(linears[i]);
+    *e = (entry){0};
+    return NULL;
 }
 
 /* The rows of options.rows alone, read one by one where they stand apart. */

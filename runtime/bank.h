@@ -45,6 +45,11 @@ const float *qc_bank_floats(qc_bank *bank, const qc_value *value);
 /* x w^T + bias; `bias` may be NULL. `where` names it in diagnostics. */
 const qc_host_linear *qc_bank_linear(qc_bank *bank, const char *where, const qc_value *w,
     const qc_value *bias, qc_dtype input, qc_dtype output);
+/* The same of each expert of a bank w [E, out, in] with biases [E, out] (or NULL): E products, each made of the expert's own
+ * part of the expressions, one after another. `module` is what the values belong to, one for all calls. In a dry bank:
+ * not NULL. */
+const qc_host_linear *const *qc_bank_expert_linears(qc_bank *bank, const char *where, const qc_module *module,
+    const qc_value *w, const qc_value *bias, qc_dtype input, qc_dtype output);
 /* The table of an embedding: its rows (all, or those of options.rows in that order). */
 const void *qc_bank_table(qc_bank *bank, const qc_value *value, size_t *row_count);
 /* Frees elements that only qc_bank_linear needed. */

@@ -131,6 +131,14 @@ qc_status qc_plan_scales(qc_plan *plan, const qc_op *op, bool *done);
 qc_status qc_plan_quantize(qc_plan *plan, const qc_op *op, bool *done);
 qc_status qc_plan_dequantize(qc_plan *plan, const qc_op *op, bool *done);
 qc_status qc_plan_observe(qc_plan *plan, const qc_op *op, bool *done);
+qc_status qc_plan_topk(qc_plan *plan, const qc_op *op, bool *done);
+qc_status qc_plan_take(qc_plan *plan, const qc_op *op, bool *done);
+qc_status qc_plan_mask_groups(qc_plan *plan, const qc_op *op, bool *done);
+qc_status qc_plan_expert_rows(qc_plan *plan, const qc_op *op, bool *done);
+qc_status qc_plan_expert_gather(qc_plan *plan, const qc_op *op, bool *done);
+qc_status qc_plan_expert_score(qc_plan *plan, const qc_op *op, bool *done);
+qc_status qc_plan_expert_linear(qc_plan *plan, const qc_op *op, bool *done);
+qc_status qc_plan_expert_combine(qc_plan *plan, const qc_op *op, bool *done);
 /* The reference semantics, on dense copies. */
 qc_status qc_plan_eval(qc_plan *plan, const qc_op *op, const qc_op_info *info);
 /* The same of another op's hook on this op's operands and attributes, into `result`, row-major. */

@@ -136,7 +136,7 @@ static const struct {
 } unary_ops[] = {{"silu", QC_HOST_SILU}, {"sigmoid", QC_HOST_SIGMOID}, {"gelu_tanh", QC_HOST_GELU_TANH},
     {"neg", QC_HOST_NEG}, {"abs", QC_HOST_ABS}, {"exp", QC_HOST_EXP}, {"log", QC_HOST_LOG},
     {"sin", QC_HOST_SIN}, {"cos", QC_HOST_COS}, {"tanh", QC_HOST_TANH}, {"sqrt", QC_HOST_SQRT},
-    {"rsqrt", QC_HOST_RSQRT}};
+    {"rsqrt", QC_HOST_RSQRT}, {"floor", QC_HOST_FLOOR}};
 
 static const struct {
     const char *name;
@@ -146,9 +146,10 @@ static const struct {
 
 typedef struct elementwise {
     int op; /* of the host's enumeration */
-    qc_dtype from, to;
+    qc_dtype from, other, to;
     bool repeats;  /* b is one row (or one number) for all rows of a */
     size_t period; /* elements of that row */
+    bool column;   /* b is one number for each row of a, of `period` elements */
 } elementwise;
 
 static qc_status count_elems(const qc_run *run, const qc_step *step, size_t *count)
@@ -186,11 +187,19 @@ static qc_status run_binary(qc_run *run, const qc_step *step)
     size_t count;
     if (count_elems(run, step, &count) != QC_OK)
         return QC_ERROR;
-    size_t columns = e->repeats ? e->period : count;
-    qc_host_binary(run->plan->env.engine, (qc_host_binary_op)e->op, e->from,
-        qc_run_at(run, step, step->in[0]), qc_run_at(run, step, step->in[1]), 0,
-        e->repeats && e->period == 1 ? 0 : 1, qc_run_at(run, step, step->out), columns ? count / columns : 0,
-        columns);
+    size_t columns = e->repeats || e->column ? e->period : count;
+    qc_host_binary(
+        run->plan->env.engine, &(qc_host_pairing){.op = (qc_host_binary_op)e->op,
+                                   .a_dtype = e->from,
+                                   .b_dtype = e->other,
+                                   .y_dtype = e->to,
+                                   .a = qc_run_at(run, step, step->in[0]),
+                                   .b = qc_run_at(run, step, step->in[1]),
+                                   .y = qc_run_at(run, step, step->out),
+                                   .rows = columns ? count / columns : 0,
+                                   .columns = columns,
+                                   .b_row_stride = e->column,
+                                   .b_column_stride = !e->column && !(e->repeats && e->period == 1)});
     return QC_OK;
 }
 
@@ -205,11 +214,10 @@ static qc_status run_silu_mul(qc_run *run, const qc_step *step)
     return QC_OK;
 }
 
-static const elementwise *new_elementwise(
-    qc_plan *plan, int op, qc_dtype from, qc_dtype to, bool repeats, size_t period)
+static const elementwise *new_elementwise(qc_plan *plan, int op, qc_dtype from, qc_dtype to)
 {
     elementwise *e = QC_NEW(&plan->arena, elementwise);
-    *e = (elementwise){op, from, to, repeats, period};
+    *e = (elementwise){.op = op, .from = from, .to = to};
     return e;
 }
 
@@ -256,12 +264,25 @@ static bool repeats_in(const qc_plan *plan, const qc_ref *a, const qc_ref *b, si
     return count == last && a->rank > 0 && b->dims[b->rank - 1] == a->dims[a->rank - 1];
 }
 
+/* Is b one number for each row of a's last dimension? */
+static bool is_column_of(const qc_ref *a, const qc_ref *b, size_t *period)
+{
+    int64_t one, columns;
+    bool fits = a->rank > 0 && a->rank == b->rank && a->by_token == b->by_token &&
+                qc_dim_as_int(b->dims[b->rank - 1], &one) && one == 1 &&
+                qc_dim_as_int(a->dims[a->rank - 1], &columns) && columns > 0;
+    for (int i = 0; fits && i + 1 < a->rank; i++)
+        fits = a->dims[i] == b->dims[i];
+    if (fits)
+        *period = (size_t)columns;
+    return fits;
+}
+
 static void add_silu(qc_plan *plan, const qc_op *op, const qc_ref *x)
 {
     qc_dtype dtype = qc_plan_slot_at(plan, x->slot)->dtype;
     int in = x->slot, out = qc_plan_result(plan, op, dtype, x->by_token);
-    qc_plan_step(
-        plan, run_unary, op, out, &in, 1, true, new_elementwise(plan, QC_HOST_SILU, dtype, dtype, false, 0));
+    qc_plan_step(plan, run_unary, op, out, &in, 1, true, new_elementwise(plan, QC_HOST_SILU, dtype, dtype));
 }
 
 qc_status qc_plan_late_silu(qc_plan *plan, const qc_op *op)
@@ -303,8 +324,7 @@ static qc_status plan_unary(qc_plan *plan, const qc_op *op, qc_host_unary_op whi
         return QC_OK;
     }
     int in = x->slot, out = qc_plan_result(plan, op, dtype, x->by_token);
-    qc_plan_step(
-        plan, run_unary, op, out, &in, 1, true, new_elementwise(plan, which, dtype, dtype, false, 0));
+    qc_plan_step(plan, run_unary, op, out, &in, 1, true, new_elementwise(plan, (int)which, dtype, dtype));
     return QC_OK;
 }
 
@@ -324,8 +344,7 @@ static qc_status plan_silu_mul(qc_plan *plan, const qc_op *op, bool *done)
         if (!*done)
             return QC_OK;
         int in[2] = {gate->slot, up->slot}, out = qc_plan_result(plan, op, dtype, gate->by_token);
-        qc_plan_step(
-            plan, run_silu_mul, op, out, in, 2, true, new_elementwise(plan, 0, dtype, dtype, false, 0));
+        qc_plan_step(plan, run_silu_mul, op, out, in, 2, true, new_elementwise(plan, 0, dtype, dtype));
         return QC_OK;
     }
     return QC_OK;
@@ -341,23 +360,31 @@ static qc_status plan_binary(qc_plan *plan, const qc_op *op, qc_host_binary_op w
     const qc_ref *b = a ? qc_plan_ref(plan, qc_op_operand(op, 1)) : NULL;
     if (!b)
         return QC_ERROR;
-    qc_dtype dtype = qc_plan_slot_at(plan, a->slot)->dtype;
+    qc_dtype to = qc_plan_slot_at(plan, a->slot)->dtype;
     size_t period = 0;
     bool same = same_shape(a, b), commutes = which == QC_HOST_ADD || which == QC_HOST_MUL;
-    if (!qc_is_value_dtype(dtype) || dtype != qc_plan_slot_at(plan, b->slot)->dtype)
-        return QC_OK;
-    if (!same && commutes && repeats_in(plan, b, a, &period)) {
+    if (!same && commutes && (repeats_in(plan, b, a, &period) || is_column_of(b, a, &period))) {
         const qc_ref *swapped = a;
         a = b;
         b = swapped;
     }
     bool repeats = !same && repeats_in(plan, a, b, &period);
-    *done = (same || repeats) && has_type_shape(a, qc_value_type(qc_op_result(op, 0)));
+    bool column = !same && !repeats && is_column_of(a, b, &period);
+    elementwise e = {.op = (int)which,
+        .from = qc_plan_slot_at(plan, a->slot)->dtype,
+        .other = qc_plan_slot_at(plan, b->slot)->dtype,
+        .to = to,
+        .repeats = repeats,
+        .period = period,
+        .column = column};
+    *done = (same || repeats || column) && has_type_shape(a, qc_value_type(qc_op_result(op, 0))) &&
+            qc_is_value_dtype(e.from) && qc_is_value_dtype(e.other);
     if (!*done)
         return QC_OK;
-    int in[2] = {a->slot, b->slot}, out = qc_plan_result(plan, op, dtype, a->by_token);
-    qc_plan_step(plan, run_binary, op, out, in, 2, true,
-        new_elementwise(plan, (int)which, dtype, dtype, repeats, period));
+    elementwise *data = QC_NEW(&plan->arena, elementwise);
+    *data = e;
+    int in[2] = {a->slot, b->slot}, out = qc_plan_result(plan, op, to, a->by_token);
+    qc_plan_step(plan, run_binary, op, out, in, 2, true, data);
     return QC_OK;
 }
 
@@ -372,7 +399,7 @@ static qc_status plan_cast(qc_plan *plan, const qc_op *op, bool *done)
     if (!*done)
         return QC_OK;
     int in = x->slot, out = qc_plan_result(plan, op, to, x->by_token);
-    qc_plan_step(plan, run_cast, op, out, &in, 1, true, new_elementwise(plan, 0, from, to, false, 0));
+    qc_plan_step(plan, run_cast, op, out, &in, 1, true, new_elementwise(plan, 0, from, to));
     return QC_OK;
 }
 
@@ -521,6 +548,7 @@ const qc_plan_handler qc_plan_handlers[] = {
     {"sigmoid", qc_plan_elementwise},
     {"silu", qc_plan_elementwise},
     {"gelu_tanh", qc_plan_elementwise},
+    {"floor", qc_plan_elementwise},
     {"cast", plan_cast},
     {"split_heads", plan_split_heads},
     {"merge_heads", plan_merge_heads},
@@ -539,5 +567,14 @@ const qc_plan_handler qc_plan_handlers[] = {
     {"quantize", qc_plan_quantize},
     {"dequantize", qc_plan_dequantize},
     {"observe", qc_plan_observe},
+    {"topk", qc_plan_topk},
+    {"take", qc_plan_take},
+    {"mask_groups", qc_plan_mask_groups},
+    {"expert_rows", qc_plan_expert_rows},
+    {"expert_gather", qc_plan_expert_gather},
+    {"expert_param", qc_plan_expert_gather},
+    {"expert_score", qc_plan_expert_score},
+    {"expert_linear", qc_plan_expert_linear},
+    {"expert_combine", qc_plan_expert_combine},
     {NULL, NULL},
 };

@@ -223,6 +223,7 @@ typedef enum qc_host_unary_op {
     QC_HOST_TANH,
     QC_HOST_SQRT,
     QC_HOST_RSQRT,
+    QC_HOST_FLOOR,
 } qc_host_unary_op;
 
 /* y[i] = D(op(x[i])), f32 inside. */
@@ -238,11 +239,18 @@ typedef enum qc_host_binary_op {
     QC_HOST_MAXIMUM,
 } qc_host_binary_op;
 
-/* y[r, c] = D(a[r, c] op b[r * b_row_stride + c * b_column_stride]): b_row_stride 0 broadcasts one row,
- * b_column_stride 0 a column of row values; (columns, 1) is elementwise, (0, 0) a scalar. a and y are
- * contiguous. */
-void qc_host_binary(const qc_host_engine *engine, qc_host_binary_op op, qc_dtype dtype, const void *a,
-    const void *b, size_t b_row_stride, size_t b_column_stride, void *y, size_t rows, size_t columns);
+typedef struct qc_host_pairing {
+    qc_host_binary_op op;
+    qc_dtype a_dtype, b_dtype, y_dtype;
+    const void *a, *b;
+    void *y;
+    size_t rows, columns; /* of a and y, which are contiguous */
+    size_t b_row_stride, b_column_stride;
+} qc_host_pairing;
+
+/* y[r, c] = Y(a[r, c] op b[r * b_row_stride + c * b_column_stride]), Y the type of y: b_row_stride 0 broadcasts one row,
+ * b_column_stride 0 a column of row values; (columns, 1) is elementwise, (0, 0) a scalar. */
+void qc_host_binary(const qc_host_engine *engine, const qc_host_pairing *pairing);
 
 /* y = D(D(silu(gate)) * up), the middle of a gated MLP, in one sweep. Rows of `columns`; strides in elements.
  */

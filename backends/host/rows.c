@@ -201,21 +201,20 @@ void qc_host_unary(
     }
 }
 
-void qc_host_binary(const qc_host_engine *engine, qc_host_binary_op op, qc_dtype dtype, const void *a,
-    const void *b, size_t b_row_stride, size_t b_column_stride, void *y, size_t rows, size_t columns)
+void qc_host_binary(const qc_host_engine *engine, const qc_host_pairing *p)
 {
-    int threads = threads_for(engine, rows * columns);
-    size_t pieces = qc_host_ceil_div(columns, PIECE);
+    int threads = threads_for(engine, p->rows * p->columns);
+    size_t pieces = qc_host_ceil_div(p->columns, PIECE), step = p->b_column_stride;
 
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (size_t t = 0; t < rows * pieces; t++) {
+    for (size_t t = 0; t < p->rows * pieces; t++) {
         float u[PIECE], v[PIECE];
-        size_t row = t / pieces, c = t % pieces * PIECE, n = qc_host_min(columns - c, PIECE);
-        size_t other = row * b_row_stride + c * b_column_stride;
-        engine->simd->load(dtype, at_const(a, dtype, row * columns + c), u, n);
-        engine->simd->load(dtype, at_const(b, dtype, other), v, b_column_stride ? n : 1);
-        engine->simd->binary(op, u, v, b_column_stride, u, n);
-        engine->simd->store(dtype, u, at(y, dtype, row * columns + c), n);
+        size_t row = t / pieces, c = t % pieces * PIECE, n = qc_host_min(p->columns - c, PIECE);
+        size_t other = row * p->b_row_stride + c * step;
+        engine->simd->load(p->a_dtype, at_const(p->a, p->a_dtype, row * p->columns + c), u, n);
+        engine->simd->load(p->b_dtype, at_const(p->b, p->b_dtype, other), v, step ? n : 1);
+        engine->simd->binary(p->op, u, v, step, u, n);
+        engine->simd->store(p->y_dtype, u, at(p->y, p->y_dtype, row * p->columns + c), n);
     }
 }
 

@@ -232,6 +232,9 @@ static void unary(qc_host_unary_op op, const float *x, float *y, size_t count)
     case QC_HOST_RSQRT:
         UNARY_LOOP(qc_scalar_op_rsqrt)
         break;
+    case QC_HOST_FLOOR:
+        UNARY_LOOP(qc_scalar_op_floor)
+        break;
     }
 }
 

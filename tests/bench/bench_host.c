@@ -161,11 +161,22 @@ static double rows_seconds(const qc_host_engine *engine, int threads)
         .sin = u,
         .table_dtype = QC_BF16,
         .table_stride = HEAD};
+    const qc_host_pairing pair = {.op = QC_HOST_ADD,
+        .a_dtype = QC_BF16,
+        .b_dtype = QC_BF16,
+        .y_dtype = QC_BF16,
+        .a = x,
+        .b = u,
+        .y = y,
+        .rows = TOKENS,
+        .columns = HIDDEN,
+        .b_row_stride = HIDDEN,
+        .b_column_stride = 1};
 
     MEASURE(norm, qc_host_rmsnorm(engine, &n));
     MEASURE(rope, qc_host_rope_apply(engine, &r));
     MEASURE(silu, qc_host_silu_mul(engine, QC_BF16, x, MLP, u, MLP, y, MLP, TOKENS, MLP));
-    MEASURE(add, qc_host_binary(engine, QC_HOST_ADD, QC_BF16, x, u, HIDDEN, 1, y, TOKENS, HIDDEN));
+    MEASURE(add, qc_host_binary(engine, &pair));
     MEASURE(range, qc_host_minmax_heads(engine, QC_BF16, x, TOKENS, HEADS, HEAD, HIDDEN, HEAD, min, max));
     printf("ms at %d threads: rmsnorm %.3f, rope of q and k %.3f, silu*up %.3f, add %.3f, min/max of 9 heads "
            "%.3f\n",

@@ -240,7 +240,17 @@ static void test_elementwise_torch(void)
         qc_host_silu_mul(e, QC_BF16, gate, 40, up, 40, y, 40, 4, 40);
         CHECK(memcmp(y, golden_silu_mul_bf16, sizeof y) == 0);
         qc_host_unary(e, QC_HOST_SILU, QC_BF16, gate, silu, 160);
-        qc_host_binary(e, QC_HOST_MUL, QC_BF16, silu, up, 40, 1, silu, 4, 40);
+        qc_host_binary(e, &(qc_host_pairing){.op = QC_HOST_MUL,
+                              .a_dtype = QC_BF16,
+                              .b_dtype = QC_BF16,
+                              .y_dtype = QC_BF16,
+                              .a = silu,
+                              .b = up,
+                              .y = silu,
+                              .rows = 4,
+                              .columns = 40,
+                              .b_row_stride = 40,
+                              .b_column_stride = 1});
         CHECK(memcmp(silu, golden_silu_mul_bf16, sizeof y) == 0);
         qc_host_unary(e, QC_HOST_GELU_TANH, QC_F32, x, g, 64);
         for (size_t i = 0; i < 64; i++)
@@ -261,8 +271,17 @@ static void test_binary_broadcast(void)
     for (size_t s = 0; s < 4; s++)
         for (int op = QC_HOST_ADD; op <= QC_HOST_DIV; op++) {
             int wrong = 0;
-            qc_host_binary(
-                e, (qc_host_binary_op)op, QC_F32, a, b, strides[s][0], strides[s][1], y, ROWS, COLUMNS);
+            qc_host_binary(e, &(qc_host_pairing){.op = (qc_host_binary_op)op,
+                                  .a_dtype = QC_F32,
+                                  .b_dtype = QC_F32,
+                                  .y_dtype = QC_F32,
+                                  .a = a,
+                                  .b = b,
+                                  .y = y,
+                                  .rows = ROWS,
+                                  .columns = COLUMNS,
+                                  .b_row_stride = strides[s][0],
+                                  .b_column_stride = strides[s][1]});
             for (size_t r = 0; r < ROWS; r++)
                 for (size_t c = 0; c < COLUMNS; c++) {
                     float u = a[r * COLUMNS + c], v = b[r * strides[s][0] + c * strides[s][1]];
@@ -275,6 +294,50 @@ static void test_binary_broadcast(void)
             CHECK_INT(wrong, 0);
         }
     free(a), free(b), free(y);
+}
+
+/* Types that differ: computed in f32, rounded once to the type of y. */
+static void test_binary_types(void)
+{
+    const uint16_t a[] = {0x3f80, 0x4049, 0xc2c8}; /* 1, 3.140625, -100 in bf16 */
+    const float b = 1.001f, a32[] = {1.0f, 3.140625f, -100.0f};
+
+    FOR_EACH_ENGINE(e)
+    {
+        uint16_t y[3], want[3];
+        float wide[3];
+        qc_host_pairing p = {.op = QC_HOST_MUL,
+            .a_dtype = QC_BF16,
+            .b_dtype = QC_F32,
+            .y_dtype = QC_BF16,
+            .a = a,
+            .b = &b,
+            .y = y,
+            .rows = 1,
+            .columns = 3};
+        qc_host_binary(e, &p);
+        for (size_t i = 0; i < 3; i++) {
+            float product = a32[i] * b;
+            qc_encode_f32(QC_BF16, &product, &want[i], 1);
+        }
+        CHECK(memcmp(y, want, sizeof y) == 0);
+        p.y_dtype = QC_F32;
+        p.y = wide;
+        qc_host_binary(e, &p);
+        for (size_t i = 0; i < 3; i++)
+            CHECK(wide[i] == a32[i] * b);
+    }
+}
+
+static void test_floor(void)
+{
+    const float x[] = {1.5f, -1.5f, 3.0f, -0.25f, 0.999f, 1e10f};
+    FOR_EACH_ENGINE(e)
+    {
+        float y[6];
+        qc_host_unary(e, QC_HOST_FLOOR, QC_F32, x, y, 6);
+        CHECK(memcmp(y, (float[]){1.0f, -2.0f, 3.0f, -1.0f, 0.0f, 1e10f}, sizeof y) == 0);
+    }
 }
 
 /* Every kind of matrix in every type: the bits of the plan's own functions, and nothing else behind the rows. */
@@ -514,6 +577,8 @@ int main(void)
     RUN(test_exp_tanh);
     RUN(test_elementwise_torch);
     RUN(test_binary_broadcast);
+    RUN(test_binary_types);
+    RUN(test_floor);
     RUN(test_hadamard);
     RUN(test_hadamard_not_finite);
     RUN(test_softmax_torch);
