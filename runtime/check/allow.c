@@ -14,6 +14,10 @@ static const qc_target_rule rules[] = {
     {QC_RULE_ATTENTION_SCALES,
         "scales of attention or the KV cache a token or a channel: vLLM reads those a tensor or a head"},
     {QC_RULE_CENTER_K, "keys less the mean of each channel (center_k): no loader subtracts it"},
+    {QC_RULE_EXPERTS,
+        "experts in a scheme that vLLM has for linear layers alone, of one layer in several, or rotated at "
+        "run time"},
+    {QC_RULE_ROUTER, "routers and gates of shared experts quantized: vLLM reads them as plain numbers"},
 };
 
 const qc_target_rule *qc_target_rule_at(size_t index)

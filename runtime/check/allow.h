@@ -15,6 +15,8 @@
 #define QC_RULE_NVFP4_ATTENTION "nvfp4-attention"
 #define QC_RULE_ATTENTION_SCALES "attention-scales"
 #define QC_RULE_CENTER_K "center-k"
+#define QC_RULE_EXPERTS "experts"
+#define QC_RULE_ROUTER "router"
 
 typedef struct qc_target_rule {
     const char *name, *what;

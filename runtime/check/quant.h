@@ -187,6 +187,8 @@ typedef enum check_vllm_family {
     CHECK_VLLM_W4A8_INT,
 } check_vllm_family;
 check_vllm_family check_vllm_family_of(const check_group *group);
+/* Why there is no scheme for experts of such weights and inputs, although linear layers may have one; NULL: there is. */
+const char *check_vllm_experts(const check_group *group);
 
 /* ---- weight.c ------------------------------------------------------------------------------------- */
 

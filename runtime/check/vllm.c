@@ -105,6 +105,47 @@ check_vllm_family check_vllm_family_of(const check_group *g)
     return strcmp(g->weights.type, "int") == 0 ? int_family(g) : float_family(g);
 }
 
+static const char *fp8_experts(const check_group *g)
+{
+    const check_args *w = &g->weights, *x = &g->input;
+    if (has_strategy(w, "channel") && !x->dynamic)
+        return "no scheme for experts has FP8 weights of strategy channel with static inputs";
+    if (has_strategy(w, "channel") && !has_strategy(x, "token"))
+        return "FP8 experts with weights of strategy channel need inputs of strategy token";
+    if (has_strategy(w, "tensor") && !has_strategy(x, "tensor"))
+        return "FP8 experts with weights of strategy tensor need inputs of strategy tensor";
+    if (has_strategy(w, "block") && !x->dynamic)
+        return "FP8 experts with weights in blocks need dynamic inputs";
+    return NULL;
+}
+
+const char *check_vllm_experts(const check_group *g)
+{
+    const check_args *w = &g->weights;
+    switch (check_vllm_family_of(g)) {
+    case CHECK_VLLM_INT8_STATIC:
+        return "no scheme for experts has INT8 with static inputs";
+    case CHECK_VLLM_INT8_DYNAMIC:
+        return has_strategy(w, "channel") ? NULL : "INT8 experts need weights of strategy channel";
+    case CHECK_VLLM_FP8:
+        return fp8_experts(g);
+    case CHECK_VLLM_FP8_WEIGHT:
+        return "no scheme for experts has FP8 weights with plain inputs";
+    case CHECK_VLLM_WNA16:
+        return w->bits == 4 || w->bits == 8 ? NULL : "packed integers of experts are of 4 or 8 bits";
+    case CHECK_VLLM_WNA8:
+        return "no scheme for experts has packed integers with integer inputs";
+    case CHECK_VLLM_NONE: /* said of the group */
+    case CHECK_VLLM_NVFP4:
+    case CHECK_VLLM_MXFP4:
+    case CHECK_VLLM_MXFP8:
+    case CHECK_VLLM_W4A8_FP8:
+    case CHECK_VLLM_W4A8_INT:
+        break;
+    }
+    return NULL;
+}
+
 static const char *const families[] = {
     [CHECK_VLLM_NVFP4] = "NVFP4 (compute capability 7.5; 4-bit products from 10.0)",
     [CHECK_VLLM_MXFP4] = "MXFP4 (compute capability 8.0; inputs are quantized from 10.0)",

@@ -7,6 +7,7 @@
  * regard to case: "Linear" is every linear, routers included, and not lm_head, which is a ParallelLMHead.
  */
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ir/dtype/codec.h"
@@ -144,13 +145,31 @@ static bool same_arguments(visit *v, const check_group *a, const check_group *b)
     return same;
 }
 
+/* Columns of the codes, which groups of experts must divide. */
+static int64_t columns_of(const check_module *m, const check_group *g)
+{
+    const qc_st_tensor *packed = m->parts[CHECK_WEIGHT_PACKED], *codes = codes_of(m);
+    if (!codes || codes->rank != 2)
+        return 0;
+    if (!packed)
+        return codes->shape[1];
+    return g->weights.bits == 0
+               ? 0
+               : codes->shape[1] * (strcmp(packed->dtype, "U8") == 0 ? 2 : 32 / g->weights.bits);
+}
+
 static void check_expert(visit *v, const check_module *m, const check_group *g)
 {
     const char *path = experts_of(v, m);
     if (!path)
         return;
     const check_module *first = qc_map_get(&v->experts, path);
+    const int64_t group = g->weights.group_elems, columns = columns_of(m, g);
     bool by_class;
+    if (group > 0 && columns % group != 0 && 32 % (g->weights.bits ? g->weights.bits : 1) == 0)
+        check_find(v->model, v->verdict, CHECK_REFUSED,
+            "%s has %lld columns, which is no multiple of its groups' %lld", m->path, (long long)columns,
+            (long long)group);
     if (first) {
         if (!same_arguments(v, g, group_of(v, first, &by_class)))
             check_find(v->model, v->verdict, CHECK_REFUSED,
@@ -158,17 +177,44 @@ static void check_expert(visit *v, const check_module *m, const check_group *g)
         return;
     }
     qc_map_set(&v->experts, path, (void *)(uintptr_t)m);
-    check_vllm_family family = check_vllm_family_of(g);
-    const bool rows = strcmp(g->weights.strategy, "channel") == 0;
-    if (family == CHECK_VLLM_INT8_STATIC)
-        check_find(v->model, v->verdict, CHECK_REFUSED,
-            "%s: no scheme for experts has INT8 with static inputs", path);
-    if (family == CHECK_VLLM_INT8_DYNAMIC && !rows)
-        check_find(
-            v->model, v->verdict, CHECK_REFUSED, "%s: INT8 experts need weights of strategy channel", path);
-    if (family == CHECK_VLLM_FP8 && rows && !g->input.dynamic)
-        check_find(v->model, v->verdict, CHECK_REFUSED,
-            "%s: no scheme for experts has FP8 weights of strategy channel with static inputs", path);
+    const char *why = check_vllm_experts(g);
+    if (why)
+        check_find(v->model, v->verdict, CHECK_REFUSED, "%s: %s (rule " QC_RULE_EXPERTS ")", path, why);
+}
+
+/* The experts of a layer are all quantized or none, and each has what the first has: what is missing keeps initial values. */
+static void check_whole(visit *v, const char *path, const check_module *first)
+{
+    const size_t length = strlen(path) + 1;
+    const char *names[8];
+    int64_t count = 0, name_count = 0;
+    for (size_t i = 0; i < v->model->module_count; i++) {
+        const check_module *m = &v->model->modules[i];
+        const char *dot = strncmp(m->path, path, length - 1) == 0 && m->path[length - 1] == '.'
+                              ? strchr(m->path + length, '.')
+                              : NULL;
+        if (!dot)
+            continue;
+        const int64_t e = strtoll(m->path + length, NULL, 10);
+        count = e >= count ? e + 1 : count;
+        if (e == 0 && name_count < 8)
+            names[name_count++] = dot + 1;
+        if (m->parts[CHECK_WEIGHT] && !codes_of(m)) {
+            check_find(v->model, v->verdict, CHECK_REFUSED,
+                "%s is quantized and %s is not, but they are experts of one layer (rule " QC_RULE_EXPERTS ")",
+                first->path, m->path);
+            return;
+        }
+    }
+    for (int64_t e = 0; e < count; e++)
+        for (int64_t k = 0; k < name_count; k++) {
+            const char *wanted = qc_arena_printf(v->arena, "%s.%lld.%s", path, (long long)e, names[k]);
+            if (check_model_find(v->model, wanted))
+                continue;
+            check_find(v->model, v->verdict, CHECK_WRONG,
+                "%s has no tensors: that part of the expert keeps initial values", wanted);
+            return;
+        }
 }
 
 static void check_coded(visit *v, const check_module *m, const qc_st_tensor *codes)
@@ -184,6 +230,11 @@ static void check_coded(visit *v, const check_module *m, const qc_st_tensor *cod
                 codes->name);
         return;
     }
+    if (qc_ends_with(m->path, ".shared_expert_gate"))
+        check_find(v->model, v->verdict, CHECK_REFUSED,
+            "%s holds codes, but the gate of a shared expert is no quantized layer: its scales are unknown "
+            "tensors (rule " QC_RULE_ROUTER ")",
+            codes->name);
     if (m->kind == CHECK_EMBEDDING && check_vllm_family_of(g) != CHECK_VLLM_WNA16)
         check_find(v->model, v->verdict, CHECK_REFUSED,
             "%s: embeddings are read only as integers of strategy group or channel, pack-quantized",
@@ -368,5 +419,7 @@ qc_status check_vllm_modules(const check_model *model, check_verdict *verdict)
         if (check_layer(&v, m) != QC_OK)
             return QC_ERROR;
     }
+    for (size_t i = 0; i < v.experts.count; i++)
+        check_whole(&v, v.experts.entries[i].key, v.experts.entries[i].value);
     return check_files(&v);
 }

@@ -499,7 +499,8 @@ static void test_experts(void)
     add(&m, EXPERT "0.up_proj.weight_scale", "BF16", 2, 2, 1, halves);
     add(&m, EXPERT "0.up_proj.input_scale", "BF16", 1, 1, 0, halves);
     expect_line(p, &m, ONE(I8(CHANNEL), I8(TENSOR), "int-quantized"),
-        "vllm: refused: model.layers.0.mlp.experts: no scheme for experts has INT8 with static inputs\n");
+        "vllm: refused: model.layers.0.mlp.experts: no scheme for experts has INT8 with static inputs (rule "
+        "experts)\n");
     m.items[0].dtype = "F8_E4M3";
     expect_line(p, &m, ONE(F8(CHANNEL), F8(TENSOR), "float-quantized"),
         "vllm: refused: model.layers.0.mlp.experts: no scheme for experts has FP8 weights of strategy "

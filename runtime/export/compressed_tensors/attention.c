@@ -64,8 +64,9 @@ static qc_status plan_center(ct_walk *w, const qc_op *op, const qc_op *quantize)
             "the mean of each channel is taken from k, which vLLM does not do") != QC_OK)
         return QC_ERROR;
     if (!ct_is_fixed(w, center))
-        return ct_unresolved(w, op, "k");
-    return ct_put_value(w, op, "k_center", center) ? QC_OK : QC_ERROR;
+        return ct_unresolved(w, ct_where_of(op), "k");
+    const ct_site site = ct_site_of(op);
+    return ct_put_value(w, &site, "k_center", center) ? QC_OK : QC_ERROR;
 }
 
 /* Scales that are made as the model runs leave their global scale, if they have one. */
@@ -76,8 +77,9 @@ static qc_status plan_dynamic(ct_walk *w, const qc_op *op, const char *slot)
     if (!global)
         return QC_OK;
     if (!ct_is_fixed(w, global))
-        return ct_unresolved(w, op, slot);
-    return ct_put_value(w, op, qc_arena_printf(arena, "%s_global_scale", slot), global) ? QC_OK : QC_ERROR;
+        return ct_unresolved(w, ct_where_of(op), slot);
+    const ct_site site = ct_site_of(op);
+    return ct_put_value(w, &site, qc_arena_printf(arena, "%s_global_scale", slot), global) ? QC_OK : QC_ERROR;
 }
 
 /* What vLLM does not read of the scheme, by rules that can be allowed. */
@@ -117,8 +119,9 @@ static qc_status plan_slot(ct_walk *w, const qc_op *op, const char *slot, const 
     if (args.part.dynamic)
         return plan_dynamic(w, op, slot);
     if (!ct_is_fixed(w, scale))
-        return ct_unresolved(w, op, slot);
-    ct_tensor *s = ct_put_value(w, op, scale_name, scale);
+        return ct_unresolved(w, ct_where_of(op), slot);
+    const ct_site site = ct_site_of(op);
+    ct_tensor *s = ct_put_value(w, &site, scale_name, scale);
     if (!s || strcmp(qc_symbol_kind(*symbol), "kv_scheme") == 0)
         return s ? QC_OK : QC_ERROR;
     return put_zero_point(w, op, slot, s, quantize);
@@ -170,5 +173,6 @@ qc_status ct_plan_attention(ct_walk *w, const qc_op *op)
     if (kv_only)
         return QC_OK;
     warn_of_attention(w, op, k);
-    return ct_use_group(w, k, true, op);
+    const ct_site site = ct_site_of(op);
+    return ct_use_group(w, k, true, &site);
 }

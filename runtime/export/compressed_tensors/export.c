@@ -362,8 +362,9 @@ qc_status qc_export_check_module(
     qc_status status = ct_check_same_model(ctx, module, qc_weights_directory(plan.weights));
     if (status == QC_OK)
         status = ct_plan_make(&plan);
-    qc_arena_fini(&plan.arena);
     qc_weights_close(plan.weights);
+    ct_close_experts(&plan);
+    qc_arena_fini(&plan.arena);
     return status;
 }
 
@@ -386,7 +387,8 @@ qc_status qc_export_compressed_tensors(qc_ctx *ctx, const qc_module *module, con
     if (serve_command)
         *serve_command = status == QC_OK && !options->dry_run ? command_line(&plan, out) : NULL;
     qc_str_fini(&config);
-    qc_arena_fini(&plan.arena);
     qc_weights_close(plan.weights);
+    ct_close_experts(&plan);
+    qc_arena_fini(&plan.arena);
     return status;
 }

@@ -4,6 +4,7 @@
  *
  *   plan.c    module            -> plan: tensors to write, notes
  *   plan_weights.c                 what a linear, embedding or kept weight stores
+ *   plan_experts.c                 the same of each expert
  *   groups.c  scheme symbols    -> config groups, formats
  *   config.c  plan + config.json -> config.json
  *   recipe.c  plan              -> recipe.yaml
@@ -21,6 +22,7 @@
 
 #include "ir/ctx.h"
 #include "ir/dtype/hadamard.h"
+#include "ir/experts.h"
 #include "ir/scheme.h"
 #include "ir/support/safetensors.h"
 #include "runtime/export/compressed_tensors/export.h"
@@ -127,7 +129,12 @@ typedef struct ct_plan {
     bool kv_only;            /* by a kv_scheme, without attention group */
     ct_transforms transforms;
     bool rotated;   /* by any of them */
-    qc_map linears; /* addresses of nodes -> the linear op that is there */
+    qc_map linears; /* addresses of nodes -> the linear or expert_linear op that is there */
+    /* Experts: their parts of the weights are values of a module of their own (plan_experts.c). */
+    qc_module *scratch; /* NULL: none */
+    qc_builder *builder;
+    qc_map experts;              /* addresses of nodes -> what was copied for their experts */
+    QC_VEC(const qc_op *) banks; /* expert_linear ops whose experts are stored by themselves */
     const qc_allowed *allowed;
     qc_map told;                 /* rules that were warned of, or are in `refusals` */
     QC_VEC(ct_refusal) refusals; /* one a rule that is broken and not allowed */
@@ -152,21 +159,31 @@ typedef struct ct_walk {
 } ct_walk;
 
 /* plan.c, for plan_weights.c. */
+/* A module that an op computes with: that of its own node, or of one of the experts that it stands for. */
+typedef struct ct_site {
+    const qc_op *op;
+    const char *path;     /* "" outside of the tree */
+    const qc_node *node;  /* NULL outside of the tree */
+    qc_expert_copy *copy; /* of an expert; NULL: what the op computes with is the module's */
+} ct_site;
+
+ct_site ct_site_of(const qc_op *op);
 bool ct_is_fixed(const ct_walk *w, const qc_value *value);
 const char *ct_path_of(const qc_op *op);
 const char *ct_where_of(const qc_op *op);
 bool ct_made_by(const qc_value *value, const char *op_name);
 const qc_value *ct_operand(const qc_value *value, const char *name);
 const char *ct_text_attr(const qc_op *op, const char *name);
-qc_status ct_unresolved(const ct_walk *w, const qc_op *op, const char *what);
+const char *ct_where(const ct_site *site);
+qc_status ct_unresolved(const ct_walk *w, const char *where, const char *what);
 const qc_symbol *ct_symbol_of(ct_walk *w, const qc_op *op);
-/* The module of `op` carries the scheme. */
-qc_status ct_use_group(ct_walk *w, const qc_symbol *symbol, bool attention, const qc_op *op);
+/* The module carries the scheme. */
+qc_status ct_use_group(ct_walk *w, const qc_symbol *symbol, bool attention, const ct_site *site);
 /* The entry of that name, made or taken over from a stored tensor: the elements of `value`. NULL when it has no static
  * shape, or when two ops want different values under one name. */
 ct_tensor *ct_put_tensor(ct_walk *w, const char *name, const qc_value *value);
-/* The same under a short name of the op's module. */
-ct_tensor *ct_put_value(ct_walk *w, const qc_op *op, const char *short_name, const qc_value *value);
+/* The same under a short name of the module. */
+ct_tensor *ct_put_value(ct_walk *w, const ct_site *site, const char *short_name, const qc_value *value);
 
 /* Where the rule is allowed, a warning; else noted for the one error in which ct_plan_make names all rules. */
 qc_status ct_refuse(ct_plan *plan, const char *rule, const char *where, const char *format, ...)
@@ -179,8 +196,17 @@ qc_status ct_plan_attention(ct_walk *w, const qc_op *op);
 qc_json *ct_transform_config(const ct_plan *plan, qc_arena *arena);
 qc_status ct_plan_matrices(ct_plan *plan);
 
-/* plan_weights.c: what the module of `op` stores of quantized weights, and of its input. */
-qc_status ct_plan_codes(ct_walk *w, const qc_op *op, const qc_value *codes);
+/* plan_weights.c: what the module stores of quantized weights, and of its input. */
+qc_status ct_plan_codes(ct_walk *w, const ct_site *site, const qc_value *codes);
+
+/* plan_experts.c: what the experts of an expert_linear store. */
+qc_status ct_plan_experts(ct_walk *w, const qc_op *op);
+/* The module's part of what the op computes with; NULL after a diagnostic. */
+const qc_value *ct_site_value(const ct_site *site, const qc_value *value);
+/* Is it the part of one expert? */
+bool ct_is_of_expert(const ct_plan *plan, const qc_value *value);
+/* When nothing reads the plan's weights any more. */
+void ct_close_experts(ct_plan *plan);
 
 /* groups.c: the arguments that part `input` or `weights` of a symbol stands for. */
 qc_status ct_read_args(ct_plan *plan, const qc_symbol *symbol, const char *part_name, ct_args *args);

@@ -3,8 +3,71 @@
  * loaders.c - what vLLM will refuse of the checkpoint's config groups and cache scheme, told before the work starts. The
  * rules are those of qc-check --target=vllm, applied to the quantization_config that will be written.
  */
+#include <string.h>
+
+#include "runtime/check/allow.h"
 #include "runtime/check/quant.h"
 #include "runtime/export/compressed_tensors/internal.h"
+
+/* The scheme of a bank's weights; NULL: they are plain. */
+static const qc_symbol *scheme_of(const ct_plan *plan, const qc_op *bank)
+{
+    const qc_value *w = qc_op_operand_named(bank, "w");
+    const qc_value *codes = ct_made_by(w, "dequantize") ? ct_operand(w, "x") : NULL;
+    return ct_made_by(codes, "quantize")
+               ? qc_module_find_symbol(plan->module, ct_text_attr(qc_value_op(codes), "scheme"))
+               : NULL;
+}
+
+static bool same_numbers(const qc_symbol *a, const qc_symbol *b)
+{
+    static const char *const fields[] = {"weights", "input"};
+    bool same = a && b;
+    for (size_t i = 0; same && a != b && i < 2; i++) {
+        const qc_attr *x = qc_attr_find(qc_symbol_fields(a), fields[i]),
+                      *y = qc_attr_find(qc_symbol_fields(b), fields[i]);
+        same = x == y || (x && y && qc_attr_equal(x, y));
+    }
+    return same;
+}
+
+/* The group of config.json that the scheme became. */
+static const check_group *group_of_scheme(ct_plan *plan, const check_model *model, const qc_symbol *symbol)
+{
+    const ct_group *g = ct_find_group(plan, symbol, false);
+    const char *name = g ? ct_group_name(plan, (size_t)(g - plan->groups.items)) : "";
+    for (size_t i = 0; i < model->group_count; i++)
+        if (strcmp(model->groups[i].name, name) == 0)
+            return &model->groups[i];
+    return NULL;
+}
+
+/* Experts of one node are one layer of vLLM. */
+static qc_status check_experts(ct_plan *plan, const check_model *model)
+{
+    for (size_t i = 0; i < plan->banks.count; i++) {
+        const qc_op *bank = plan->banks.items[i];
+        const qc_symbol *symbol = scheme_of(plan, bank);
+        for (size_t k = i + 1; k < plan->banks.count; k++) {
+            const qc_symbol *other = scheme_of(plan, plan->banks.items[k]);
+            if (qc_op_node(plan->banks.items[k]) != qc_op_node(bank) || symbol == other ||
+                same_numbers(symbol, other))
+                continue;
+            if (ct_refuse(plan, QC_RULE_EXPERTS, ct_where_of(bank),
+                    symbol && other
+                        ? "its experts are quantized by two schemes, and vLLM reads a layer in one"
+                        : "its experts are quantized in part, and vLLM reads all of a layer or none") !=
+                QC_OK)
+                return QC_ERROR;
+            break;
+        }
+        const check_group *g = symbol ? group_of_scheme(plan, model, symbol) : NULL;
+        const char *why = g ? check_vllm_experts(g) : NULL;
+        if (why && ct_refuse(plan, QC_RULE_EXPERTS, ct_where_of(bank), "vLLM refuses it: %s", why) != QC_OK)
+            return QC_ERROR;
+    }
+    return QC_OK;
+}
 
 qc_status ct_warn_of_loaders(ct_plan *plan)
 {
@@ -18,6 +81,8 @@ qc_status ct_warn_of_loaders(ct_plan *plan)
     qc_status status = check_model_open(diag, &plan->arena, "quantization_config", &none, config, &model);
     if (status == QC_OK)
         check_vllm_config(&model, &verdict);
+    if (status == QC_OK)
+        status = check_experts(plan, &model);
     check_model_close(&model);
     for (size_t i = 0; i < verdict.findings.count; i++) {
         const char *what = verdict.findings.items[i].what;

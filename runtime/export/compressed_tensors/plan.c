@@ -16,7 +16,8 @@
 
 bool ct_is_fixed(const ct_walk *w, const qc_value *value)
 {
-    return qc_map_find_n(&w->fixed, (const char *)&value, sizeof value) != NULL;
+    return ct_is_of_expert(w->plan, value) ||
+           qc_map_find_n(&w->fixed, (const char *)&value, sizeof value) != NULL;
 }
 
 const char *ct_path_of(const qc_op *op)
@@ -28,6 +29,16 @@ const char *ct_path_of(const qc_op *op)
 const char *ct_where_of(const qc_op *op)
 {
     return *ct_path_of(op) ? ct_path_of(op) : qc_op_name(op);
+}
+
+ct_site ct_site_of(const qc_op *op)
+{
+    return (ct_site){.op = op, .path = ct_path_of(op), .node = qc_op_node(op)};
+}
+
+const char *ct_where(const ct_site *site)
+{
+    return *site->path ? site->path : qc_op_name(site->op);
 }
 
 bool ct_made_by(const qc_value *value, const char *op_name)
@@ -45,11 +56,11 @@ const char *ct_text_attr(const qc_op *op, const char *name)
     return qc_attr_as_text(qc_op_attr(op, name));
 }
 
-qc_status ct_unresolved(const ct_walk *w, const qc_op *op, const char *what)
+qc_status ct_unresolved(const ct_walk *w, const char *where, const char *what)
 {
     if (w->plan->before_data)
         return QC_OK;
-    qc_ctx_error(w->plan->ctx, ct_where_of(op), "%s has no scale yet: it takes calibration data", what);
+    qc_ctx_error(w->plan->ctx, where, "%s has no scale yet: it takes calibration data", what);
     qc_ctx_note(w->plan->ctx,
         "give data with --calib=FILE.jsonl, FILE.txt or random; --calib=none makes every scale 1.0");
     return QC_ERROR;
@@ -99,13 +110,12 @@ static qc_status tell_refusals(ct_plan *plan)
     return QC_ERROR;
 }
 
-/* The module of `op` carries the scheme. */
-qc_status ct_use_group(ct_walk *w, const qc_symbol *symbol, bool attention, const qc_op *op)
+/* The module carries the scheme. */
+qc_status ct_use_group(ct_walk *w, const qc_symbol *symbol, bool attention, const ct_site *site)
 {
-    const qc_node *node = qc_op_node(op);
-    const qc_map_entry *entry = qc_map_find_n(&w->positions, (const char *)&node, sizeof node);
+    const qc_map_entry *entry = qc_map_find_n(&w->positions, (const char *)&site->node, sizeof site->node);
     size_t position = entry ? (size_t)(uintptr_t)entry->value : SIZE_MAX;
-    qc_map_set(&w->quantized, ct_path_of(op), (void *)(uintptr_t)symbol);
+    qc_map_set(&w->quantized, site->path, (void *)(uintptr_t)symbol);
     return ct_add_group(w->plan, symbol, attention, position);
 }
 
@@ -156,11 +166,11 @@ ct_tensor *ct_put_tensor(ct_walk *w, const char *name, const qc_value *value)
     return t;
 }
 
-ct_tensor *ct_put_value(ct_walk *w, const qc_op *op, const char *short_name, const qc_value *value)
+ct_tensor *ct_put_value(ct_walk *w, const ct_site *site, const char *short_name, const qc_value *value)
 {
-    if (*ct_path_of(op))
-        return ct_put_tensor(w, qc_arena_printf(&w->plan->arena, "%s.%s", ct_path_of(op), short_name), value);
-    qc_ctx_error(w->plan->ctx, qc_op_name(op), "an op outside the module tree has no tensor names");
+    if (*site->path)
+        return ct_put_tensor(w, qc_arena_printf(&w->plan->arena, "%s.%s", site->path, short_name), value);
+    qc_ctx_error(w->plan->ctx, qc_op_name(site->op), "an op outside the module tree has no tensor names");
     return NULL;
 }
 
@@ -209,23 +219,24 @@ static base base_of(const ct_plan *plan, const qc_op *op, const qc_value *value)
 static qc_status plan_weight_operand(ct_walk *w, const qc_op *op, size_t slot)
 {
     ct_plan *plan = w->plan;
+    const ct_site site = ct_site_of(op);
     const qc_value *value = qc_op_operand(op, slot);
     const bool keep = qc_op_is(op, "keep"), linear = qc_op_is(op, "linear") || keep;
     const bool table = qc_op_is(op, "embedding") && slot == 1;
     const qc_value *codes = ct_made_by(value, "dequantize") ? ct_operand(value, "x") : NULL;
     if (ct_made_by(codes, "quantize") && ((linear && slot == (keep ? 0 : 1)) || table))
-        return ct_plan_codes(w, op, codes);
+        return ct_plan_codes(w, &site, codes);
     if (ct_made_by(value, "weight") || ct_made_by(value, "const"))
         return QC_OK;
     if ((linear && !ct_made_by(value, "cast")) || (table && ct_made_by(value, "dequantize")))
-        return ct_put_value(w, op, slot == 1 || keep ? "weight" : "bias", value) ? QC_OK : QC_ERROR;
+        return ct_put_value(w, &site, slot == 1 || keep ? "weight" : "bias", value) ? QC_OK : QC_ERROR;
     if (ct_made_by(value, "cast") && ct_made_by(ct_operand(value, "x"), "weight"))
         return ct_put_tensor(w, ct_text_attr(qc_value_op(ct_operand(value, "x")), "tensor"), value)
                    ? QC_OK
                    : QC_ERROR;
     base b = base_of(plan, op, value);
     if (b.count == 0 && qc_op_is(op, "rmsnorm")) /* its weight went into what reads it */
-        return ct_put_value(w, op, "weight", value) ? QC_OK : QC_ERROR;
+        return ct_put_value(w, &site, "weight", value) ? QC_OK : QC_ERROR;
     if (b.count == 0)
         return QC_OK;
     if (!b.name)
@@ -240,7 +251,7 @@ static qc_status plan_weight_operand(ct_walk *w, const qc_op *op, size_t slot)
 static qc_status check_resolved(ct_walk *w, const qc_op *op)
 {
     if (qc_op_is(op, "observe"))
-        return ct_unresolved(w, op, ct_text_attr(op, "tap"));
+        return ct_unresolved(w, ct_where_of(op), ct_text_attr(op, "tap"));
     if (!qc_op_is(op, "qparams"))
         return QC_OK;
     qc_scheme_part part;
@@ -248,8 +259,8 @@ static qc_status check_resolved(ct_walk *w, const qc_op *op)
             ct_text_attr(op, "scheme"), ct_text_attr(op, "arg"), &part) != QC_OK)
         return QC_ERROR;
     if (!part.dynamic && !ct_is_fixed(w, qc_op_operand(op, 0)))
-        return ct_unresolved(
-            w, op, strcmp(ct_text_attr(op, "arg"), "weights") == 0 ? "the weight" : "an activation");
+        return ct_unresolved(w, ct_where_of(op),
+            strcmp(ct_text_attr(op, "arg"), "weights") == 0 ? "the weight" : "an activation");
     return QC_OK;
 }
 
@@ -269,8 +280,11 @@ static qc_status plan_op(ct_walk *w, const qc_op *op)
         return QC_OK;
     if (qc_op_is(op, "attention"))
         return ct_plan_attention(w, op);
+    if (qc_op_is(op, "expert_linear"))
+        return ct_plan_experts(w, op);
     /* Scales of activations are not parameters of their own; linears speak for them. */
-    if (qc_op_is(op, "quantize") || qc_op_is(op, "dequantize"))
+    if (qc_op_is(op, "quantize") || qc_op_is(op, "dequantize") || qc_op_is(op, "expert_param") ||
+        qc_op_is(op, "observe"))
         return QC_OK;
     const qc_node *node = qc_op_node(op);
     if (node && qc_op_is(op, "linear"))
@@ -344,6 +358,7 @@ qc_status ct_plan_make(ct_plan *plan)
     qc_map_init(&plan->tables, &plan->arena);
     qc_map_init(&plan->linears, &plan->arena);
     qc_map_init(&plan->told, &plan->arena);
+    qc_map_init(&plan->experts, &plan->arena);
     plan->tie = -1;
     if (ct_transforms_read(plan->ctx, &plan->arena, plan->module, &plan->transforms) != QC_OK)
         return QC_ERROR;
@@ -357,15 +372,14 @@ qc_status ct_plan_make(ct_plan *plan)
         for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
             if (plan_op(&w, op) != QC_OK)
                 return QC_ERROR;
-    if (find_skipped(&w) != QC_OK || (plan->rotated && ct_plan_matrices(plan) != QC_OK) ||
-        tell_refusals(plan) != QC_OK)
+    if (find_skipped(&w) != QC_OK || (plan->rotated && ct_plan_matrices(plan) != QC_OK))
         return QC_ERROR;
     ct_warn_of_tables(plan);
     ct_finish_groups(plan);
     if (!plan->as_tensors)
         ct_settle_targets(plan, &w.quantized);
     plan->quantized = plan->groups.count > 0 || plan->kv.present;
-    if (plan->quantized && ct_warn_of_loaders(plan) != QC_OK)
+    if ((plan->quantized && ct_warn_of_loaders(plan) != QC_OK) || tell_refusals(plan) != QC_OK)
         return QC_ERROR;
     if (plan->before_data)
         return QC_OK;

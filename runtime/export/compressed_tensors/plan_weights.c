@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "ir/dtype/pack.h"
+#include "runtime/check/allow.h"
 #include "runtime/export/compressed_tensors/internal.h"
 
 /* ---- tensors of a module ------------------------------------------------------------------------------- */
@@ -38,9 +39,9 @@ static void static_dims(const qc_value *value, int64_t dims[QC_MAX_RANK])
 }
 
 /* The stored weight that codes under another name replace. */
-static void drop_weight(ct_walk *w, const qc_op *op)
+static void drop_weight(ct_walk *w, const ct_site *site)
 {
-    const char *name = qc_arena_printf(&w->plan->arena, "%s.weight", ct_path_of(op));
+    const char *name = qc_arena_printf(&w->plan->arena, "%s.weight", site->path);
     const ct_tensor *t = qc_map_get(&w->plan->by_name, name);
     if (t && t->source == CT_COPY)
         qc_map_set(&w->plan->by_name, name, NULL);
@@ -66,10 +67,10 @@ static uint64_t padded_line_bytes(int bits, int64_t codes)
 }
 
 /* Codes of `value` under the name and in the form that the group's format has. */
-static ct_tensor *put_codes(ct_walk *w, const qc_op *op, const ct_group *g, const qc_value *codes)
+static ct_tensor *put_codes(ct_walk *w, const ct_site *site, const ct_group *g, const qc_value *codes)
 {
     ct_plan *plan = w->plan;
-    ct_tensor *c = ct_put_value(w, op, g->form.weight, codes);
+    ct_tensor *c = ct_put_value(w, site, g->form.weight, codes);
     if (!c)
         return NULL;
     int64_t shape[QC_MAX_RANK];
@@ -85,16 +86,16 @@ static ct_tensor *put_codes(ct_walk *w, const qc_op *op, const ct_group *g, cons
         return c;
     }
     if (c->rank != 2) {
-        qc_ctx_error(plan->ctx, ct_where_of(op), "%s packs weights of two dimensions, not %s", g->format,
+        qc_ctx_error(plan->ctx, ct_where(site), "%s packs weights of two dimensions, not %s", g->format,
             qc_type_text(plan->ctx, qc_value_type(codes)));
         return NULL;
     }
     if (c->packing == CT_NIBBLES && columns % 2 != 0) {
-        qc_ctx_error(plan->ctx, ct_where_of(op), "%s packs two columns to a byte; its weight has %lld",
+        qc_ctx_error(plan->ctx, ct_where(site), "%s packs two columns to a byte; its weight has %lld",
             g->format, (long long)columns);
         return NULL;
     }
-    drop_weight(w, op);
+    drop_weight(w, site);
     if (c->packing == CT_WORDS)
         c->storage_bytes = (uint64_t)shape[0] * padded_line_bytes(c->bits, columns);
     shape[1] = c->packing == CT_NIBBLES ? columns / 2 : (int64_t)qc_pack_word_count(c->bits, (size_t)columns);
@@ -103,10 +104,10 @@ static ct_tensor *put_codes(ct_walk *w, const qc_op *op, const ct_group *g, cons
 }
 
 /* A literal, the shape beside words. */
-static qc_status put_shape(ct_walk *w, const qc_op *op, const qc_value *codes)
+static qc_status put_shape(ct_walk *w, const ct_site *site, const qc_value *codes)
 {
     ct_plan *plan = w->plan;
-    ct_tensor *t = ct_put_value(w, op, "weight_shape", codes);
+    ct_tensor *t = ct_put_value(w, site, "weight_shape", codes);
     if (!t)
         return QC_ERROR;
     int64_t rank = qc_type_rank(qc_value_type(codes)), shape[QC_MAX_RANK];
@@ -128,17 +129,17 @@ static bool converts(qc_dtype from, qc_dtype to)
 }
 
 static ct_tensor *put_scale(
-    ct_walk *w, const qc_op *op, const ct_group *g, const qc_value *scale, const qc_value *x)
+    ct_walk *w, const ct_site *site, const ct_group *g, const qc_value *scale, const qc_value *x)
 {
     ct_plan *plan = w->plan;
-    ct_tensor *s = ct_put_value(w, op, "weight_scale", scale);
+    ct_tensor *s = ct_put_value(w, site, "weight_scale", scale);
     if (!s)
         return NULL;
     qc_dtype is = qc_type_dtype(qc_value_type(scale)), to = g->form.scale_type;
     if (to == QC_DTYPE_NONE)
         to = qc_type_dtype(qc_value_type(x));
     if (g->form.scale_type != QC_DTYPE_NONE ? is != to : !converts(is, to)) {
-        qc_ctx_error(plan->ctx, ct_where_of(op), "%s stores scales as %s, which those of @%s, %s, are not",
+        qc_ctx_error(plan->ctx, ct_where(site), "%s stores scales as %s, which those of @%s, %s, are not",
             g->format, qc_dtype_name(to), qc_symbol_name(g->symbol), qc_dtype_name(is));
         return NULL;
     }
@@ -148,10 +149,10 @@ static ct_tensor *put_scale(
     return s;
 }
 
-static ct_tensor *put_zero_point(ct_walk *w, const qc_op *op, const ct_group *g, const qc_value *zero)
+static ct_tensor *put_zero_point(ct_walk *w, const ct_site *site, const ct_group *g, const qc_value *zero)
 {
     ct_plan *plan = w->plan;
-    ct_tensor *z = ct_put_value(w, op, "weight_zero_point", zero);
+    ct_tensor *z = ct_put_value(w, site, "weight_zero_point", zero);
     if (!z)
         return NULL;
     const bool lines = g->weights.part.granularity == QC_GRANULARITY_GROUP ||
@@ -203,16 +204,21 @@ static bool scale_fits(const ct_args *args, const qc_value *scale, const qc_valu
 /* ---- inputs -------------------------------------------------------------------------------------------- */
 
 /* A scale, zero point or global scale of a static input: one number. */
-static qc_status put_input(ct_walk *w, const qc_op *op, const char *name, const qc_value *value)
+static qc_status put_input(ct_walk *w, const ct_site *site, const char *name, const qc_value *value)
 {
     int64_t count;
+    if (ct_made_by(value, "expert_param"))
+        value = ct_operand(value, "p");
     if (!ct_is_fixed(w, value))
-        return ct_unresolved(w, op, "the input");
+        return ct_unresolved(w, ct_where(site), "the input");
+    value = ct_site_value(site, value);
+    if (!value)
+        return QC_ERROR;
     if (!qc_type_static_count(qc_value_type(value), &count) || count != 1 ||
         qc_type_rank(qc_value_type(value)) != 1)
-        return qc_ctx_error(w->plan->ctx, ct_where_of(op), "%s has the shape %s", name,
+        return qc_ctx_error(w->plan->ctx, ct_where(site), "%s has the shape %s", name,
             qc_type_text(w->plan->ctx, qc_value_type(value)));
-    ct_tensor *t = ct_put_value(w, op, name, value);
+    ct_tensor *t = ct_put_value(w, site, name, value);
     if (!t)
         return QC_ERROR;
     t->quantized = true;
@@ -220,51 +226,60 @@ static qc_status put_input(ct_walk *w, const qc_op *op, const char *name, const 
 }
 
 /* A linear's input against what the scheme says of it. */
-static qc_status plan_input(ct_walk *w, const qc_op *op, const ct_group *g)
+static qc_status plan_input(ct_walk *w, const ct_site *site, const ct_group *g)
 {
     ct_plan *plan = w->plan;
-    const qc_value *x = qc_op_operand_named(op, "x");
+    const qc_value *x = qc_op_operand_named(site->op, "x");
     const qc_value *codes = ct_made_by(x, "dequantize") ? ct_operand(x, "x") : NULL;
     bool quantized = ct_made_by(codes, "quantize");
     if (quantized != g->input.present)
-        return qc_ctx_error(plan->ctx, ct_where_of(op),
+        return qc_ctx_error(plan->ctx, ct_where(site),
             g->input.present ? "its scheme @%s quantizes the input, the IR does not"
                              : "its input is quantized, which its scheme @%s does not say",
             qc_symbol_name(g->symbol));
     if (!quantized || g->input.dynamic)
         return QC_OK;
     if (g->input.local)
-        return put_input(w, op, "input_global_scale", ct_operand(codes, "global"));
+        return put_input(w, site, "input_global_scale", ct_operand(codes, "global"));
     if (g->input.part.granularity != QC_GRANULARITY_TENSOR)
-        return qc_ctx_error(plan->ctx, ct_where_of(op),
+        return qc_ctx_error(plan->ctx, ct_where(site),
             "the static scales of its input are of granularity %s, not tensor",
             qc_granularity_name(g->input.part.granularity));
-    if (put_input(w, op, "input_scale", ct_operand(codes, "scale")) != QC_OK)
+    if (put_input(w, site, "input_scale", ct_operand(codes, "scale")) != QC_OK)
         return QC_ERROR;
     const qc_value *zero = ct_operand(codes, "zero_point");
-    return zero ? put_input(w, op, "input_zero_point", zero) : QC_OK;
+    return zero ? put_input(w, site, "input_zero_point", zero) : QC_OK;
 }
 
 /* A weight that stands for itself alone has no input to be calibrated. */
-static qc_status check_kept(ct_walk *w, const qc_op *op, const ct_group *g)
+static qc_status check_kept(ct_walk *w, const ct_site *site, const ct_group *g)
 {
     if (!g->input.present || g->input.dynamic)
         return QC_OK;
-    qc_ctx_error(w->plan->ctx, ct_where_of(op),
+    qc_ctx_error(w->plan->ctx, ct_where(site),
         "its scheme @%s has a static input, which takes calibration: a model imported as tensors cannot run",
         qc_symbol_name(g->symbol));
     qc_ctx_note(w->plan->ctx, "a scheme with dynamic inputs or none needs no data");
     return QC_ERROR;
 }
 
+static qc_status check_router(ct_walk *w, const ct_site *site)
+{
+    if (w->plan->as_tensors || !qc_ends_with(site->path, ".shared_expert_gate"))
+        return QC_OK;
+    return ct_refuse(w->plan, QC_RULE_ROUTER, site->path,
+        "the gate of a shared expert is quantized, which vLLM reads as plain numbers: ignore "
+        "\"re:.*shared_expert_gate$\"");
+}
+
 /* What vLLM makes of targets: a class does not reach the head (which is none of its linear classes), and a group of
  * attention is passed over only when its one target ends in "Attention". */
-static void warn_of_head(ct_walk *w, const qc_op *op, const ct_group *g)
+static void warn_of_head(ct_walk *w, const ct_site *site, const ct_group *g)
 {
-    const qc_node *node = qc_op_node(op);
+    const qc_node *node = site->node;
     if (w->plan->as_tensors)
-        ct_note_table(w->plan, ct_path_of(op));
-    if (w->plan->as_tensors || !qc_ends_with(ct_path_of(op), "lm_head"))
+        ct_note_table(w->plan, site->path);
+    if (w->plan->as_tensors || !qc_ends_with(site->path, "lm_head"))
         return;
     for (size_t i = 0; i < qc_attr_count(g->targets); i++) {
         const char *target = qc_attr_as_text(qc_attr_item(g->targets, i));
@@ -274,7 +289,7 @@ static void warn_of_head(ct_walk *w, const qc_op *op, const ct_group *g)
     w->plan->not_for_vllm = true;
     if (w->plan->quiet)
         return;
-    qc_warning(qc_ctx_diag(w->plan->ctx), ct_where_of(op),
+    qc_warning(qc_ctx_diag(w->plan->ctx), ct_where(site),
         "vLLM takes the head for unquantized unless a target names it: it will refuse the head's scale");
     qc_ctx_note(w->plan->ctx, "add \"re:.*lm_head$\" to the targets, or lm_head to ignore");
 }
@@ -288,26 +303,29 @@ static bool comes_along(const qc_value *value, const qc_value *codes, const char
            strcmp(ct_text_attr(qc_value_op(value), "from"), "stat") != 0;
 }
 
-qc_status ct_plan_codes(ct_walk *w, const qc_op *op, const qc_value *codes)
+qc_status ct_plan_codes(ct_walk *w, const ct_site *site, const qc_value *codes)
 {
     ct_plan *plan = w->plan;
     const qc_symbol *symbol = ct_symbol_of(w, qc_value_op(codes));
-    if (!symbol || ct_use_group(w, symbol, false, op) != QC_OK)
+    if (!symbol || ct_use_group(w, symbol, false, site) != QC_OK)
         return QC_ERROR;
     const ct_group *g = ct_find_group(plan, symbol, false);
     const qc_value *scale = ct_operand(codes, "scale"), *zero = ct_operand(codes, "zero_point"),
                    *global = ct_operand(codes, "global");
-    warn_of_head(w, op, g);
+    warn_of_head(w, site, g);
+    if (check_router(w, site) != QC_OK)
+        return QC_ERROR;
     if (!ct_is_fixed(w, scale) || (zero && !ct_is_fixed(w, zero)) || (global && !ct_is_fixed(w, global)))
-        return ct_unresolved(w, op, "the weight");
+        return ct_unresolved(w, ct_where(site), "the weight");
     if (!scale_fits(&g->weights, scale, codes))
-        return qc_ctx_error(plan->ctx, ct_where_of(op), "the scale of its weight has the shape %s",
+        return qc_ctx_error(plan->ctx, ct_where(site), "the scale of its weight has the shape %s",
             qc_type_text(plan->ctx, qc_value_type(scale)));
-    ct_tensor *c = put_codes(w, op, g, codes);
-    ct_tensor *s = c ? put_scale(w, op, g, scale, ct_operand(codes, "x")) : NULL;
-    ct_tensor *z = s && zero ? put_zero_point(w, op, g, zero) : NULL;
-    ct_tensor *m = s && global ? ct_put_value(w, op, "weight_global_scale", global) : NULL;
-    if (!s || (zero && !z) || (global && !m) || (c->packing == CT_WORDS && put_shape(w, op, codes) != QC_OK))
+    ct_tensor *c = put_codes(w, site, g, codes);
+    ct_tensor *s = c ? put_scale(w, site, g, scale, ct_operand(codes, "x")) : NULL;
+    ct_tensor *z = s && zero ? put_zero_point(w, site, g, zero) : NULL;
+    ct_tensor *m = s && global ? ct_put_value(w, site, "weight_global_scale", global) : NULL;
+    if (!s || (zero && !z) || (global && !m) ||
+        (c->packing == CT_WORDS && put_shape(w, site, codes) != QC_OK))
         return QC_ERROR;
     if (m)
         m->quantized = true;
@@ -322,7 +340,7 @@ qc_status ct_plan_codes(ct_walk *w, const qc_op *op, const qc_value *codes)
         z->codes = c;
         c->zero_point = z;
     }
-    return qc_op_is(op, "linear") ? plan_input(w, op, g)
-           : qc_op_is(op, "keep") ? check_kept(w, op, g)
-                                  : QC_OK;
+    return qc_op_is(site->op, "linear") || site->copy ? plan_input(w, site, g)
+           : qc_op_is(site->op, "keep")               ? check_kept(w, site, g)
+                                                      : QC_OK;
 }

@@ -206,8 +206,9 @@ static int64_t dimension_of(const ct_plan *plan, const qc_node *node, const char
     const qc_op *linear = linear_of(plan, node);
     const qc_type *type = linear ? qc_value_type(qc_op_operand_named(linear, "w")) : NULL;
     int64_t dimension = 0;
-    if (type && qc_type_rank(type) == 2)
-        qc_dim_as_int(qc_type_dim(type, strcmp(location, "input") == 0 ? 1 : 0), &dimension);
+    const int rank = type ? qc_type_rank(type) : 0; /* 3: of experts */
+    if (rank == 2 || rank == 3)
+        qc_dim_as_int(qc_type_dim(type, strcmp(location, "input") == 0 ? rank - 1 : rank - 2), &dimension);
     return dimension;
 }
 
@@ -279,6 +280,10 @@ static qc_status check_place(
     if (strcmp(location, "q_attn") == 0 || strcmp(location, "k_cache") == 0)
         return ct_refuse(plan, QC_RULE_R3, qc_node_path(node),
             "q and k are rotated as the model runs (@%s), which vLLM does not execute", t->name);
+    if (linear && qc_op_is(linear, "expert_linear"))
+        return ct_refuse(plan, QC_RULE_EXPERTS, qc_node_path(node),
+            "the %s of experts is rotated as the model runs (@%s), which vLLM does not execute", location,
+            t->name);
     if (linear && qc_op_operand_named(linear, "bias"))
         return ct_refuse(plan, QC_RULE_TRANSFORM_BIAS, qc_node_path(node),
             "its %s is rotated as the model runs (@%s), and it has a bias: there vLLM stops", location,
