@@ -289,7 +289,7 @@ void qc_quant_make(qc_pass_ctx *pc, qc_builder *b, qc_value *x, const char *sche
         qc_make_operand(b, "x", x);
         q->zero_point = qc_make_end(b, hint(pc, prefix, "zero"));
     }
-    make_by_scheme(b, "quantize", scheme, arg, q->experts);
+    make_by_scheme(b, "quantize", scheme, arg, 0); /* its scales say how many there are */
     qc_make_operand(b, "x", x);
     qc_make_operand(b, "scale", q->scale);
     qc_make_operand(b, "global", q->global);

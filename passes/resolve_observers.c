@@ -163,12 +163,19 @@ static const char *what_is_wrong(float min, float max)
     return NULL;
 }
 
-/* "head 3", "head 3, column 5" or "group 7" */
-static const char *which(qc_pass_ctx *pc, const ranges *r, size_t i, bool groups)
+static bool is_of_experts(const qc_op *op)
+{
+    return qc_attr_as_int(qc_op_attr(op, "experts")) > 0;
+}
+
+/* "head 3", "head 3, column 5", "group 7" or "expert 2" */
+static const char *which(qc_pass_ctx *pc, const qc_op *op, const ranges *r, size_t i, bool groups)
 {
     enum { SIZE = 64 };
     char *text = qc_pass_alloc(pc, SIZE);
-    if (groups && r->columns == 1)
+    if (is_of_experts(op))
+        snprintf(text, SIZE, "expert %zu", i);
+    else if (groups && r->columns == 1)
         snprintf(text, SIZE, "group %zu", i);
     else if (r->columns == 1)
         snprintf(text, SIZE, "head %zu", i);
@@ -177,18 +184,18 @@ static const char *which(qc_pass_ctx *pc, const ranges *r, size_t i, bool groups
     return text;
 }
 
-/* A group of columns and a column may be zero throughout, a whole tensor or a head may not. */
+/* A group of columns and a column may be zero throughout; a whole tensor, a head or what an expert reads may not. */
 static qc_status check_ranges(qc_pass_ctx *pc, const qc_op *op, const ranges *r)
 {
-    bool groups = qc_op_is(op, "global_scale"), zero = true;
+    bool groups = qc_op_is(op, "global_scale") && !is_of_experts(op), zero = true;
     for (size_t i = 0; i < r->count; i++) {
         const char *wrong = what_is_wrong(r->mins[i], r->maxs[i]);
         zero = zero && r->mins[i] == 0.0f && r->maxs[i] == 0.0f;
         if (!wrong || ((groups || r->columns > 1) && strcmp(wrong, "all zero") == 0))
             continue;
         if (r->count > 1)
-            qc_pass_fail(
-                pc, op, "%s: the statistics of %s are %s", result_name(op), which(pc, r, i, groups), wrong);
+            qc_pass_fail(pc, op, "%s: the statistics of %s are %s", result_name(op),
+                which(pc, op, r, i, groups), wrong);
         else
             qc_pass_fail(pc, op, "%s: the statistics are %s", result_name(op), wrong);
         return QC_ERROR;
@@ -250,7 +257,7 @@ static qc_status final_ranges(
     const qc_value *result = qc_op_result(op, 0);
     int64_t parts = 0;
     *r = ranges_of(statistics);
-    if (qc_op_is(op, "global_scale"))
+    if (qc_op_is(op, "global_scale") && !is_of_experts(op))
         parts = (int64_t)(r->columns > 1 ? 1 : r->count);
     bool fits = parts || qc_type_static_count(qc_value_type(result), &parts);
     size_t heads = r->count / r->columns;
@@ -273,6 +280,23 @@ static qc_status final_ranges(
     return QC_OK;
 }
 
+/* Of all ranges together, or of each expert's. */
+static qc_pass_result resolve_global(qc_pass_ctx *pc, qc_op *op, const qc_quantizer *q, const ranges *r)
+{
+    size_t count = is_of_experts(op) ? r->count : 1, each = r->count / count;
+    float *scales = qc_pass_alloc(pc, count * sizeof *scales);
+    for (size_t i = 0; i < count; i++) {
+        float amax = 0.0f;
+        for (size_t k = i * each; k < (i + 1) * each; k++)
+            amax = fmaxf(amax, fmaxf(-r->mins[k], r->maxs[k]));
+        scales[i] = qc_quantizer_global(q, amax);
+        if (check_scale(pc, op, scales[i]) != QC_OK)
+            return QC_PASS_FAILED;
+    }
+    qc_pass_count(pc, "global scales computed", (int64_t)count);
+    return replace(pc, op, scales, count);
+}
+
 static qc_pass_result resolve(
     qc_pass_ctx *pc, qc_op *op, const qc_scheme_part *part, const numbers *statistics)
 {
@@ -281,16 +305,8 @@ static qc_pass_result resolve(
     bool zero_point = qc_op_is(op, "zero_point");
     if (final_ranges(pc, op, part, statistics, &r) != QC_OK)
         return QC_PASS_FAILED;
-    if (qc_op_is(op, "global_scale")) {
-        float amax = 0.0f;
-        for (size_t i = 0; i < r.count; i++)
-            amax = fmaxf(amax, fmaxf(-r.mins[i], r.maxs[i]));
-        const float scale = qc_quantizer_global(&q, amax);
-        if (check_scale(pc, op, scale) != QC_OK)
-            return QC_PASS_FAILED;
-        qc_pass_count(pc, "global scales computed", 1);
-        return replace(pc, op, &scale, 1);
-    }
+    if (qc_op_is(op, "global_scale"))
+        return resolve_global(pc, op, &q, &r);
     float *values = qc_pass_alloc(pc, r.count * sizeof *values);
     for (size_t i = 0; i < r.count; i++) {
         float scale, zero;
