@@ -1,22 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * calibrate.c - what a calibration needs before it starts: checks, segments, and how much memory each part
- * may take. See calibrate.h.
- *
- * Memory. Of each segment the weights and the arenas are added up by planning it without reading anything;
- * the most that any segment takes, together with what the process is already, is the floor. The number of
- * sequences at once falls until the floor is below the limit; what is left belongs to hidden states.
+ * calibrate.c - what a calibration needs before it starts: checks and segments. See calibrate.h.
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "ir/ctx.h"
 #include "passes/lower.h"
 #include "runtime/calibrate_internal.h"
-
-/* The C library, oneDNN's primitives and thread stacks grow the process while it works. */
-static const uint64_t growth_bytes = (uint64_t)40 << 20, growth_bytes_a_worker = (uint64_t)3 << 20;
 
 bool qc_calibrate_is_needed(const qc_module *module)
 {
@@ -101,20 +93,7 @@ static qc_status check_taps(qc_calibration *c)
     return taps.count ? QC_OK : qc_ctx_error(c->ctx, "", "nothing is observed in @main");
 }
 
-/* ---- memory -------------------------------------------------------------------------------------------- */
-
-/* What the process takes now, code and libraries included. */
-static uint64_t resident_bytes(void)
-{
-    FILE *file = fopen("/proc/self/statm", "r");
-    unsigned long long size = 0, resident = 0;
-    if (!file)
-        return 0;
-    if (fscanf(file, "%llu %llu", &size, &resident) != 2)
-        resident = 0;
-    fclose(file);
-    return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
-}
+/* ---- plans ----------------------------------------------------------------------------------------------- */
 
 qc_plan *qc_calibration_plan(qc_calibration *c, size_t segment, bool dry, qc_bank **bank)
 {
@@ -146,93 +125,21 @@ qc_plan *qc_calibration_plan(qc_calibration *c, size_t segment, bool dry, qc_ban
                                     .table_rows = &c->rows});
 }
 
-/* What the parts of all segments take at most. */
-typedef struct needs {
-    uint64_t weights, loading, worker, row_bytes;
-    uint64_t records; /* of all segments together */
-} needs;
-
-static uint64_t larger(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-/* What is observed of a sequence, and the records of it of all sequences. */
-static void measure_observes(
-    const qc_calibration *c, const qc_plan *plan, size_t segment, uint64_t *numbers, needs *n)
-{
-    *numbers = 0;
-    for (size_t i = 0; i < c->segments.items[segment].observe_count; i++) {
-        const qc_observed o = qc_plan_observed(plan, i);
-        const bool ranges = o.kind == QC_OBSERVED_RANGES;
-        const uint64_t heads = ranges ? 2 * o.heads * c->dataset->count : 0;
-        const uint64_t once = heads * sizeof(float) + o.columns * sizeof(double);
-        *numbers += o.numbers * sizeof(float);
-        n->records += once * (o.rotated ? 2 : 1);
-    }
-}
-
-static qc_status measure_segment(qc_calibration *c, size_t segment, needs *n)
-{
-    qc_bank *bank;
-    qc_plan *plan = qc_calibration_plan(c, segment, true, &bank);
-    const qc_segment *s = &c->segments.items[segment];
-    size_t arena, inputs = 0, outputs = 0;
-    uint64_t numbers;
-    qc_status status = plan ? QC_OK : QC_ERROR;
-    if (plan && !qc_plan_arena_bytes(plan, c->longest, 0, false, &arena))
-        status = qc_ctx_error(c->ctx, "", "no memory can hold a sequence of %zu tokens", c->longest);
-    if (status == QC_OK) {
-        for (size_t i = 0; i < s->input_count; i++)
-            inputs += qc_plan_input_row_bytes(plan, i);
-        for (size_t i = 0; i < s->output_count; i++)
-            outputs += qc_plan_output_row_bytes(plan, i);
-        n->weights = larger(n->weights, qc_bank_bytes(bank));
-        n->loading = larger(n->loading, qc_bank_peak_bytes(bank));
-        measure_observes(c, plan, segment, &numbers, n);
-        n->worker = larger(n->worker, arena + qc_plan_kernel_bytes(plan, c->longest, 0) +
-                                          inputs * c->longest + c->longest * 2 * sizeof(int64_t) + numbers);
-        n->row_bytes = larger(n->row_bytes, outputs);
-    }
-    qc_plan_destroy(plan);
-    qc_bank_destroy(bank);
-    return status;
-}
-
-static uint64_t floor_of(const qc_calibration *c, const needs *n, uint64_t base, int workers)
-{
-    uint64_t running = n->weights + (uint64_t)workers * (n->worker + growth_bytes_a_worker);
-    return base + n->records + larger(n->loading, running) + qc_rope_tables_bytes(c->rope, c->longest);
-}
-
-static qc_status plan_memory(qc_calibration *c)
-{
-    needs n = {0};
-    uint64_t limit = c->options.max_memory_bytes;
-    for (size_t i = 0; i < c->segments.count; i++)
-        if (measure_segment(c, i, &n) != QC_OK)
-            return QC_ERROR;
-    c->block_bytes = QC_NEW_ARRAY(&c->arena, size_t, c->dataset->count);
-    for (size_t i = 0; i < c->dataset->count; i++)
-        c->block_bytes[i] = (size_t)n.row_bytes * c->dataset->sequences[i].count;
-    uint64_t base = resident_bytes() + growth_bytes;
-    int threads = qc_host_engine_thread_count(c->engine);
-    /* Fewer sequences than threads: one after another, each on all threads. */
-    c->workers = c->dataset->count < (size_t)threads ? 1 : threads;
-    while (limit && c->workers > 1 && floor_of(c, &n, base, c->workers) > limit)
-        c->workers--;
-    uint64_t least = floor_of(c, &n, base, c->workers);
-    if (limit && least > limit)
-        return qc_ctx_error(c->ctx, "",
-            "the calibration takes %llu MiB at least, more than the limit of %llu MiB",
-            (unsigned long long)((least + (1 << 20) - 1) >> 20), (unsigned long long)(limit >> 20));
-    c->hidden_memory =
-        qc_hidden_store_memory(c->block_bytes, c->dataset->count, limit ? limit - least : UINT64_MAX);
-    c->peak_bytes = least + c->hidden_memory;
-    return QC_OK;
-}
-
 /* ---- beginning and end --------------------------------------------------------------------------------- */
+
+/* What an expert's weights take is planned with the tensors that they are made of. */
+static qc_status open_weights_of_experts(qc_calibration *c)
+{
+    bool experts = false;
+    for (size_t i = 0; i < c->segments.count; i++)
+        experts = experts || c->segments.items[i].region;
+    if (!experts)
+        return QC_OK;
+    c->weights = qc_weights_open(c->ctx, c->module, c->options.source);
+    if (c->weights)
+        qc_weights_set_threads(c->weights, qc_host_engine_thread_count(c->engine));
+    return c->weights ? QC_OK : QC_ERROR;
+}
 
 qc_status qc_calibration_begin(qc_calibration *c, qc_ctx *ctx, qc_module *module, const qc_dataset *dataset,
     const qc_calibrate_options *options)
@@ -244,7 +151,8 @@ qc_status qc_calibration_begin(qc_calibration *c, qc_ctx *ctx, qc_module *module
     const qc_op *lowered = qc_lowered_op(module);
     if (lowered)
         return qc_ctx_error(ctx, "calibrate",
-            "the module is in lowered form (%s), which is executed, not calibrated: the lower- passes come behind "
+            "the module is in lowered form (%s), which is executed, not calibrated: the lower- passes come "
+            "behind "
             "calibration",
             qc_op_name(lowered));
     c->func = main_func(ctx, module);
@@ -258,8 +166,10 @@ qc_status qc_calibration_begin(qc_calibration *c, qc_ctx *ctx, qc_module *module
         return QC_ERROR;
     qc_value_kinds_init(&c->kinds, &c->arena);
     qc_value_kinds_add(&c->kinds, c->func);
-    qc_segments_find(&c->arena, c->func, &c->kinds, &c->segments);
-    return plan_memory(c);
+    if (qc_segments_find(&c->arena, c->func, &c->kinds, &c->segments) != QC_OK ||
+        open_weights_of_experts(c) != QC_OK)
+        return QC_ERROR;
+    return qc_calibration_plan_memory(c);
 }
 
 void qc_calibration_end(qc_calibration *c)
@@ -285,9 +195,17 @@ qc_status qc_calibrate(qc_ctx *ctx, qc_module *module, const qc_dataset *dataset
     const qc_calibrate_options *options, qc_stats *stats)
 {
     qc_calibration c;
+    struct timespec start, end;
+    clock_gettime(CLOCK_MONOTONIC, &start);
     qc_status status = qc_calibration_begin(&c, ctx, module, dataset, options);
+    if (status == QC_OK && c.options.cost)
+        *c.options.cost = (qc_calibrate_cost){.experts_at_once = c.experts};
     if (status == QC_OK)
         status = qc_calibration_run(&c, stats);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    if (c.options.cost)
+        c.options.cost->seconds =
+            (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) * 1e-9;
     qc_calibration_end(&c);
     return status;
 }

@@ -10,8 +10,9 @@
 #include "ir/dtype/codec.h"
 #include "ir/dtype/columns.h"
 #include "ir/dtype/mse.h"
+#include "passes/experts.h"
 #include "qc/build.h"
-#include "runtime/calibrate.h"
+#include "runtime/calibrate_internal.h"
 
 /* Ranges [sequences, groups] of a record: its heads, or all of them as one. */
 typedef struct ranges {
@@ -34,24 +35,22 @@ static ranges join_heads(qc_arena *arena, const qc_stats_record *r, qc_dtype dty
     return out;
 }
 
-/* The record of that kind; NULL after an error. */
-static const qc_stats_record *find(qc_ctx *ctx, const qc_op *op, const qc_stats *stats, qc_stats_kind kind)
+const qc_stats_record *qc_fold_find(qc_fold_job *job, const char *tap, qc_stats_kind kind)
 {
-    const char *tap = qc_attr_as_text(qc_op_attr(op, "tap"));
-    const qc_stats_record *r = qc_stats_find(stats, tap, kind);
+    const qc_stats_record *r = qc_stats_find(job->stats, tap, kind);
     if (r)
         return r;
     const char *other = NULL;
     for (int k = 0; k < QC_STATS_KINDS && !other; k++)
-        if (qc_stats_find(stats, tap, (qc_stats_kind)k))
+        if (qc_stats_find(job->stats, tap, (qc_stats_kind)k))
             other = qc_stats_kind_text((qc_stats_kind)k);
     if (other) {
-        qc_ctx_error(ctx, tap, "its statistics are %s, not %s", other, qc_stats_kind_text(kind));
+        qc_ctx_error(job->ctx, tap, "its statistics are %s, not %s", other, qc_stats_kind_text(kind));
         return NULL;
     }
-    qc_ctx_error(ctx, tap, "there are no statistics of it");
+    qc_ctx_error(job->ctx, tap, "there are no statistics of it");
     qc_ctx_note(
-        ctx, "statistics hold what was observed when they were made; calibrate again for other schemes");
+        job->ctx, "statistics hold what was observed when they were made; calibrate again for other schemes");
     return NULL;
 }
 
@@ -66,12 +65,12 @@ static qc_status check_record(qc_ctx *ctx, const char *tap, const qc_stats_recor
     return QC_OK;
 }
 
-/* A constant of that type in place of the op, which goes. */
-static qc_status replace(qc_ctx *ctx, qc_op *op, const float *values, size_t count, qc_arena *arena)
+qc_status qc_fold_replace(qc_fold_job *job, qc_op *op, const float *values, size_t count)
 {
+    qc_ctx *ctx = job->ctx;
     qc_value *old = qc_op_result(op, 0);
     qc_dtype dtype = qc_type_dtype(qc_value_type(old));
-    void *bytes = qc_arena_calloc(arena, count, sizeof(double));
+    void *bytes = qc_arena_calloc(&job->arena, count, sizeof(double));
     qc_encode_f32(dtype, values, bytes, count);
     qc_builder *b = qc_builder_before(op);
     qc_make(b, "const");
@@ -105,24 +104,26 @@ static qc_status check_columns(qc_ctx *ctx, qc_op *op, const qc_stats_record *r,
 }
 
 /* Means of columns or of their squares. */
-static qc_status resolve_means(qc_ctx *ctx, qc_arena *arena, qc_op *op, const qc_stats_record *r)
+static qc_status resolve_means(qc_fold_job *job, qc_op *op, const qc_stats_record *r)
 {
+    qc_ctx *ctx = job->ctx;
     if (check_columns(ctx, op, r, 1) != QC_OK)
         return QC_ERROR;
     if (r->tokens < 1)
         return qc_ctx_error(ctx, r->tap, "its statistics are of no tokens");
-    float *values = QC_NEW_ARRAY(arena, float, r->columns);
+    float *values = QC_NEW_ARRAY(&job->arena, float, r->columns);
     for (size_t i = 0; i < r->columns; i++)
         values[i] = (float)(r->sums[i] / (double)r->tokens);
-    return replace(ctx, op, values, r->columns, arena);
+    return qc_fold_replace(job, op, values, r->columns);
 }
 
 /* Ranges of columns, [2, heads, columns]. */
-static qc_status resolve_channels(qc_ctx *ctx, qc_arena *arena, qc_op *op, const qc_stats_record *r)
+static qc_status resolve_channels(qc_fold_job *job, qc_op *op, const qc_stats_record *r)
 {
+    qc_ctx *ctx = job->ctx;
     if (check_columns(ctx, op, r, 2) != QC_OK)
         return QC_ERROR;
-    float *values = QC_NEW_ARRAY(arena, float, 2 * r->columns);
+    float *values = QC_NEW_ARRAY(&job->arena, float, 2 * r->columns);
     for (size_t i = 0; i < r->columns; i++) {
         if (!isfinite(r->min[i]) || !isfinite(r->max[i]) || r->min[i] > r->max[i])
             return qc_ctx_error(ctx, r->tap, "its statistics of column %zu are no range: %g to %g", i,
@@ -130,63 +131,91 @@ static qc_status resolve_channels(qc_ctx *ctx, qc_arena *arena, qc_op *op, const
         values[i] = r->min[i];
         values[r->columns + i] = r->max[i];
     }
-    return replace(ctx, op, values, 2 * r->columns, arena);
+    return qc_fold_replace(job, op, values, 2 * r->columns);
 }
 
-static qc_status resolve_ranges(qc_ctx *ctx, qc_arena *arena, qc_op *op, const qc_stats_record *r)
+qc_status qc_fold_ranges(
+    qc_fold_job *job, const qc_op *op, const qc_stats_record *r, size_t groups, float *min, float *max)
 {
-    const char *tap = qc_attr_as_text(qc_op_attr(op, "tap")),
-               *name = qc_attr_as_text(qc_op_attr(op, "observer"));
+    const char *name = qc_attr_as_text(qc_op_attr(op, "observer"));
     bool by_head = strcmp(qc_attr_as_text(qc_op_attr(op, "granularity")), "head") == 0;
     qc_dtype dtype = qc_type_dtype(qc_value_type(qc_op_result(op, 0)));
     qc_fold fold;
     qc_share share;
-    int64_t count;
-    if (!qc_type_static_count(qc_value_type(qc_op_result(op, 0)), &count) || count < 2)
-        return qc_ctx_error(ctx, tap, "its statistics have no static shape");
     if (!qc_mse_fold(name, strlen(name), &fold))
-        return qc_ctx_error(ctx, tap, "unknown observer '%s'", name);
-    size_t groups = (size_t)count / 2;
+        return qc_ctx_error(job->ctx, r->tap, "unknown observer '%s'", name);
     /* Ranges of a search or a share are for the granularity that was asked for. */
     bool asked_for = qc_op_attr(op, "scheme") || qc_share_from_observer(name, strlen(name), &share);
-    if (check_record(ctx, tap, r, by_head ? groups : asked_for ? 1 : observed_heads(op)) != QC_OK)
+    if (check_record(job->ctx, r->tap, r, by_head ? groups : asked_for ? 1 : observed_heads(op)) != QC_OK)
         return QC_ERROR;
-    ranges joined = join_heads(arena, r, dtype, by_head);
-    float *values = QC_NEW_ARRAY(arena, float, 2 * groups);
+    ranges joined = join_heads(&job->arena, r, dtype, by_head);
     for (size_t g = 0; g < groups; g++)
         qc_arith_fold_minmax(fold, dtype, joined.min + g, joined.max + g, r->sequences, groups,
-            qc_attr_as_float(qc_op_attr(op, "averaging")), &values[g], &values[groups + g]);
-    return replace(ctx, op, values, 2 * groups, arena);
+            qc_attr_as_float(qc_op_attr(op, "averaging")), &min[g], &max[g]);
+    return QC_OK;
 }
 
-static qc_status resolve(qc_ctx *ctx, qc_arena *arena, qc_op *op, const qc_stats *stats)
+static qc_status resolve_ranges(qc_fold_job *job, qc_op *op, const qc_stats_record *r)
 {
-    const char *observer = qc_attr_as_text(qc_op_attr(op, "observer"));
+    int64_t count;
+    if (!qc_type_static_count(qc_value_type(qc_op_result(op, 0)), &count) || count < 2)
+        return qc_ctx_error(job->ctx, r->tap, "its statistics have no static shape");
+    size_t groups = (size_t)count / 2;
+    float *values = QC_NEW_ARRAY(&job->arena, float, 2 * groups);
+    if (qc_fold_ranges(job, op, r, groups, values, values + groups) != QC_OK)
+        return QC_ERROR;
+    return qc_fold_replace(job, op, values, 2 * groups);
+}
+
+static qc_status resolve(qc_fold_job *job, qc_op *op)
+{
+    const char *observer = qc_attr_as_text(qc_op_attr(op, "observer")),
+               *granularity = qc_attr_as_text(qc_op_attr(op, "granularity"));
     const bool squares = strcmp(observer, "imatrix") == 0, means = strcmp(observer, "mean") == 0;
-    const bool columns = strcmp(qc_attr_as_text(qc_op_attr(op, "granularity")), "channel") == 0;
-    const qc_stats_record *r = find(ctx, op, stats,
+    const bool columns = strcmp(granularity, "channel") == 0;
+    if (strcmp(granularity, "expert") == 0)
+        return qc_fold_experts(job, op);
+    const qc_stats_record *r = qc_fold_find(job, qc_attr_as_text(qc_op_attr(op, "tap")),
         squares   ? QC_STATS_SQUARES
         : means   ? QC_STATS_MEANS
         : columns ? QC_STATS_CHANNELS
                   : QC_STATS_MINMAX);
     if (!r)
         return QC_ERROR;
-    return (squares || means ? resolve_means
-            : columns        ? resolve_channels
-                             : resolve_ranges)(ctx, arena, op, r);
+    return (squares || means ? resolve_means : columns ? resolve_channels : resolve_ranges)(job, op, r);
+}
+
+/* All observes are gone: nobody needs rows of tokens that were not sent to an expert. */
+static qc_status drop_unrouted_rows(qc_func *func)
+{
+    for (qc_op *op = qc_func_first_op(func); op; op = qc_op_next(op))
+        if (qc_op_is(op, "expert_rows") && qc_attr_as_bool(qc_op_attr(op, "all")) &&
+            !qc_experts_set_all(&op, false))
+            return QC_ERROR;
+    return QC_OK;
+}
+
+qc_status qc_calibrate_resolve_from(qc_ctx *ctx, qc_module *module, const qc_stats *stats, const char *source)
+{
+    qc_fold_job job = {.ctx = ctx, .module = module, .stats = stats, .source = source};
+    qc_status status = QC_OK;
+    qc_arena_init(&job.arena, qc_ctx_arena(ctx)->oom);
+    qc_map_init(&job.said, &job.arena);
+    for (qc_func *func = qc_module_first_func(module); func && status == QC_OK; func = qc_func_next(func)) {
+        for (qc_op *op = qc_func_first_op(func), *next; op && status == QC_OK; op = next) {
+            next = qc_op_next(op);
+            if (qc_op_is(op, "observe"))
+                status = resolve(&job, op);
+        }
+        if (status == QC_OK)
+            status = drop_unrouted_rows(func);
+    }
+    qc_weights_close(job.weights);
+    qc_arena_fini(&job.arena);
+    return status;
 }
 
 qc_status qc_calibrate_resolve(qc_ctx *ctx, qc_module *module, const qc_stats *stats)
 {
-    qc_arena arena;
-    qc_status status = QC_OK;
-    qc_arena_init(&arena, qc_ctx_arena(ctx)->oom);
-    for (qc_func *func = qc_module_first_func(module); func && status == QC_OK; func = qc_func_next(func))
-        for (qc_op *op = qc_func_first_op(func), *next; op && status == QC_OK; op = next) {
-            next = qc_op_next(op);
-            if (qc_op_is(op, "observe"))
-                status = resolve(ctx, &arena, op, stats);
-        }
-    qc_arena_fini(&arena);
-    return status;
+    return qc_calibrate_resolve_from(ctx, module, stats, NULL);
 }

@@ -93,15 +93,15 @@ void *qc_hidden_store_block(const qc_hidden_store *store, size_t index)
 }
 
 qc_status qc_hidden_store_read(
-    const qc_hidden_store *store, qc_diag *diag, size_t index, void *buffer, size_t bytes)
+    const qc_hidden_store *store, qc_diag *diag, size_t index, size_t offset, void *buffer, size_t bytes)
 {
     char *block = qc_hidden_store_block(store, index);
     if (block) {
-        memcpy(buffer, block, bytes);
+        memcpy(buffer, block + offset, bytes);
         return QC_OK;
     }
     return qc_pread_all(
-        diag, store->fd, store->path, buffer, bytes, store->offsets[index] - store->memory_bytes);
+        diag, store->fd, store->path, buffer, bytes, store->offsets[index] - store->memory_bytes + offset);
 }
 
 qc_status qc_hidden_store_write(
@@ -110,7 +110,7 @@ qc_status qc_hidden_store_write(
     char *block = qc_hidden_store_block(store, index);
     const char *from = data;
     if (block) {
-        memcpy(block + offset, data, bytes);
+        memmove(block + offset, data, bytes); /* it may be from another place of the block */
         return QC_OK;
     }
     uint64_t at = store->offsets[index] - store->memory_bytes + offset;

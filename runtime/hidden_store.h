@@ -23,7 +23,7 @@ uint64_t qc_hidden_store_memory(const size_t *block_bytes, size_t count, uint64_
 /* The block, if it is in memory; NULL: it is read and written through a buffer. */
 void *qc_hidden_store_block(const qc_hidden_store *store, size_t index);
 qc_status qc_hidden_store_read(
-    const qc_hidden_store *store, qc_diag *diag, size_t index, void *buffer, size_t bytes);
+    const qc_hidden_store *store, qc_diag *diag, size_t index, size_t offset, void *buffer, size_t bytes);
 qc_status qc_hidden_store_write(
     const qc_hidden_store *store, qc_diag *diag, size_t index, size_t offset, const void *data, size_t bytes);
 

@@ -6,7 +6,8 @@
  * ops up to i computed from data and later ops read. From the start of a segment, take ops as long as their
  * weights stay within one layer's worth, and cut where the cost is least, as late as that allows. A layer's
  * worth is what the largest element of a module list takes (a path with a number in it: "model.layers.3"),
- * or the largest op if there is none. No architecture is known by name.
+ * or the largest op if there is none. No architecture is known by name. Before and behind the experts of a layer there is
+ * always a cut; of their weights those of one expert count.
  */
 #include "runtime/segments.h"
 
@@ -27,18 +28,10 @@ typedef struct cutter {
     QC_VEC(live_value) values; /* in order of `first` */
     qc_map index;              /* address of a value -> index + 1 */
     size_t *weights;           /* bytes that op i reads */
+    qc_expert_region *regions;
+    size_t region_count;
+    size_t *region_of; /* of each op: number + 1, or 0 */
 } cutter;
-
-/* While calibrating, codes are the values that they stand for. */
-static const qc_value *without_codes(const qc_value *value)
-{
-    const qc_op *op = qc_value_op(value);
-    while (op && qc_op_stands_for_operand(op)) {
-        value = qc_op_operand(op, 0);
-        op = qc_value_op(value);
-    }
-    return value;
-}
 
 /* Bytes a token; by_tokens false when the shape is not [B, S, ...] or [B, heads, S, d]. */
 static void measure(live_value *live)
@@ -54,6 +47,13 @@ static void measure(live_value *live)
         bits *= i == axis ? 1 : (size_t)n;
     }
     live->row_bytes = bits / 8;
+}
+
+size_t qc_segment_row_bytes(const qc_value *value)
+{
+    live_value live = {.value = value};
+    measure(&live);
+    return live.row_bytes;
 }
 
 /* Is the dimension along the tokens that of ids (and not, say, that of a cache)? */
@@ -74,7 +74,7 @@ static void note_use(cutter *c, const qc_value *value, size_t op)
 
 static void note_result(cutter *c, const qc_func *func, const qc_value *value, size_t op)
 {
-    if (qc_value_kind_of(c->kinds, value) != QC_VALUE_DATA || without_codes(value) != value)
+    if (qc_value_kind_of(c->kinds, value) != QC_VALUE_DATA || qc_value_uncoded(value) != value)
         return;
     live_value live = {.value = value, .first = op, .last = op};
     measure(&live);
@@ -100,7 +100,7 @@ static void note_op(cutter *c, const qc_func *func, size_t i)
         if (!operand || !qc_operand_is_read(op, k, true))
             continue;
         if (qc_value_kind_of(c->kinds, operand) != QC_VALUE_WEIGHT)
-            note_use(c, without_codes(operand), i);
+            note_use(c, qc_value_uncoded(operand), i);
         else if (!qc_op_is_independent(op))
             c->weights[i] += static_bytes(qc_value_without_codes(operand));
     }
@@ -160,12 +160,17 @@ static size_t cut_cost(const cutter *c, size_t after)
 /* The op that the segment from `start` ends with. */
 static size_t segment_end(const cutter *c, size_t start, size_t limit)
 {
-    size_t bytes = 0, best = SIZE_MAX, best_cost = SIZE_MAX, i;
-    for (i = start; i < c->op_count; i++) {
+    size_t bytes = 0, best = SIZE_MAX, best_cost = SIZE_MAX, i = start;
+    if (c->region_of[start]) {
+        while (i + 1 < c->op_count && c->region_of[i + 1] == c->region_of[start])
+            i++;
+        return i;
+    }
+    for (; i < c->op_count; i++) {
         bytes += c->weights[i];
         if (bytes > limit && best != SIZE_MAX)
             return best;
-        if (i + 1 == c->op_count)
+        if (i + 1 == c->op_count || c->region_of[i + 1])
             return i;
         size_t cost = cut_cost(c, i);
         if (cost != SIZE_MAX && cost > 0 &&
@@ -190,6 +195,7 @@ static const qc_value **live_after(const cutter *c, size_t after, size_t *count)
 static void fill(const cutter *c, qc_segment *s, size_t first, size_t last)
 {
     s->observes = QC_NEW_ARRAY(c->arena, const qc_op *, last - first + 1);
+    s->region = c->region_of[first] ? &c->regions[c->region_of[first] - 1] : NULL;
     for (size_t i = first; i <= last; i++) {
         s->weight_bytes += c->weights[i];
         if (qc_op_is(c->ops[i], "observe"))
@@ -199,30 +205,59 @@ static void fill(const cutter *c, qc_segment *s, size_t first, size_t last)
         s->outputs = live_after(c, last, &s->output_count);
 }
 
-void qc_segments_find(
+/* What has to run: all that is observed, and the choice of experts. */
+static const qc_op **list_ops(
+    qc_arena *arena, const qc_func *func, const qc_value_kinds *kinds, size_t *count)
+{
+    QC_VEC(const qc_op *) wanted = {0};
+    for (const qc_op *op = qc_func_first_op(func); op; op = qc_op_next(op))
+        if (qc_op_is(op, "observe") || qc_op_is(op, "expert_rows"))
+            QC_PUSH(arena, &wanted, op);
+    return qc_needed_ops(arena,
+        &(qc_need){
+            .func = func, .kinds = kinds, .ops = wanted.items, .op_count = wanted.count, .calibrating = true},
+        count);
+}
+
+/* Values that cross into or out of experts must be data of tokens. */
+static qc_status check_cut(const cutter *c, const qc_func *func, size_t after)
+{
+    if (after + 1 == c->op_count || (!c->region_of[after] && !c->region_of[after + 1]) ||
+        cut_cost(c, after) != SIZE_MAX)
+        return QC_OK;
+    size_t region = c->region_of[after] ? c->region_of[after] : c->region_of[after + 1];
+    return qc_ctx_error(qc_module_ctx(qc_func_module(func)), c->regions[region - 1].path,
+        "what is computed beside its experts is no data of tokens, so they cannot be calibrated one by one");
+}
+
+static void note_ops(cutter *c, const qc_func *func)
+{
+    c->weights = QC_NEW_ARRAY(c->arena, size_t, c->op_count + 1);
+    qc_map_init(&c->index, c->arena);
+    for (size_t i = 0; i < c->op_count; i++) {
+        note_op(c, func, i);
+        if (c->region_of[i])
+            c->weights[i] /= (size_t)c->regions[c->region_of[i] - 1].experts;
+    }
+}
+
+qc_status qc_segments_find(
     qc_arena *arena, const qc_func *func, const qc_value_kinds *kinds, qc_segments *segments)
 {
     cutter c = {.arena = arena, .kinds = kinds};
-    QC_VEC(const qc_op *) observes = {0};
     QC_VEC(qc_segment) found = {0};
-    for (const qc_op *op = qc_func_first_op(func); op; op = qc_op_next(op))
-        if (qc_op_is(op, "observe"))
-            QC_PUSH(arena, &observes, op);
-    c.ops = qc_needed_ops(arena,
-        &(qc_need){.func = func,
-            .kinds = kinds,
-            .ops = observes.items,
-            .op_count = observes.count,
-            .calibrating = true},
-        &c.op_count);
-    c.weights = QC_NEW_ARRAY(arena, size_t, c.op_count + 1);
-    qc_map_init(&c.index, arena);
-    for (size_t i = 0; i < c.op_count; i++)
-        note_op(&c, func, i);
+    c.ops = list_ops(arena, func, kinds, &c.op_count);
+    c.region_of = QC_NEW_ARRAY(arena, size_t, c.op_count + 1);
+    if (qc_expert_regions_find(arena, kinds, c.ops, c.op_count, c.region_of, &c.regions, &c.region_count) !=
+        QC_OK)
+        return QC_ERROR;
+    note_ops(&c, func);
     size_t limit = layer_bytes(&c);
     for (size_t start = 0; start < c.op_count;) {
         size_t end = segment_end(&c, start, limit);
         qc_segment segment = {0};
+        if (check_cut(&c, func, end) != QC_OK)
+            return QC_ERROR;
         fill(&c, &segment, start, end);
         if (found.count) {
             segment.inputs = found.items[found.count - 1].outputs;
@@ -232,4 +267,5 @@ void qc_segments_find(
         start = end + 1;
     }
     *segments = (qc_segments){found.items, found.count};
+    return QC_OK;
 }

@@ -21,6 +21,7 @@ static const kind_row kinds[] = {
     [QC_STATS_SQUARES] = {"sums of squares of columns", {".squares", ".tokens"}, {"F64", "I64"}},
     [QC_STATS_MEANS] = {"sums of columns", {".sums", ".tokens"}, {"F64", "I64"}},
     [QC_STATS_CHANNELS] = {"ranges of columns", {".channel_min", ".channel_max"}, {"F32", "F32"}},
+    [QC_STATS_TOKENS] = {"tokens of experts", {".routed_tokens", ".seen_tokens"}, {"I64", "I64"}},
 };
 
 static bool has_ranges(qc_stats_kind kind)
@@ -66,6 +67,11 @@ static qc_stats_record *record_new(
         r->heads = width;
     } else {
         r->columns = width;
+    }
+    if (kind == QC_STATS_TOKENS) {
+        r->routed = qc_arena_calloc(arena, width + 1, sizeof *r->routed);
+        r->seen = qc_arena_calloc(arena, width + 1, sizeof *r->seen);
+        return r;
     }
     if (!has_ranges(kind)) {
         r->sums = qc_arena_calloc(arena, width + 1, sizeof *r->sums);
@@ -161,6 +167,24 @@ static qc_status read_sums(qc_diag *diag, qc_stats *stats, const qc_st_set *set,
     return QC_OK;
 }
 
+static qc_status read_tokens(qc_diag *diag, qc_stats *stats, const qc_st_set *set, const char *tap,
+    qc_stats_kind kind, const qc_st_tensor *const *both, const char *path)
+{
+    for (size_t i = 0; i < 2; i++)
+        if (strcmp(both[i]->dtype, "I64") != 0 || both[i]->rank != 1 || both[i]->shape[0] < 1 ||
+            both[i]->shape[0] != both[0]->shape[0])
+            return qc_error(diag, path, "%s must be I64 [experts], alike for %s and %s", both[i]->name,
+                kinds[kind].endings[0], kinds[kind].endings[1]);
+    qc_stats_record *r = qc_stats_add(stats, tap, kind, 0, (size_t)both[0]->shape[0]);
+    if (qc_st_read(diag, set, both[0], r->routed) || qc_st_read(diag, set, both[1], r->seen))
+        return QC_ERROR;
+    for (size_t e = 0; e < r->columns; e++)
+        if (r->routed[e] < 0 || r->seen[e] < r->routed[e])
+            return qc_error(diag, path, "%s: expert %zu was chosen by %lld tokens and saw %lld", tap, e,
+                (long long)r->routed[e], (long long)r->seen[e]);
+    return QC_OK;
+}
+
 static qc_status read_record(qc_diag *diag, qc_stats *stats, const qc_st_set *set, qc_stats_kind kind,
     const qc_st_tensor *first, const char *path)
 {
@@ -170,7 +194,9 @@ static qc_status read_record(qc_diag *diag, qc_stats *stats, const qc_st_set *se
         first, qc_st_find(set, qc_arena_printf(stats->arena, "%s%s", tap, endings[1]))};
     if (!both[1])
         return qc_error(diag, path, "%s has no %s beside its %s", tap, endings[1], endings[0]);
-    return (has_ranges(kind) ? read_ranges : read_sums)(diag, stats, set, tap, kind, both, path);
+    return (kind == QC_STATS_TOKENS ? read_tokens
+            : has_ranges(kind)      ? read_ranges
+                                    : read_sums)(diag, stats, set, tap, kind, both, path);
 }
 
 qc_status qc_stats_load(qc_diag *diag, qc_stats *stats, const char *path)
@@ -187,7 +213,7 @@ qc_status qc_stats_load(qc_diag *diag, qc_stats *stats, const char *path)
             status = qc_error(diag, path,
                 "%s is no statistic: names end in .min and .max, .channel_min and .channel_max, .squares or "
                 ".sums "
-                "and .tokens",
+                "and .tokens, .routed_tokens and .seen_tokens",
                 t->name);
         } else if (which == 0) {
             status = read_record(diag, stats, &set, (qc_stats_kind)kind, t, path);
@@ -205,11 +231,17 @@ qc_status qc_stats_load(qc_diag *diag, qc_stats *stats, const char *path)
 /* The two tensors of a record. */
 static void add_tensors(qc_arena *arena, qc_stats_record *r, qc_st_out *two)
 {
-    const bool minmax = r->kind == QC_STATS_MINMAX, ranges = has_ranges(r->kind);
-    void *data[2] = {ranges ? (void *)r->min : (void *)r->sums, ranges ? (void *)r->max : (void *)&r->tokens};
+    const bool minmax = r->kind == QC_STATS_MINMAX, ranges = has_ranges(r->kind),
+               tokens = r->kind == QC_STATS_TOKENS;
+    void *data[2] = {tokens   ? (void *)r->routed
+                     : ranges ? (void *)r->min
+                              : (void *)r->sums,
+        tokens   ? (void *)r->seen
+        : ranges ? (void *)r->max
+                 : (void *)&r->tokens};
     for (int i = 0; i < 2; i++) {
         int64_t *shape = QC_NEW_ARRAY(arena, int64_t, 2);
-        shape[0] = (int64_t)(minmax ? r->sequences : ranges || i == 0 ? r->columns : 1);
+        shape[0] = (int64_t)(minmax ? r->sequences : ranges || tokens || i == 0 ? r->columns : 1);
         shape[1] = (int64_t)r->heads;
         two[i] = (qc_st_out){.name = qc_arena_printf(arena, "%s%s", r->tap, kinds[r->kind].endings[i]),
             .dtype = kinds[r->kind].types[i],
@@ -258,7 +290,10 @@ static qc_stats_record *merge_records(qc_arena *arena, const qc_stats_record *x,
         return r;
     }
     for (size_t i = 0; i < x->columns; i++) {
-        if (has_ranges(x->kind)) {
+        if (x->kind == QC_STATS_TOKENS) {
+            r->routed[i] = x->routed[i] + y->routed[i];
+            r->seen[i] = x->seen[i] + y->seen[i];
+        } else if (has_ranges(x->kind)) {
             r->min[i] = qc_stats_smaller(x->min[i], y->min[i]);
             r->max[i] = qc_stats_larger(x->max[i], y->max[i]);
         } else {
@@ -268,19 +303,71 @@ static qc_stats_record *merge_records(qc_arena *arena, const qc_stats_record *x,
     return r;
 }
 
-qc_status qc_stats_merge(qc_diag *diag, qc_stats *a, const qc_stats *b, const char *b_name)
+const qc_stats_record *qc_stats_find_experts(const qc_stats *stats, const char *tap, size_t *expert)
 {
-    if (a->records.count != b->records.count)
-        return qc_error(
-            diag, b_name, "it holds %zu statistics, the others %zu", b->records.count, a->records.count);
+    for (const char *dot = strchr(tap, '.'); dot; dot = strchr(dot + 1, '.')) {
+        size_t digits = strspn(dot + 1, "0123456789"), number = 0;
+        if (digits == 0 || digits > 9 || (dot[1 + digits] != '.' && dot[1 + digits] != '\0'))
+            continue;
+        const qc_stats_record *r =
+            qc_stats_find(stats, qc_arena_strndup(stats->arena, tap, (size_t)(dot - tap)), QC_STATS_TOKENS);
+        for (size_t i = 1; i <= digits; i++)
+            number = number * 10 + (size_t)(dot[i] - '0');
+        *expert = number;
+        if (r && number < r->columns)
+            return r;
+    }
+    return NULL;
+}
+
+/* Has the file nothing to say of this tap, because it is of an expert that saw no token? */
+static bool saw_nothing(const qc_stats *stats, const char *tap)
+{
+    size_t expert;
+    const qc_stats_record *r = qc_stats_find_experts(stats, tap, &expert);
+    return r && r->seen[expert] == 0;
+}
+
+/* Has `b` every record of `a` in the same shape, but for those of experts that saw nothing there? `named`: the file that
+ * diagnostics name. */
+static qc_status check_records(qc_diag *diag, const qc_stats *a, const qc_stats *b, const char *named)
+{
     for (size_t i = 0; i < a->records.count; i++) {
         const qc_stats_record *x = a->records.entries[i].value, *y = qc_stats_find(b, x->tap, x->kind);
+        if (!y && x->kind != QC_STATS_TOKENS && saw_nothing(b, x->tap))
+            continue;
         if (!y || y->heads != x->heads || y->columns != x->columns)
-            return qc_error(diag, b_name, "%s is missing or has other heads or columns", x->tap);
+            return qc_error(diag, named, "%s is missing or has other heads or columns", x->tap);
     }
-    for (size_t i = 0; i < a->records.count; i++) {
-        const qc_stats_record *x = a->records.entries[i].value;
-        a->records.entries[i].value = merge_records(a->arena, x, qc_stats_find(b, x->tap, x->kind));
+    return QC_OK;
+}
+
+qc_status qc_stats_merge(qc_diag *diag, qc_stats *a, const qc_stats *b, const char *b_name)
+{
+    size_t missing = 0, own = a->records.count;
+    for (size_t i = 0; i < b->records.count; i++) {
+        const qc_stats_record *y = b->records.entries[i].value;
+        bool here = qc_stats_find(a, y->tap, y->kind) != NULL;
+        if (!here && !(y->kind != QC_STATS_TOKENS && saw_nothing(a, y->tap)))
+            missing++;
+    }
+    if (missing)
+        return qc_error(diag, b_name, "it holds %zu statistics, the others %zu", b->records.count, own);
+    if (check_records(diag, a, b, b_name) != QC_OK)
+        return QC_ERROR;
+    for (size_t i = 0; i < own; i++) {
+        const qc_stats_record *x = a->records.entries[i].value, *y = qc_stats_find(b, x->tap, x->kind);
+        if (y)
+            a->records.entries[i].value = merge_records(a->arena, x, y);
+    }
+    for (size_t i = 0; i < b->records.count; i++) {
+        const qc_stats_record *y = b->records.entries[i].value;
+        qc_stats_record nothing = {.tap = y->tap, .kind = y->kind, .heads = y->heads, .columns = y->columns};
+        if (qc_stats_find(a, y->tap, y->kind))
+            continue;
+        if (y->kind != QC_STATS_MINMAX) /* sums of nothing, ranges of nothing */
+            nothing = *record_new(a->arena, y->tap, y->kind, 0, y->columns);
+        qc_map_set(&a->records, key_of(a->arena, y->tap, y->kind), merge_records(a->arena, &nothing, y));
     }
     return QC_OK;
 }

@@ -13,6 +13,11 @@
  * Kinds `squares` and `means`: over all sequences, in file order, the sum of each column or of its square:
  * `<tap>.squares` or `<tap>.sums` F64 [columns] and `<tap>.tokens` I64 [1]. What is added is the sum of one sequence,
  * rounded to f32; of `means` also to a multiple of 2^-24 (ir/dtype/columns.h).
+ *
+ * Kind `tokens`, of the experts of a layer: `<experts>.routed_tokens` I64 [E], how many tokens chose each, and
+ * `<experts>.seen_tokens` I64 [E], how many were sent through each: the same, or all of them. What is observed in
+ * expert e has taps `<experts>.e.*`; there are none of an expert that saw no token, and rows of `minmax` are of those
+ * sequences alone that had tokens for it.
  */
 #ifndef QC_RUNTIME_STATS_H
 #define QC_RUNTIME_STATS_H
@@ -27,17 +32,19 @@ typedef enum qc_stats_kind {
     QC_STATS_SQUARES,
     QC_STATS_MEANS,
     QC_STATS_CHANNELS,
+    QC_STATS_TOKENS,
 } qc_stats_kind;
-enum { QC_STATS_KINDS = QC_STATS_CHANNELS + 1 };
+enum { QC_STATS_KINDS = QC_STATS_TOKENS + 1 };
 
 typedef struct qc_stats_record {
     const char *tap;
     qc_stats_kind kind;
     size_t sequences, heads; /* minmax */
     float *min, *max;        /* minmax: [sequences, heads]; channels: [columns] */
-    size_t columns;          /* of all heads; not of minmax */
+    size_t columns;          /* of all heads; experts of tokens; not of minmax */
     int64_t tokens;          /* squares, means */
     double *sums;            /* the same: [columns] */
+    int64_t *routed, *seen;  /* tokens: [columns] */
 } qc_stats_record;
 
 typedef struct qc_stats {
@@ -61,12 +68,15 @@ void qc_stats_init(qc_stats *stats, qc_arena *arena);
 const char *qc_stats_kind_text(qc_stats_kind kind);
 /* NULL where there is none. */
 qc_stats_record *qc_stats_find(const qc_stats *stats, const char *tap, qc_stats_kind kind);
-/* A record of that shape, ranges filled with +inf / -inf and sums with 0; an existing one of the same shape is given back.
- * `sequences` and `heads` of minmax, 0 and the number of columns of the others. */
+/* A record of that shape, ranges filled with +inf / -inf, sums and counts with 0; an existing one of the same shape is given
+ * back. `sequences` and `heads` of minmax, 0 and the number of columns (experts) of the others. */
 qc_stats_record *qc_stats_add(
     qc_stats *stats, const char *tap, qc_stats_kind kind, size_t sequences, size_t width);
 qc_status qc_stats_load(qc_diag *diag, qc_stats *stats, const char *path);
 qc_status qc_stats_save(qc_diag *diag, const qc_stats *stats, const char *path);
+/* The record of kind `tokens` of the layer that a tap of an expert belongs to, and the expert's number; NULL where there is
+ * none. */
+const qc_stats_record *qc_stats_find_experts(const qc_stats *stats, const char *tap, size_t *expert);
 /* Appends b's sequences to a's: files of disjoint data merge to the bytes of the whole (sums of squares, and of more than
  * 2^29, as far as sums of doubles do not depend on their order). The taps and kinds must agree. */
 qc_status qc_stats_merge(qc_diag *diag, qc_stats *a, const qc_stats *b, const char *b_name);

@@ -83,6 +83,8 @@ bool qc_operand_is_read(const qc_op *op, size_t slot, bool calibrating)
     const char *name = qc_op_operand_name(op, slot);
     if (!calibrating || !name)
         return true;
+    if (qc_op_is(op, "observe"))
+        return slot == 0;
     if (qc_op_is(op, "sub"))
         return slot == 0 || !qc_op_stands_for_operand(op);
     bool coded = qc_op_is(op, "quantize") || qc_op_is(op, "dequantize") || qc_op_is(op, "attention");

@@ -140,6 +140,12 @@ void qc_weights_close(qc_weights *weights)
     free(weights);
 }
 
+void qc_weights_forget(qc_weights *weights)
+{
+    if (weights->small.count)
+        qc_map_init(&weights->small, &weights->arena);
+}
+
 void qc_weights_set_threads(qc_weights *weights, int threads)
 {
     weights->threads = threads > 0 ? threads : 0;
