@@ -220,18 +220,35 @@ static bool take_sizes(const qc_op *op, qc_host_attention *h)
     return true;
 }
 
+/* One number a query head, known before the run. */
+static qc_status take_sinks(qc_plan *plan, const qc_op *op, qc_host_attention *h, bool *fits)
+{
+    const qc_value *sinks = qc_op_operand_named(op, "sinks");
+    int64_t count;
+    if (!sinks || !*fits)
+        return QC_OK;
+    *fits = qc_plan_is_weight(plan, sinks) && qc_type_static_count(qc_value_type(sinks), &count) &&
+            (size_t)count == h->query_heads;
+    if (*fits)
+        h->sinks = qc_bank_floats(plan->env.bank, sinks);
+    return *fits && !h->sinks ? QC_ERROR : QC_OK;
+}
+
 qc_status qc_plan_attention(qc_plan *plan, const qc_op *op, bool *done)
 {
     attention *a = QC_NEW(&plan->arena, attention);
     qc_host_attention *h = &a->host;
     qc_dtype d = dtype_attr(op, "probs"), scores = dtype_attr(op, "scores");
-    int64_t window = qc_attr_as_int(qc_op_attr(op, "window"));
+    int64_t window = qc_attr_as_int(qc_op_attr(op, "window")),
+            chunk = qc_attr_as_int(qc_op_attr(op, "chunk"));
     int slots[6] = {-1, -1, -1, -1, -1, -1};
     bool fits = qc_is_value_dtype(d) && qc_is_value_dtype(scores) && dtype_attr(op, "softmax") == QC_F32 &&
-                window >= 0 && take_sizes(op, h);
+                window >= 0 && chunk >= 0 && take_sizes(op, h);
     for (size_t i = 0; i < 3; i++)
         if (take_operand(plan, op, i, d, a, slots, &fits) != QC_OK)
             return QC_ERROR;
+    if (take_sinks(plan, op, h, &fits) != QC_OK)
+        return QC_ERROR;
     *done = fits;
     if (!fits)
         return QC_OK;
@@ -242,6 +259,8 @@ qc_status qc_plan_attention(qc_plan *plan, const qc_op *op, bool *done)
     h->causal = qc_attr_as_bool(qc_op_attr(op, "causal"));
     h->scale = (float)qc_attr_as_float(qc_op_attr(op, "scale"));
     h->window = (size_t)window;
+    h->chunk = (size_t)chunk;
+    h->softcap = (float)qc_attr_as_float(qc_op_attr(op, "softcap"));
     int out = qc_plan_result(plan, op, d, true);
     qc_plan_step(plan, run_attention, op, out, slots, 6, false, a)->bytes = attention_bytes;
     return QC_OK;

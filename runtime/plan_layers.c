@@ -83,7 +83,8 @@ qc_status qc_plan_linear(qc_plan *plan, const qc_op *op, bool *done)
 typedef struct norm {
     qc_dtype dtype, weight_dtype;
     size_t size;
-    float eps;
+    float eps, offset;
+    qc_host_norm_style style;
 } norm;
 
 static qc_status run_rmsnorm(qc_run *run, const qc_step *step)
@@ -101,8 +102,9 @@ static qc_status run_rmsnorm(qc_run *run, const qc_step *step)
                                                .size = n->size,
                                                .weight_dtype = n->weight_dtype,
                                                .weight = qc_run_at(run, step, step->in[1]),
+                                               .weight_offset = n->offset,
                                                .eps = n->eps,
-                                               .style = QC_HOST_NORM_ROUND_THEN_SCALE});
+                                               .style = n->style});
     return QC_OK;
 }
 
@@ -119,8 +121,13 @@ qc_status qc_plan_rmsnorm(qc_plan *plan, const qc_op *op, bool *done)
         !qc_is_value_dtype(dtype_of(plan, weight)))
         return QC_OK;
     norm *n = QC_NEW(&plan->arena, norm);
-    *n = (norm){
-        dtype_of(plan, x), dtype_of(plan, weight), size, (float)qc_attr_as_float(qc_op_attr(op, "eps"))};
+    bool after = strcmp(qc_attr_as_text(qc_op_attr(op, "round")), "after") == 0;
+    *n = (norm){.dtype = dtype_of(plan, x),
+        .weight_dtype = dtype_of(plan, weight),
+        .size = size,
+        .eps = (float)qc_attr_as_float(qc_op_attr(op, "eps")),
+        .offset = (float)qc_attr_as_float(qc_op_attr(op, "offset")),
+        .style = after ? QC_HOST_NORM_SCALE_THEN_ROUND : QC_HOST_NORM_ROUND_THEN_SCALE};
     int in[2] = {x->slot, weight->slot}, out = qc_plan_result(plan, op, n->dtype, x->by_token);
     qc_plan_step(plan, run_rmsnorm, op, out, in, 2, true, n);
     *done = true;
@@ -132,7 +139,8 @@ qc_status qc_plan_rmsnorm(qc_plan *plan, const qc_op *op, bool *done)
 typedef struct rope {
     const qc_rope_table *table;
     qc_dtype dtype;
-    size_t heads, size;
+    size_t heads, size, dims;
+    qc_host_rope_style style;
 } rope;
 
 /* Rows of a table that depends on the length of the sequence: cosines, then sines. */
@@ -172,12 +180,12 @@ static qc_status run_rope(qc_run *run, const qc_step *step)
                                                   .head_size = r->size,
                                                   .token_stride = r->heads * r->size,
                                                   .head_stride = r->size,
-                                                  .rotary_size = r->size,
+                                                  .rotary_size = r->dims,
                                                   .cos = cos,
                                                   .sin = sin,
                                                   .table_dtype = t->dtype,
                                                   .table_stride = columns,
-                                                  .style = QC_HOST_ROPE_HALVES});
+                                                  .style = r->style});
     return QC_OK;
 }
 
@@ -201,18 +209,23 @@ qc_status qc_plan_rope(qc_plan *plan, const qc_op *op, bool *done)
     const qc_ref *x = qc_plan_ref(plan, qc_op_operand(op, 0));
     const qc_op *positions = qc_value_op(qc_op_operand(op, 1));
     qc_dtype tables = dtype_attr(op, "tables");
-    int64_t heads, size;
+    int64_t heads, size, dims = qc_attr_as_int(qc_op_attr(op, "dims"));
     if (!x)
         return QC_ERROR;
     if (x->rank != 4 || x->dims[2] != plan->sequence || !qc_dim_as_int(x->dims[1], &heads) ||
-        !qc_dim_as_int(x->dims[3], &size) || size < 2 || size % 2 || !positions ||
-        !qc_op_is(positions, "positions") || !qc_is_value_dtype(dtype_of(plan, x)) ||
+        !qc_dim_as_int(x->dims[3], &size) || size < 2 || (dims ? dims : size) % 2 || dims > size ||
+        !positions || !qc_op_is(positions, "positions") || !qc_is_value_dtype(dtype_of(plan, x)) ||
         !qc_is_value_dtype(tables))
         return QC_OK;
     rope *r = QC_NEW(&plan->arena, rope);
-    *r = (rope){.dtype = dtype_of(plan, x), .heads = (size_t)heads, .size = (size_t)size};
+    dims = dims ? dims : size;
+    *r = (rope){.dtype = dtype_of(plan, x),
+        .heads = (size_t)heads,
+        .size = (size_t)size,
+        .dims = (size_t)dims,
+        .style = qc_attr_as_bool(qc_op_attr(op, "interleaved")) ? QC_HOST_ROPE_PAIRS : QC_HOST_ROPE_HALVES};
     r->table = qc_rope_tables_get(
-        plan->env.rope, qc_attr_as_float(qc_op_attr(op, "theta")), qc_op_attr(op, "scaling"), size, tables);
+        plan->env.rope, qc_attr_as_float(qc_op_attr(op, "theta")), qc_op_attr(op, "scaling"), dims, tables);
     int in[2] = {qc_plan_by_token(plan, op, x), table_slot(plan, op, r->table)};
     int out = qc_plan_result(plan, op, r->dtype, true);
     qc_plan_step(plan, run_rope, op, out, in, 2, false, r);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * plan_ops.c - the table of handlers, one row an op of the IR; views, elementwise work, embeddings, and the
- * way back to reference semantics. Layers are in plan_layers.c, quantization in plan_quant.c.
+ * plan_ops.c - the table of handlers, one row an op of the IR; elementwise work, embeddings, and the way
+ * back to reference semantics. Views are in plan_shape.c, layers in plan_layers.c, experts in plan_experts.c, quantization in plan_quant.c.
  */
 #include <stdlib.h>
 
@@ -92,40 +92,6 @@ qc_status qc_plan_eval(qc_plan *plan, const qc_op *op, const qc_op_info *info)
     qc_plan_result(plan, op, QC_DTYPE_NONE, false);
     const qc_ref result = *qc_plan_ref(plan, qc_op_result(op, 0));
     return qc_plan_eval_into(plan, op, info, &result);
-}
-
-/* ---- views --------------------------------------------------------------------------------------------- */
-
-/* The result is the operand's slot under the result's shape. */
-static void alias_result(qc_plan *plan, const qc_op *op, int slot, bool by_token)
-{
-    const qc_type *type = qc_value_type(qc_op_result(op, 0));
-    qc_ref ref = {.slot = slot, .by_token = by_token, .rank = qc_type_rank(type)};
-    for (int i = 0; i < ref.rank; i++)
-        ref.dims[i] = qc_type_dim(type, i);
-    qc_plan_set_ref(plan, qc_op_result(op, 0), ref);
-}
-
-static qc_status plan_split_heads(qc_plan *plan, const qc_op *op, bool *done)
-{
-    const qc_ref *x = qc_plan_ref(plan, qc_op_operand(op, 0));
-    if (!x)
-        return QC_ERROR;
-    *done = x->rank == 3 && qc_plan_slot_at(plan, x->slot)->token_rows;
-    if (*done)
-        alias_result(plan, op, x->slot, true);
-    return QC_OK;
-}
-
-static qc_status plan_merge_heads(qc_plan *plan, const qc_op *op, bool *done)
-{
-    const qc_ref *x = qc_plan_ref(plan, qc_op_operand(op, 0));
-    if (!x)
-        return QC_ERROR;
-    *done = x->rank == 4;
-    if (*done)
-        alias_result(plan, op, qc_plan_by_token(plan, op, x), false);
-    return QC_OK;
 }
 
 /* ---- elementwise --------------------------------------------------------------------------------------- */
@@ -264,10 +230,25 @@ static bool repeats_in(const qc_plan *plan, const qc_ref *a, const qc_ref *b, si
     return count == last && a->rank > 0 && b->dims[b->rank - 1] == a->dims[a->rank - 1];
 }
 
+/* Is b [B, 1, S, 1], of a [B, heads, S, d] that lies by tokens? Then it has one number for each token. */
+static bool is_number_of_tokens(const qc_plan *plan, const qc_ref *a, const qc_ref *b, size_t *period)
+{
+    int64_t heads, size, one[2];
+    bool fits = a->by_token && a->rank == 4 && b->rank == 4 && b->dims[0] == a->dims[0] &&
+                b->dims[2] == a->dims[2] && qc_dim_as_int(b->dims[1], &one[0]) && one[0] == 1 &&
+                qc_dim_as_int(b->dims[3], &one[1]) && one[1] == 1 && qc_dim_as_int(a->dims[1], &heads) &&
+                qc_dim_as_int(a->dims[3], &size) && plan->slots.items[b->slot].token_rows;
+    if (fits)
+        *period = (size_t)heads * (size_t)size;
+    return fits;
+}
+
 /* Is b one number for each row of a's last dimension? */
-static bool is_column_of(const qc_ref *a, const qc_ref *b, size_t *period)
+static bool is_column_of(const qc_plan *plan, const qc_ref *a, const qc_ref *b, size_t *period)
 {
     int64_t one, columns;
+    if (is_number_of_tokens(plan, a, b, period))
+        return true;
     bool fits = a->rank > 0 && a->rank == b->rank && a->by_token == b->by_token &&
                 qc_dim_as_int(b->dims[b->rank - 1], &one) && one == 1 &&
                 qc_dim_as_int(a->dims[a->rank - 1], &columns) && columns > 0;
@@ -363,13 +344,13 @@ static qc_status plan_binary(qc_plan *plan, const qc_op *op, qc_host_binary_op w
     qc_dtype to = qc_plan_slot_at(plan, a->slot)->dtype;
     size_t period = 0;
     bool same = same_shape(a, b), commutes = which == QC_HOST_ADD || which == QC_HOST_MUL;
-    if (!same && commutes && (repeats_in(plan, b, a, &period) || is_column_of(b, a, &period))) {
+    if (!same && commutes && (repeats_in(plan, b, a, &period) || is_column_of(plan, b, a, &period))) {
         const qc_ref *swapped = a;
         a = b;
         b = swapped;
     }
     bool repeats = !same && repeats_in(plan, a, b, &period);
-    bool column = !same && !repeats && is_column_of(a, b, &period);
+    bool column = !same && !repeats && is_column_of(plan, a, b, &period);
     elementwise e = {.op = (int)which,
         .from = qc_plan_slot_at(plan, a->slot)->dtype,
         .other = qc_plan_slot_at(plan, b->slot)->dtype,
@@ -550,8 +531,12 @@ const qc_plan_handler qc_plan_handlers[] = {
     {"gelu_tanh", qc_plan_elementwise},
     {"floor", qc_plan_elementwise},
     {"cast", plan_cast},
-    {"split_heads", plan_split_heads},
-    {"merge_heads", plan_merge_heads},
+    {"split_heads", qc_plan_split_heads},
+    {"merge_heads", qc_plan_merge_heads},
+    {"reshape", qc_plan_reshape},
+    {"slice", qc_plan_slice},
+    {"concat", qc_plan_concat},
+    {"repeat_heads", qc_plan_repeat_heads},
     {"hadamard", plan_hadamard},
     {"softmax", plan_softmax},
     {"embedding", qc_plan_embedding},
