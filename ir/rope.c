@@ -2,8 +2,9 @@
  *
  * rope.c - inverse frequencies of rotary position embeddings (Su et al., RoFormer, 2021; equation 15) and
  * their stretched forms: linear (position interpolation, Chen et al., 2023), dynamic (NTK-aware, with the
- * base growing with the sequence), yarn (Peng et al., YaRN, 2023) and llama3 (Llama 3.1's smoothed cut by
- * wavelength).
+ * base growing with the sequence), yarn (Peng et al., YaRN, 2023), llama3 (Llama 3.1's smoothed cut by
+ * wavelength) and longrope (Ding et al., LongRoPE, 2024: a divisor for each pair, from one list up to the
+ * original length and from another beyond it).
  *
  * Rounding follows Transformers 5.17 on PyTorch: tensors are f32 and every step on them is rounded to f32,
  * Python numbers are f64 and enter a step as f32, and number / tensor is the tensor's reciprocal times the
@@ -160,6 +161,44 @@ static qc_status yarn(qc_diag *diag, const qc_attr *scaling, double theta, int64
     return QC_OK;
 }
 
+/* List `key` of the scaling, one positive number for each pair, dividing the frequencies. */
+static qc_status divide_by_list(
+    qc_diag *diag, const qc_attr *scaling, const char *key, double theta, int64_t dims, float *inv_freq)
+{
+    const qc_attr *list = qc_attr_find(scaling, key);
+    if (!list || qc_attr_get_kind(list) != QC_ATTR_LIST || (int64_t)qc_attr_count(list) != dims / 2)
+        return qc_error(
+            diag, WHERE, "type longrope needs '%s', a list of %lld numbers", key, (long long)(dims / 2));
+    for (int64_t i = 0; i < dims / 2; i++) {
+        const qc_attr *item = qc_attr_item(list, (size_t)i);
+        const qc_attr_kind kind = qc_attr_get_kind(item);
+        const double divisor = kind == QC_ATTR_INT || kind == QC_ATTR_FLOAT ? qc_attr_as_float(item) : 0;
+        if (!(divisor > 0) || !isfinite(divisor))
+            return qc_error(diag, WHERE, "'%s' must hold positive numbers", key);
+        inv_freq[i] = 1.0f / ((float)divisor * power(theta, i, dims));
+    }
+    return QC_OK;
+}
+
+static qc_status longrope(qc_diag *diag, const qc_attr *scaling, double theta, int64_t dims,
+    int64_t sequence_length, float *inv_freq, float *attention_factor)
+{
+    double context, attention;
+
+    if (!positive_of(diag, scaling, "original_max_position_embeddings", &context) ||
+        !positive_of(diag, scaling, "attention_factor", &attention))
+        return QC_ERROR;
+    *attention_factor = (float)attention;
+    return divide_by_list(diag, scaling, (double)sequence_length > context ? "long_factor" : "short_factor",
+        theta, dims, inv_freq);
+}
+
+bool qc_rope_depends_on_length(const qc_attr *scaling)
+{
+    const char *type = scaling ? qc_attr_as_text(qc_attr_find(scaling, "type")) : "";
+    return strcmp(type, "dynamic") == 0 || strcmp(type, "longrope") == 0;
+}
+
 qc_status qc_rope_frequencies(qc_diag *diag, const qc_attr *scaling, double theta, int64_t dims,
     int64_t sequence_length, float *inv_freq, float *attention_factor)
 {
@@ -171,14 +210,16 @@ qc_status qc_rope_frequencies(qc_diag *diag, const qc_attr *scaling, double thet
     if (!(theta > 0) || !isfinite(theta))
         return qc_error(diag, "rope", "theta must be positive, not %g", theta);
     if (strcmp(type, "default") != 0 && strcmp(type, "linear") != 0 && strcmp(type, "dynamic") != 0 &&
-        strcmp(type, "llama3") != 0 && strcmp(type, "yarn") != 0) {
+        strcmp(type, "llama3") != 0 && strcmp(type, "yarn") != 0 && strcmp(type, "longrope") != 0) {
         qc_error(diag, WHERE, "type '%s' is not supported", type);
-        qc_note(diag, "supported are default, linear, dynamic, llama3 and yarn");
+        qc_note(diag, "supported are default, linear, dynamic, llama3, yarn and longrope");
         return QC_ERROR;
     }
     *attention_factor = 1.0f;
     if (strcmp(type, "yarn") == 0)
         return yarn(diag, scaling, theta, dims, inv_freq, attention_factor);
+    if (strcmp(type, "longrope") == 0)
+        return longrope(diag, scaling, theta, dims, sequence_length, inv_freq, attention_factor);
     if (strcmp(type, "dynamic") == 0 && dynamic_base(diag, scaling, dims, sequence_length, &theta) != QC_OK)
         return QC_ERROR;
     if (strcmp(type, "linear") == 0 && !positive_of(diag, scaling, "factor", &factor))

@@ -56,7 +56,7 @@ qc_rope_table *qc_rope_tables_get(
     }
     qc_rope_table *t = QC_NEW(&tables->arena, qc_rope_table);
     *t = (qc_rope_table){.theta = theta, .scaling = scaling, .dims = dims, .dtype = dtype};
-    t->by_length = strcmp(qc_attr_as_text(qc_attr_find(scaling, "type")), "dynamic") == 0;
+    t->by_length = qc_rope_depends_on_length(scaling);
     QC_PUSH(&tables->arena, &tables->tables, t);
     return t;
 }

@@ -21,7 +21,7 @@ typedef struct qc_rope_table {
     const qc_attr *scaling; /* NULL: none */
     int64_t dims;
     qc_dtype dtype;
-    /* `dynamic` scaling: rows depend on the length of the sequence, so they are computed for each run. */
+    /* `dynamic` and `longrope` scaling: rows depend on the length of the sequence, so they are computed for each run. */
     bool by_length;
     void *cos, *sin; /* rows of `length` positions; NULL when by_length */
     size_t length;

@@ -74,7 +74,7 @@ static const qc_hf_arch archs[] = {
             {
                 .qkv_bias = QC_HF_BIAS_BY_ATTENTION_BIAS,
                 .o_bias = QC_HF_BIAS_BY_ATTENTION_BIAS,
-                .head_norms = true,
+                .qk_norm = QC_HF_QK_NORM_HEADS,
                 .windowing = QC_HF_WINDOWING_BY_LAYER_TYPES,
                 .heads = 32,
                 .kv_heads = 32,

@@ -1,158 +1,24 @@
 /* SPDX-License-Identifier: MIT
  *
- * attention.c - the attention of a decoder layer: its numbers, its modules, and its part of the graph
+ * attention.c - the attention of a decoder layer: its modules, and its part of the graph
  *
  *   o_proj(attention(rope(q_norm(q)), rope(k_norm(k)), v))
  *
- * with the roundings of Transformers' eager attention: scores, probabilities and rotary tables in D, softmax in f32.
+ * with the roundings of Transformers' eager attention (modeling_*.py at 5.17): scores, probabilities and rotary tables
+ * in D, softmax in f32. What architectures do differently:
+ *
+ *   fused projection (Phi-3)      q, k and v are columns of one product
+ *   norms of q and k              of each head (Qwen3, Gemma 3, GLM-4-MoE) or of all together (OLMo 2) before RoPE; of
+ *                                 each head without a weight behind it (Llama 4)
+ *   exact RoPE (Llama 4, OLMo 2)  tables and turned values in f32, rounded once
+ *   layers without RoPE           (Llama 4) q times log(1 + floor((position + 1) / floor_scale)) * scale + 1 in f32
+ *   latent attention              mla.c
  */
 #include "frontends/hf/attention.h"
-
-#include <math.h>
 
 #include "frontends/hf/graph.h"
 #include "frontends/hf/tree.h"
 #include "qc/ops.h"
-
-/* Reading one file: where its values go and where its errors do. */
-typedef struct reader {
-    qc_diag *diag;
-    qc_arena *arena;
-    const qc_json *root;
-    qc_hf_config *config;
-} reader;
-
-static bool is_null(const qc_json *root, const char *key)
-{
-    const qc_json *value = qc_json_get(root, key);
-    return value && value->kind == QC_JSON_NULL;
-}
-
-static qc_status read_size(const reader *r, const char *key, int64_t *value)
-{
-    return qc_hf_config_size(r->diag, r->config, r->root, key, value);
-}
-
-static qc_status read_heads(const reader *r)
-{
-    const qc_hf_config *c = r->config;
-    const qc_hf_attention_rule *rule = &c->arch->attention;
-    qc_hf_attention_config *a = &r->config->attention;
-    a->heads = rule->heads;
-    if (read_size(r, "num_attention_heads", &a->heads))
-        return QC_ERROR;
-    bool same = rule->kv_heads == 0 || is_null(r->root, "num_key_value_heads");
-    a->kv_heads = same ? a->heads : rule->kv_heads;
-    if (read_size(r, "num_key_value_heads", &a->kv_heads))
-        return QC_ERROR;
-    if (a->heads % a->kv_heads != 0)
-        return qc_error(r->diag, c->path,
-            "num_attention_heads %lld is not a multiple of num_key_value_heads %lld", (long long)a->heads,
-            (long long)a->kv_heads);
-
-    const qc_json *head_dim = qc_json_get(r->root, "head_dim");
-    bool given = head_dim && head_dim->kind != QC_JSON_NULL;
-    if (head_dim && !given && rule->head_dim)
-        return qc_error(
-            r->diag, c->path, "head_dim is null, and %s has no rule for that", c->arch->info.architecture);
-    if (!given && !rule->head_dim && c->hidden % a->heads != 0)
-        return qc_error(r->diag, c->path,
-            "hidden_size %lld is not a multiple of num_attention_heads %lld, and there is no head_dim",
-            (long long)c->hidden, (long long)a->heads);
-    a->head_dim = rule->head_dim ? rule->head_dim : c->hidden / a->heads;
-    if (read_size(r, "head_dim", &a->head_dim))
-        return QC_ERROR;
-    if (a->head_dim % 2 != 0)
-        return qc_error(r->diag, c->path, "head_dim %lld is odd, and rotary embeddings turn pairs",
-            (long long)a->head_dim);
-    return QC_OK;
-}
-
-/* layer_types[layer]: whether that layer slides. */
-static qc_status read_layer_types(const reader *r, const qc_json *types, bool *slides)
-{
-    const char *path = r->config->path;
-    if (types->kind != QC_JSON_ARRAY || (int64_t)types->length != r->config->layers)
-        return qc_error(r->diag, path, "layer_types must be a list of num_hidden_layers = %lld strings",
-            (long long)r->config->layers);
-    size_t layer = 0;
-    for (const qc_json *type = types->first; type; type = type->next, layer++) {
-        const char *name = type->kind == QC_JSON_STRING ? type->text : "";
-        slides[layer] = strcmp(name, "sliding_attention") == 0;
-        if (!slides[layer] && strcmp(name, "full_attention") != 0)
-            return qc_error(r->diag, path,
-                "layer_types[%zu] is '%s'; supported are full_attention and sliding_attention", layer, name);
-    }
-    return QC_OK;
-}
-
-/* Windows of all layers. Where layer_types is given it must say what the model does, also where Transformers
- * does not look at it (Llama, Mistral). */
-static qc_status read_windows(const reader *r)
-{
-    qc_hf_config *c = r->config;
-    qc_hf_windowing rule = c->arch->attention.windowing;
-    size_t layers = (size_t)c->layers;
-    int64_t window = c->arch->attention.sliding_window, from = 28;
-    bool use = false;
-    const qc_json *number = qc_json_get(r->root, "sliding_window"),
-                  *types = qc_json_get(r->root, "layer_types");
-    if (rule == QC_HF_WINDOWING_BY_LAYER_TYPES &&
-        (qc_json_bool(r->diag, c->path, r->root, "use_sliding_window", false, &use) ||
-            qc_json_int(r->diag, c->path, r->root, "max_window_layers", false, &from)))
-        return QC_ERROR;
-    if (rule == QC_HF_WINDOWING_EVERY_LAYER)
-        use = true;
-    if (number && number->kind == QC_JSON_NULL)
-        use = false;
-    if (use && read_size(r, "sliding_window", &window))
-        return QC_ERROR;
-
-    bool *slides = QC_NEW_ARRAY(r->arena, bool, layers);
-    int64_t *windows = QC_NEW_ARRAY(r->arena, int64_t, layers);
-    bool typed = types && types->kind != QC_JSON_NULL;
-    if (typed && read_layer_types(r, types, slides))
-        return QC_ERROR;
-    for (size_t i = 0; i < layers; i++) {
-        bool rule_slides = use && (rule == QC_HF_WINDOWING_EVERY_LAYER || (int64_t)i >= from);
-        if (!typed)
-            slides[i] = rule_slides;
-        else if (slides[i] && !use)
-            return qc_error(
-                r->diag, c->path, "layer_types[%zu] is sliding_attention, but no sliding window is set", i);
-        else if (rule != QC_HF_WINDOWING_BY_LAYER_TYPES && slides[i] != rule_slides)
-            return qc_error(r->diag, c->path,
-                "layer_types[%zu] is %s: %s has one kind of attention in all layers", i,
-                slides[i] ? "sliding_attention" : "full_attention", c->arch->info.architecture);
-        windows[i] = slides[i] ? window : 0;
-    }
-    c->attention.windows = windows;
-    return QC_OK;
-}
-
-qc_status qc_hf_attention_config_read(
-    qc_diag *diag, qc_arena *arena, const qc_json *root, qc_hf_config *config)
-{
-    const reader r = {diag, arena, root, config};
-    const qc_hf_attention_rule *rule = &config->arch->attention;
-    if (read_heads(&r) || read_windows(&r) ||
-        qc_hf_config_bias(diag, config, root, rule->qkv_bias, &config->attention.qkv_bias) ||
-        qc_hf_config_bias(diag, config, root, rule->o_bias, &config->attention.o_bias))
-        return QC_ERROR;
-    return qc_hf_config_rope(diag, root, config);
-}
-
-bool qc_hf_attention_reads_key(const qc_hf_config *config, const char *key)
-{
-    const qc_hf_attention_rule *rule = &config->arch->attention;
-    if (strcmp(key, "attention_bias") == 0)
-        return rule->qkv_bias == QC_HF_BIAS_BY_ATTENTION_BIAS;
-    if (strcmp(key, "sliding_window") == 0)
-        return rule->windowing != QC_HF_WINDOWING_NEVER;
-    if (strcmp(key, "use_sliding_window") == 0)
-        return rule->windowing == QC_HF_WINDOWING_BY_LAYER_TYPES;
-    return false;
-}
 
 /* Does a target name the module by its path or class, not by a pattern that may be for others? */
 static bool targets_itself(const qc_hf_group *group, const qc_node *node)
@@ -242,61 +108,178 @@ static void own_attention_scales(qc_hf_state *s, qc_hf_attention *a)
         if (per_head)
             e = (qc_hf_expectation){3, {heads, 1, 1}, QC_DTYPE_NONE, "quantization_config"};
         if (strcmp(group->input.granularity, "channel") == 0)
-            e = (qc_hf_expectation){
-                3, {heads, 1, s->config.attention.head_dim}, QC_DTYPE_NONE, "quantization_config, head_dim"};
+            e = (qc_hf_expectation){3,
+                {heads, 1, i == 2 ? s->config.attention.value_dim : s->config.attention.head_dim},
+                QC_DTYPE_NONE, "quantization_config, head_dim"};
         qc_hf_own_tensor(s, a->node, names[i][0], &e);
         qc_hf_tree_own_if_there(s, a->node, names[i][1]);
     }
 }
 
-void qc_hf_attention_tree(qc_hf_state *s, qc_hf_layer *layer, int64_t index)
+/* The projections and o_proj, in the order of the module tree. */
+static void add_projections(qc_hf_state *s, qc_hf_attention *a)
 {
-    (void)index;
-    qc_hf_attention *a = &layer->attention;
     const qc_hf_attention_config *c = &s->config.attention;
     const int64_t hidden = s->config.hidden, q_size = c->heads * c->head_dim,
                   kv_size = c->kv_heads * c->head_dim;
     const char *q_keys = "num_attention_heads * head_dim, hidden_size";
     const char *kv_keys = "num_key_value_heads * head_dim, hidden_size";
     const char *o_keys = "hidden_size, num_attention_heads * head_dim";
-    a->node = qc_hf_tree_classed(s, layer->node, "self_attn", "Attention");
-    own_attention_scales(s, a);
+    if (s->config.arch->attention.projection == QC_HF_PROJECTION_FUSED) {
+        a->o = qc_hf_tree_linear(s, a->node, "o_proj", hidden, q_size, c->o_bias, o_keys);
+        a->qkv = qc_hf_tree_linear(s, a->node, "qkv_proj", q_size + 2 * kv_size, hidden, c->qkv_bias,
+            "(num_attention_heads + 2 * num_key_value_heads) * head_dim, hidden_size");
+        return;
+    }
     a->q = qc_hf_tree_linear(s, a->node, "q_proj", q_size, hidden, c->qkv_bias, q_keys);
     a->k = qc_hf_tree_linear(s, a->node, "k_proj", kv_size, hidden, c->qkv_bias, kv_keys);
     a->v = qc_hf_tree_linear(s, a->node, "v_proj", kv_size, hidden, c->qkv_bias, kv_keys);
     a->o = qc_hf_tree_linear(s, a->node, "o_proj", hidden, q_size, c->o_bias, o_keys);
-    if (s->config.arch->attention.head_norms) {
-        a->q_norm = qc_hf_tree_norm(s, a->node, "q_norm", c->head_dim, "head_dim");
-        a->k_norm = qc_hf_tree_norm(s, a->node, "k_norm", c->head_dim, "head_dim");
+}
+
+static void add_norms(qc_hf_state *s, qc_hf_attention *a, const qc_hf_attention_span *span)
+{
+    const qc_hf_attention_config *c = &s->config.attention;
+    const qc_hf_qk_norm kind = s->config.arch->attention.qk_norm;
+    if (!c->qk_norm)
+        return;
+    if (kind == QC_HF_QK_NORM_L2_UNLESS) {
+        if (span->rope >= 0)
+            a->l2_norm = qc_hf_tree_classed(s, a->node, "qk_norm", "L2Norm");
+        return;
     }
+    const bool whole = kind == QC_HF_QK_NORM_WHOLE;
+    const int64_t q_size = whole ? c->heads * c->head_dim : c->head_dim,
+                  k_size = whole ? c->kv_heads * c->head_dim : c->head_dim;
+    a->q_norm =
+        qc_hf_tree_norm(s, a->node, "q_norm", q_size, whole ? "num_attention_heads * head_dim" : "head_dim");
+    a->k_norm =
+        qc_hf_tree_norm(s, a->node, "k_norm", k_size, whole ? "num_key_value_heads * head_dim" : "head_dim");
+}
+
+void qc_hf_attention_tree(qc_hf_state *s, qc_hf_layer *layer, int64_t index)
+{
+    qc_hf_attention *a = &layer->attention;
+    const qc_hf_attention_rule *rule = &s->config.arch->attention;
+    a->node = qc_hf_tree_classed(s, layer->node, "self_attn", "Attention");
+    own_attention_scales(s, a);
+    if (rule->projection == QC_HF_PROJECTION_LATENT)
+        qc_hf_latent_tree(s, a);
+    else
+        add_projections(s, a);
+    add_norms(s, a, &s->config.attention.spans[index]);
+    if (rule->sinks)
+        qc_hf_own_tensor(s, a->node, "sinks",
+            &(qc_hf_expectation){1, {s->config.attention.heads}, QC_DTYPE_NONE, "num_attention_heads"});
 }
 
 void qc_hf_attention_begin(qc_hf_graph *g, qc_value *ids)
 {
     const qc_hf_attention_config *c = &g->state->config.attention;
-    g->attention = (qc_hf_attention_graph){.positions = qc_build_positions(g->b, ids, "pos"),
-        .rope_scaling = qc_hf_rope_attr(g->ctx, &c->rope),
-        .score_scale = pow((double)c->head_dim, -0.5)};
+    g->attention = (qc_hf_attention_graph){.positions = qc_build_positions(g->b, ids, "pos")};
+    for (int i = 0; i < 2; i++)
+        g->attention.scalings[i] = qc_hf_rope_attr(g->ctx, g->state->arena, &c->ropes[i]);
 }
 
-static qc_value *build_rope(qc_hf_graph *g, qc_value *x, const char *hint)
+qc_value *qc_hf_build_rope(qc_hf_graph *g, qc_value *x, int64_t size, int rope, const char *hint)
 {
-    return qc_build_rope(g->b, x, g->attention.positions, g->state->config.attention.rope.theta,
-        g->attention.rope_scaling, g->dtype, false, 0, hint);
+    const qc_hf_attention_config *c = &g->state->config.attention;
+    const qc_hf_rope *r = &c->ropes[rope];
+    const bool exact = g->state->config.arch->attention.rope.exact && g->state->dtype != QC_F32;
+    if (exact)
+        x = qc_build_cast(g->b, x, "f32", hint);
+    x = qc_build_rope(g->b, x, g->attention.positions, r->theta, g->attention.scalings[rope],
+        exact ? "f32" : g->dtype, c->interleaved, r->dims == size ? 0 : r->dims, hint);
+    return exact ? qc_build_cast(g->b, x, g->dtype, hint) : x;
 }
 
-/* q, k or v in heads; q and k normed, when the architecture does, and turned. */
-static qc_value *build_heads(qc_hf_graph *g, const qc_hf_attention *a, const qc_hf_linear *linear,
-    qc_node *norm, bool turned, qc_value *x, int64_t heads, const char *hint)
+/* A number in f32 that a value can be combined with. */
+static qc_value *number(qc_hf_graph *g, double value, const char *hint)
 {
-    qc_value *y = qc_hf_build_linear(g, linear, x, hint);
+    const qc_dim *dims[1] = {qc_dim_int(g->ctx, 1)};
+    return qc_build_fill(g->b, value, qc_type_tensor(g->ctx, QC_F32, 1, dims), hint);
+}
+
+/* q of a layer without RoPE, longer the later the token is. */
+static qc_value *build_temperature(qc_hf_graph *g, qc_value *q)
+{
+    const qc_hf_attention_config *c = &g->state->config.attention;
+    const qc_type *type = qc_value_type(g->attention.positions);
+    if (!type)
+        return q;
+    const qc_dim *dims[4] = {
+        qc_type_dim(type, 0), qc_dim_int(g->ctx, 1), qc_type_dim(type, 1), qc_dim_int(g->ctx, 1)};
+    qc_value *one = number(g, 1, "one");
+    qc_value *t = qc_build_cast(g->b, g->attention.positions, "f32", "t");
+    t = qc_build_div(g->b, qc_build_add(g->b, t, one, "t"), number(g, c->floor_scale, "floor_scale"), "t");
+    t = qc_build_log(g->b, qc_build_add(g->b, qc_build_floor(g->b, t, "t"), one, "t"), "t");
+    t = qc_build_add(g->b, qc_build_mul(g->b, t, number(g, c->temperature, "attn_scale"), "t"), one, "t");
+    t = qc_build_reshape(g->b, t, qc_type_tensor(g->ctx, QC_F32, 4, dims), "t");
+    return qc_build_mul(g->b, q, t, "q");
+}
+
+/* Each vector over its root mean square. */
+static qc_value *build_l2_norm(qc_hf_graph *g, const qc_hf_attention *a, qc_value *x, const char *hint)
+{
+    const qc_dim *dims[1] = {qc_dim_int(g->ctx, g->state->config.attention.head_dim)};
+    qc_builder_set_node(g->b, a->l2_norm);
+    qc_value *w = qc_build_fill(g->b, 1.0, qc_type_tensor(g->ctx, g->state->dtype, 1, dims), "w");
+    x = qc_build_rmsnorm(g->b, x, w, g->state->config.norm_eps, 0, NULL, hint);
     qc_builder_set_node(g->b, a->node);
-    y = qc_build_split_heads(g->b, y, heads, hint);
-    if (norm) {
-        y = qc_hf_build_norm(g, norm, y, hint);
+    return x;
+}
+
+/* Columns from..to of the last dimension. */
+static qc_value *columns(qc_hf_graph *g, qc_value *x, int64_t from, int64_t to, const char *hint)
+{
+    return qc_build_slice(g->b, x, -1, from, to, 1, hint);
+}
+
+/* q, k or v, [B, S, heads * head_dim]: columns of `fused`, or the product with its own weight. */
+static qc_value *build_part(
+    qc_hf_graph *g, const qc_hf_attention *a, qc_value *x, qc_value *fused, int part, const char *hint)
+{
+    const qc_hf_attention_config *c = &g->state->config.attention;
+    const qc_hf_linear *linears[3] = {&a->q, &a->k, &a->v};
+    if (!fused)
+        return qc_hf_build_linear(g, linears[part], x, hint);
+    const int64_t k_start = c->heads * c->head_dim, v_start = k_start + c->kv_heads * c->head_dim;
+    const int64_t borders[4] = {0, k_start, v_start, a->qkv.out};
+    qc_builder_set_node(g->b, a->node);
+    return columns(g, fused, borders[part], borders[part + 1], hint);
+}
+
+/* q or k in heads, normed, when the architecture does, and turned. */
+static qc_value *build_turned(qc_hf_graph *g, const qc_hf_attention *a, const qc_hf_attention_span *span,
+    qc_node *norm, qc_value *x, int64_t heads, const char *hint)
+{
+    const bool whole = g->state->config.arch->attention.qk_norm == QC_HF_QK_NORM_WHOLE;
+    if (norm && whole)
+        x = qc_hf_build_norm(g, norm, x, hint);
+    qc_builder_set_node(g->b, a->node);
+    x = qc_build_split_heads(g->b, x, heads, hint);
+    if (norm && !whole) {
+        x = qc_hf_build_norm(g, norm, x, hint);
         qc_builder_set_node(g->b, a->node);
     }
-    return turned ? build_rope(g, y, hint) : y;
+    if (span->rope >= 0)
+        x = qc_hf_build_rope(g, x, g->state->config.attention.head_dim, span->rope, hint);
+    return a->l2_norm ? build_l2_norm(g, a, x, hint) : x;
+}
+
+/* q, k and v in heads, as attention and its codes take them. */
+static void build_heads(qc_hf_graph *g, const qc_hf_attention *a, const qc_hf_attention_span *span,
+    qc_value *x, qc_value *heads[3])
+{
+    const qc_hf_attention_config *c = &g->state->config.attention;
+    qc_value *fused = a->qkv.node ? qc_hf_build_linear(g, &a->qkv, x, "qkv") : NULL;
+    heads[0] = build_turned(g, a, span, a->q_norm, build_part(g, a, x, fused, 0, "q"), c->heads, "q");
+    if (span->rope < 0 && c->temperature > 0)
+        heads[0] = build_temperature(g, heads[0]);
+    heads[1] = build_turned(g, a, span, a->k_norm, build_part(g, a, x, fused, 1, "k"), c->kv_heads, "k");
+    qc_value *v = build_part(g, a, x, fused, 2, "v");
+    qc_builder_set_node(g->b, a->node);
+    heads[2] = qc_build_split_heads(g->b, v, c->kv_heads, "v");
 }
 
 /* q, k or v as attention takes it: codes with their scales, or values. */
@@ -311,9 +294,9 @@ static const char *name_of(qc_hf_graph *g, const char *part, const char *suffix)
     return qc_arena_printf(g->state->arena, "%s_%s", part, suffix);
 }
 
-/* x as codes under scales of the a; as it is when the group is NULL. */
+/* x as codes under scales of the layer; as it is when the group is NULL. */
 static coded build_codes(qc_hf_graph *g, const qc_hf_attention *a, const qc_hf_group *group, const char *part,
-    int64_t heads, qc_value *x)
+    int64_t heads, int64_t size, qc_value *x)
 {
     coded c = {.x = x, .dynamic = group && group->input.dynamic};
     if (!group)
@@ -322,7 +305,7 @@ static coded build_codes(qc_hf_graph *g, const qc_hf_attention *a, const qc_hf_g
     const char *scale_name = name_of(g, part, "scale"), *path = qc_node_path(a->node);
     const char *granularity = group->input.granularity;
     const int64_t count = strcmp(granularity, "head") == 0      ? heads
-                          : strcmp(granularity, "channel") == 0 ? heads * s->config.attention.head_dim
+                          : strcmp(granularity, "channel") == 0 ? heads * size
                                                                 : 1;
     if (group->input.global) {
         c.global = qc_hf_build_global_scale(s, g->b,
@@ -381,24 +364,30 @@ qc_value *qc_hf_attention_build(qc_hf_graph *g, const qc_hf_layer *layer, int64_
 {
     const qc_hf_attention *a = &layer->attention;
     const qc_hf_attention_config *c = &g->state->config.attention;
-    const qc_hf_group *group = a->group;
-    const qc_hf_group *kv_group = group ? group : a->kv_group;
+    const qc_hf_attention_span *span = &c->spans[index];
+    const bool latent = g->state->config.arch->attention.projection == QC_HF_PROJECTION_LATENT;
+    /* A latent cache holds the latents: its codes are made and read before k and v are. */
+    const qc_hf_group *group = a->group, *kv_group = group ? group : latent ? NULL : a->kv_group;
     qc_value *heads[3];
-    heads[0] = build_heads(g, a, &a->q, a->q_norm, true, x, c->heads, "q");
-    heads[1] = build_heads(g, a, &a->k, a->k_norm, true, x, c->kv_heads, "k");
-    heads[2] = build_heads(g, a, &a->v, NULL, false, x, c->kv_heads, "v");
+    if (latent)
+        qc_hf_latent_build(g, a, x, heads);
+    else
+        build_heads(g, a, span, x, heads);
     heads[0] = qc_hf_build_rotated(g, a->node, "q_attn", c->head_dim, heads[0], "q");
     heads[1] = qc_hf_build_rotated(g, a->node, "k_cache", c->head_dim, heads[1], "k");
     if (kv_group)
         heads[1] = build_center(g, a, heads[1]);
-    coded q = build_codes(g, a, group, "q", c->heads, heads[0]);
-    coded k = build_codes(g, a, kv_group, "k", c->kv_heads, heads[1]);
-    coded v = build_codes(g, a, kv_group, "v", c->kv_heads, heads[2]);
+    coded q = build_codes(g, a, group, "q", c->heads, c->head_dim, heads[0]);
+    coded k = build_codes(g, a, kv_group, "k", c->kv_heads, c->head_dim, heads[1]);
+    coded v = build_codes(g, a, kv_group, "v", c->kv_heads, c->value_dim, heads[2]);
     build_cache(g, &k, "k");
     build_cache(g, &v, "v");
+    qc_value *sinks = g->state->config.arch->attention.sinks
+                          ? qc_hf_build_node_parameter(g, a->node, "sinks", "sinks")
+                          : NULL;
     qc_value *o = qc_build_attention(g->b, q.x, k.x, v.x, q.scale, k.scale, v.scale, q.global, k.global,
-        v.global, NULL, g->attention.score_scale, true, c->windows[index], g->dtype, "f32", g->dtype, q.group,
-        k.group, v.group, NULL, 1.0, 0.0, 0, "o");
+        v.global, sinks, c->score_scale, true, span->window, g->dtype, "f32", g->dtype, q.group, k.group,
+        v.group, NULL, 1.0, c->softcap, span->chunk, "o");
     o = qc_build_merge_heads(g->b, o, "o");
     return qc_hf_build_linear(g, &a->o, o, "o");
 }

@@ -51,12 +51,15 @@ qc_status qc_hf_config_size(
 qc_status qc_hf_config_bias(
     qc_diag *diag, const qc_hf_config *config, const qc_json *root, qc_hf_bias rule, bool *bias)
 {
-    *bias = rule == QC_HF_BIAS_ALWAYS;
-    if (rule == QC_HF_BIAS_BY_ATTENTION_BIAS)
-        return qc_json_bool(diag, config->path, root, "attention_bias", false, bias);
-    if (rule == QC_HF_BIAS_BY_MLP_BIAS)
+    if (rule == QC_HF_BIAS_BY_MLP_BIAS) {
+        *bias = false;
         return qc_json_bool(diag, config->path, root, "mlp_bias", false, bias);
-    return QC_OK;
+    }
+    *bias = rule != QC_HF_BIAS_NEVER && rule != QC_HF_BIAS_BY_ATTENTION_BIAS;
+    if (rule == QC_HF_BIAS_NEVER || rule == QC_HF_BIAS_ALWAYS)
+        return QC_OK;
+    const char *key = rule == QC_HF_BIAS_UNLESS_QKV_BIAS ? "qkv_bias" : "attention_bias";
+    return qc_json_bool(diag, config->path, root, key, false, bias);
 }
 
 static qc_status read_size(const reader *r, const char *key, int64_t *value)

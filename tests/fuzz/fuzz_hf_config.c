@@ -30,6 +30,15 @@ static void check_args(const qc_hf_args *a)
     demand(a->symmetric || qc_dtype_is_int(a->code), "zero points of integers");
 }
 
+static void check_rope(const qc_hf_rope *rope, int64_t head_dim)
+{
+    demand(rope->theta > 0 && isfinite(rope->theta), "a base");
+    demand(rope->dims >= 2 && rope->dims % 2 == 0 && rope->dims <= head_dim, "pairs of columns of a head");
+    demand((rope->type != QC_HF_ROPE_YARN && rope->type != QC_HF_ROPE_LONGROPE) ||
+               (rope->attention_factor > 0 && isfinite(rope->attention_factor)),
+        "an attention factor for yarn and longrope");
+}
+
 static void check_quantization(qc_arena *arena, const qc_hf_config *config)
 {
     qc_ctx *ctx = qc_ctx_create(NULL, NULL, NULL);
@@ -65,16 +74,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             c.attention.kv_heads, c.attention.head_dim};
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
             demand(sizes[i] > 0 && sizes[i] <= INT32_MAX, "sizes within 31 bits");
-        demand(c.attention.heads % c.attention.kv_heads == 0 && c.attention.head_dim % 2 == 0,
-            "heads that fit each other");
-        demand(c.norm_eps >= 0 && c.attention.rope.theta > 0 && isfinite(c.attention.rope.theta),
-            "norm and rotary parameters");
-        demand(c.attention.rope.type != QC_HF_ROPE_YARN ||
-                   (c.attention.rope.attention_factor > 0 && isfinite(c.attention.rope.attention_factor)),
-            "an attention factor for yarn");
-        for (int64_t i = 0; i < c.layers; i++)
-            demand(
-                c.attention.windows[i] >= 0 && c.attention.windows[i] <= INT32_MAX, "windows within 31 bits");
+        demand(c.attention.heads % c.attention.kv_heads == 0, "heads that fit each other");
+        demand((c.attention.heads + 2 * c.attention.kv_heads) * c.attention.head_dim <= INT32_MAX ||
+                   c.arch->attention.projection == QC_HF_PROJECTION_LATENT,
+            "rows of projections within 31 bits");
+        demand(c.norm_eps >= 0 && c.attention.score_scale > 0 && isfinite(c.attention.score_scale) &&
+                   c.attention.softcap >= 0,
+            "norm and scores");
+        for (int i = 0; i < 2; i++)
+            check_rope(&c.attention.ropes[i], c.attention.head_dim);
+        for (int64_t i = 0; i < c.layers; i++) {
+            const qc_hf_attention_span *span = &c.attention.spans[i];
+            demand(span->window >= 0 && span->window <= INT32_MAX, "windows within 31 bits");
+            demand(span->chunk >= 0 && span->chunk <= INT32_MAX, "chunks within 31 bits");
+            demand(span->rope >= -1 && span->rope < 2, "one of the ropes");
+        }
         check_quantization(&arena, &c);
     }
     qc_arena_fini(&arena);

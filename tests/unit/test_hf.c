@@ -43,15 +43,16 @@ static void test_refused_configs(void)
             "config.json: rope_parameters: partial_rotary_factor is 0.25"},
         {"{'rope_theta': 0}", "rope_theta must be greater than 0, not 0"},
         {"{'rope_scaling': {'type': 'longrope', 'factor': 2.0}}",
-            "config.json: rope_scaling: rope type 'longrope' is not supported; supported are default, "
-            "linear, dynamic, "
-            "llama3 and yarn"},
+            "config.json: rope_scaling: short_factor must be a list of 2 numbers, one for each pair"},
+        {"{'rope_scaling': {'type': 'su', 'factor': 2.0}}",
+            "config.json: rope_scaling: rope type 'su' is not supported in LlamaForCausalLM; supported are "
+            "default, linear, dynamic, llama3, yarn and longrope"},
         {"{'rope_scaling': {'type': 'linear'}}", "rope_scaling: factor"},
         {"{'rope_scaling': {'type': 'linear', 'factor': 2.0, 'mystery': 1}}",
             "rope_scaling: 'mystery' is not a parameter of rope type 'linear'"},
         {"{'rope_scaling': {'rope_type': 'llama3', 'factor': 8.0, 'low_freq_factor': 4.0, "
          "'high_freq_factor': 1.0}}",
-            "high_freq_factor 1 is not greater than low_freq_factor 4"},
+            "high_freq_factor 1 is smaller than low_freq_factor 4"},
         {"{'rope_scaling': {'rope_type': 'yarn', 'factor': 4.0, 'beta_fast': 1.0, 'beta_slow': 2.0}}",
             "beta_fast 1 is smaller than beta_slow 2"},
         {"{'rope_scaling': [1]}", "rope_scaling must be an object or null"},

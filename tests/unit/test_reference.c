@@ -300,7 +300,10 @@ static void test_rope_errors(void)
     CHECK(said(&m, "rope scaling: 'factor' must be positive, not -2"));
     CHECK(qc_rope_frequencies(diag, scaling_of(ctx, "longrope", "factor", 2), 10000.0, 8, 1, f, &factor) ==
           QC_ERROR);
-    CHECK(said(&m, "supported are default, linear, dynamic, llama3 and yarn"));
+    CHECK(said(&m, "rope scaling: type longrope needs 'original_max_position_embeddings'"));
+    CHECK(
+        qc_rope_frequencies(diag, scaling_of(ctx, "su", "factor", 2), 10000.0, 8, 1, f, &factor) == QC_ERROR);
+    CHECK(said(&m, "supported are default, linear, dynamic, llama3, yarn and longrope"));
     CHECK(qc_rope_frequencies(diag, NULL, 10000.0, 8, 1, f, &factor) == QC_OK);
     CHECK(f[0] == 1.0f && f[1] == 0.1f && f[2] == 0.01f && f[3] == 0.001f && factor == 1.0f);
     qc_ctx_destroy(ctx);
