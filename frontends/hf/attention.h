@@ -15,7 +15,6 @@ typedef enum qc_hf_bias {
     QC_HF_BIAS_BY_ATTENTION_BIAS,     /* as the key attention_bias says; absent: false */
     QC_HF_BIAS_UNLESS_ATTENTION_BIAS, /* as the key attention_bias says; absent: true */
     QC_HF_BIAS_UNLESS_QKV_BIAS,       /* as the key qkv_bias says; absent: true */
-    QC_HF_BIAS_BY_MLP_BIAS,           /* as the key mlp_bias says; absent: false */
 } qc_hf_bias;
 
 /* How q, k and v come about. */

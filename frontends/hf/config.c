@@ -4,6 +4,8 @@
  */
 #include "frontends/hf/config.h"
 
+#include <math.h>
+
 #include "ir/support/io.h"
 
 #define CONFIG_BYTES_MAX (16u << 20)
@@ -13,7 +15,8 @@
 typedef struct reader {
     qc_diag *diag;
     qc_arena *arena;
-    const qc_json *root;
+    const qc_json *whole; /* the file's object */
+    const qc_json *root;  /* the object that describes the text model; the whole but in wrappers */
     qc_hf_config *config;
 } reader;
 
@@ -48,13 +51,20 @@ qc_status qc_hf_config_size(
     return QC_OK;
 }
 
+qc_status qc_hf_config_positive(
+    qc_diag *diag, const qc_hf_config *config, const qc_json *root, const char *key, double *value)
+{
+    if (qc_json_double(diag, config->path, root, key, false, value))
+        return QC_ERROR;
+    const qc_json *json = qc_json_get(root, key);
+    if (json && json->kind == QC_JSON_NUMBER && !(*value > 0 && isfinite((float)*value)))
+        return qc_error(diag, config->path, "%s must be greater than 0, not %s", key, json->text);
+    return QC_OK;
+}
+
 qc_status qc_hf_config_bias(
     qc_diag *diag, const qc_hf_config *config, const qc_json *root, qc_hf_bias rule, bool *bias)
 {
-    if (rule == QC_HF_BIAS_BY_MLP_BIAS) {
-        *bias = false;
-        return qc_json_bool(diag, config->path, root, "mlp_bias", false, bias);
-    }
     *bias = rule != QC_HF_BIAS_NEVER && rule != QC_HF_BIAS_BY_ATTENTION_BIAS;
     if (rule == QC_HF_BIAS_NEVER || rule == QC_HF_BIAS_ALWAYS)
         return QC_OK;
@@ -68,7 +78,7 @@ static qc_status read_size(const reader *r, const char *key, int64_t *value)
 }
 
 /* The class of the model: architectures[0], or where that is missing what model_type stands for. */
-static qc_status read_arch(const reader *r)
+static qc_status read_arch(reader *r)
 {
     const char *path = r->config->path, *model_type = NULL, *name = NULL;
     const qc_json *list = qc_json_get(r->root, "architectures");
@@ -83,14 +93,25 @@ static qc_status read_arch(const reader *r)
     if (!name && !model_type)
         return qc_error(r->diag, path, "neither architectures nor model_type says what this model is");
     const qc_hf_arch *arch = name ? qc_hf_arch_by_name(name) : qc_hf_arch_by_model_type(model_type);
-    if (!arch)
-        return qc_error(r->diag, path, "%s '%s' is not supported; supported are %s",
-            name ? "architecture" : "model_type", name ? name : model_type, qc_hf_arch_names(r->arena));
-    if (model_type && strcmp(model_type, arch->info.model_type) != 0)
+    const qc_hf_wrapper *wrapper = arch   ? NULL
+                                   : name ? qc_hf_wrapper_by_name(name)
+                                          : qc_hf_wrapper_by_model_type(model_type);
+    const char *kind = name ? "architecture" : "model_type", *called = name ? name : model_type;
+    const char *refusal = arch || wrapper ? NULL : qc_hf_arch_refusal(called);
+    if (refusal)
+        return qc_error(r->diag, path, "%s '%s' is not supported: it has %s", kind, called, refusal);
+    if (!arch && !wrapper)
+        return qc_error(r->diag, path, "%s '%s' is not supported; supported are %s", kind, called,
+            qc_hf_arch_names(r->arena));
+    if (model_type && strcmp(model_type, arch ? arch->info.model_type : wrapper->info.model_type) != 0)
         return qc_error(
             r->diag, path, "architecture %s and model_type '%s' contradict each other", name, model_type);
     r->config->arch = arch;
-    return QC_OK;
+    r->config->wrapper = wrapper;
+    if (!wrapper)
+        return QC_OK;
+    r->root = qc_hf_wrapper_text(r->diag, path, wrapper, r->root, &r->config->arch);
+    return r->root ? QC_OK : QC_ERROR;
 }
 
 /* bf16, f16 or f32 by their names in PyTorch; else QC_DTYPE_NONE. */
@@ -109,12 +130,11 @@ static qc_dtype dtype_of(const char *name)
 
 static qc_status read_dtype(const reader *r)
 {
-    const char *name = NULL, *key = "dtype", *path = r->config->path;
-    if (qc_json_string(r->diag, path, r->root, key, false, &name))
-        return QC_ERROR;
-    if (!name) {
-        key = "torch_dtype";
-        if (qc_json_string(r->diag, path, r->root, key, false, &name))
+    static const char *const keys[] = {"dtype", "torch_dtype"};
+    const char *name = NULL, *key = NULL, *path = r->config->path;
+    for (int i = 0; !name && i < 4; i++) {
+        key = keys[i % 2];
+        if (qc_json_string(r->diag, path, i < 2 ? r->whole : r->root, key, false, &name))
             return QC_ERROR;
     }
     if (!name)
@@ -126,21 +146,63 @@ static qc_status read_dtype(const reader *r)
     return QC_OK;
 }
 
+/* final_logit_softcapping: null is none, an absent key the architecture's default. */
+static qc_status read_logits_cap(const reader *r)
+{
+    const char *key = "final_logit_softcapping";
+    const qc_json *value = qc_json_get(r->root, key);
+    if (!r->config->arch->logits_cap || (value && value->kind == QC_JSON_NULL))
+        return QC_OK;
+    r->config->logits_cap = r->config->arch->logits_cap_default;
+    return qc_hf_config_positive(r->diag, r->config, r->root, key, &r->config->logits_cap);
+}
+
+/* What scales the hidden state and the logits. */
+static qc_status read_scales(const reader *r)
+{
+    qc_hf_config *c = r->config;
+    const qc_hf_arch *arch = c->arch;
+    c->embedding_scale = c->residual_multiplier = c->logits_divisor = 1;
+    /* A tensor of PyTorch's default type first, then of D. */
+    if (arch->embedding_scale == QC_HF_EMBEDDING_SCALE_ROOT)
+        c->embedding_scale = (float)sqrt((double)c->hidden);
+    if (arch->embedding_scale == QC_HF_EMBEDDING_SCALE_BY_FACTOR &&
+        qc_hf_config_positive(r->diag, c, r->root, "embedding_multiplier", &c->embedding_scale))
+        return QC_ERROR;
+    if (arch->multipliers &&
+        (qc_hf_config_positive(r->diag, c, r->root, "residual_multiplier", &c->residual_multiplier) ||
+            qc_hf_config_positive(r->diag, c, r->root, "logits_scaling", &c->logits_divisor)))
+        return QC_ERROR;
+    return read_logits_cap(r);
+}
+
+/* Wrappers say it for the whole; some of them also, or only, inside. */
+static qc_status read_tying(const reader *r)
+{
+    qc_hf_config *c = r->config;
+    const char *key = "tie_word_embeddings";
+    const qc_hf_wrapper *wrapper = c->wrapper;
+    bool inside = false;
+    c->tied = wrapper ? wrapper->tied : c->arch->tied;
+    if (qc_json_bool(r->diag, c->path, r->whole, key, false, &c->tied) ||
+        (wrapper && qc_json_bool(r->diag, c->path, r->root, key, false, &inside)))
+        return QC_ERROR;
+    c->tied |= wrapper && wrapper->tied_inside && inside;
+    return QC_OK;
+}
+
 static qc_status read_rest(const reader *r)
 {
     qc_hf_config *c = r->config;
-    const char *activation = "silu";
-    c->norm_eps = 1e-6;
-    if (qc_json_double(r->diag, c->path, r->root, "rms_norm_eps", false, &c->norm_eps) ||
-        qc_json_bool(r->diag, c->path, r->root, "tie_word_embeddings", false, &c->tied) ||
-        qc_json_string(r->diag, c->path, r->root, "hidden_act", false, &activation) ||
-        qc_hf_config_bias(r->diag, c, r->root, c->arch->mlp_bias, &c->mlp_bias))
+    c->norm_eps = c->arch->norm_eps > 0 ? c->arch->norm_eps : 1e-6;
+    if (qc_json_double(r->diag, c->path, r->root, "rms_norm_eps", false, &c->norm_eps) || read_tying(r) ||
+        qc_hf_mlp_config_read(r->diag, r->root, c) || read_scales(r))
         return QC_ERROR;
     if (!(c->norm_eps >= 0))
         return qc_error(r->diag, c->path, "rms_norm_eps must not be negative");
-    if (strcmp(activation, "silu") != 0)
-        return qc_error(r->diag, c->path, "hidden_act '%s' is not supported; supported is silu", activation);
-    const qc_json *quantization = qc_json_get(r->root, "quantization_config");
+    const qc_json *quantization = qc_json_get(r->whole, "quantization_config");
+    if (qc_hf_json_is_off(quantization))
+        quantization = qc_json_get(r->root, "quantization_config");
     if (!qc_hf_json_is_off(quantization)) {
         if (quantization->kind != QC_JSON_OBJECT)
             return qc_error(r->diag, c->path, "quantization_config must be an object");
@@ -153,7 +215,7 @@ static qc_status read_all(
     qc_diag *diag, qc_arena *arena, const char *path, const qc_json *root, qc_hf_config *config)
 {
     *config = (qc_hf_config){.path = path};
-    reader r = {diag, arena, root, config};
+    reader r = {diag, arena, root, root, config};
     if (!root || read_arch(&r))
         return QC_ERROR;
     const qc_hf_arch *arch = config->arch;
@@ -170,8 +232,10 @@ static qc_status read_all(
     if (config->layers > LAYERS_MAX)
         return qc_error(diag, config->path, "num_hidden_layers %lld is more than %d",
             (long long)config->layers, LAYERS_MAX);
-    if (read_dtype(&r) || qc_hf_attention_config_read(diag, arena, root, config) || read_rest(&r) ||
-        qc_hf_moe_config_read(diag, arena, root, config))
+    if (read_dtype(&r) || qc_hf_attention_config_read(diag, arena, r.root, config) || read_rest(&r) ||
+        qc_hf_moe_config_read(diag, arena, r.root, config))
+        return QC_ERROR;
+    if (r.root != root && qc_hf_config_check_keys(diag, root, config))
         return QC_ERROR;
     return qc_hf_config_check_keys(diag, r.root, config);
 }
@@ -201,6 +265,17 @@ static const char *text_member(const qc_json *const *objects, size_t count, cons
     return NULL;
 }
 
+/* The row of outline->name, which is a class when `listed`. */
+static const qc_hf_arch *outline_arch(const qc_hf_outline *outline, bool listed)
+{
+    const char *name = outline->name;
+    if (!name)
+        return NULL;
+    const qc_hf_arch *arch = listed ? qc_hf_arch_by_name(name) : qc_hf_arch_by_model_type(name);
+    const qc_hf_wrapper *wrapper = listed ? qc_hf_wrapper_by_name(name) : qc_hf_wrapper_by_model_type(name);
+    return arch || !wrapper ? arch : qc_hf_wrapper_arch(wrapper);
+}
+
 qc_status qc_hf_outline_read(qc_diag *diag, qc_arena *arena, const char *directory, qc_hf_outline *outline)
 {
     *outline = (qc_hf_outline){.path = qc_path_join(arena, directory, "config.json")};
@@ -219,9 +294,7 @@ qc_status qc_hf_outline_read(qc_diag *diag, qc_arena *arena, const char *directo
     dtype = dtype ? dtype : text_member(objects, 2, "torch_dtype");
     outline->root = root;
     outline->name = listed ? list->first->text : model_type;
-    outline->arch = listed       ? qc_hf_arch_by_name(outline->name)
-                    : model_type ? qc_hf_arch_by_model_type(model_type)
-                                 : NULL;
+    outline->arch = outline_arch(outline, listed);
     outline->dtype = dtype ? dtype_of(dtype) : QC_DTYPE_NONE;
     for (size_t i = 0; i < 2 && !outline->quantization; i++) {
         const qc_json *quantization = qc_json_get(objects[i], "quantization_config");

@@ -8,15 +8,22 @@
 #define QC_FRONTENDS_HF_CONFIG_H
 
 #include "frontends/hf/arch.h"
+#include "frontends/hf/wrapper.h"
 #include "ir/support/json.h"
 
 struct qc_hf_config {
-    const qc_hf_arch *arch;
-    const char *path; /* of config.json, for messages */
-    qc_dtype dtype;   /* QC_DTYPE_NONE when the file does not say */
+    const qc_hf_arch *arch;       /* of a wrapper: of its text model */
+    const qc_hf_wrapper *wrapper; /* NULL: the model is of text alone */
+    const char *path;             /* of config.json, for messages */
+    qc_dtype dtype;               /* QC_DTYPE_NONE when the file does not say */
     int64_t vocabulary, hidden, intermediate, layers, positions;
     double norm_eps;
-    bool tied, mlp_bias;
+    double embedding_scale;     /* 1: none */
+    double residual_multiplier; /* of what attention and MLP add; 1: none */
+    double logits_divisor;      /* 1: none */
+    double logits_cap;          /* c: logits become tanh(logits / c) * c; 0: none */
+    bool tied;
+    qc_hf_mlp_config mlp;
     qc_hf_attention_config attention;
     qc_hf_moe_config moe;
     const qc_json *quantization; /* the object quantization_config, NULL when absent */
@@ -27,7 +34,7 @@ typedef struct qc_hf_outline {
     const char *path;            /* of config.json */
     const qc_json *root;         /* NULL: there is no such file */
     const char *name;            /* architectures[0], else model_type; NULL when it has neither */
-    const qc_hf_arch *arch;      /* NULL when the table has no such row */
+    const qc_hf_arch *arch;      /* NULL when the table has no such row; of a wrapper: of its text model */
     qc_dtype dtype;              /* QC_DTYPE_NONE when it does not say, or another one than bf16, f16, f32 */
     const qc_json *quantization; /* the object quantization_config, also of text_config; NULL when absent */
 } qc_hf_outline;
@@ -48,6 +55,10 @@ const qc_json *qc_hf_read_json_object(qc_diag *diag, qc_arena *arena, const char
 /* Reads an integer from 1 to 2^31 - 1; an absent key or null leaves *value. */
 qc_status qc_hf_config_size(
     qc_diag *diag, const qc_hf_config *config, const qc_json *root, const char *key, int64_t *value);
+
+/* Reads a number; an absent key or null leaves *value. Zero, negative and infinite ones are errors. */
+qc_status qc_hf_config_positive(
+    qc_diag *diag, const qc_hf_config *config, const qc_json *root, const char *key, double *value);
 
 /* Whether a linear layer has a bias. */
 qc_status qc_hf_config_bias(

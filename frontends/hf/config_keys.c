@@ -21,7 +21,6 @@ static const char *const used_keys[] = {
     "max_position_embeddings",
     "original_max_position_embeddings",
     "rms_norm_eps",
-    "hidden_act",
     "tie_word_embeddings",
     "rope_theta",
     "rope_scaling",
@@ -128,9 +127,9 @@ static const char *const harmless_keys[] = {
 };
 
 /* A part of a name that speaks of arithmetic. */
-static const char *const arithmetic_parts[] = {"scal", "multiplier", "norm", "rope", "rotary", "window",
-    "bias", "act", "cap", "clip", "expert", "moe", "logit", "per_layer", "compression", "alibi", "parallel",
-    "mup"};
+static const char *const arithmetic_parts[] = {"scal", "multiplier", "rope", "rotary", "window", "bias",
+    "act", "cap", "clip", "expert", "moe", "logit", "per_layer", "compression", "alibi", "parallel", "mup",
+    "bidirectional", "norm", "residual"};
 
 bool qc_hf_json_is_off(const qc_json *value)
 {
@@ -155,9 +154,19 @@ static bool is_in(const char *key, const char *const *list, size_t count)
 static bool is_used_by(const qc_hf_config *config, const char *key)
 {
     const qc_hf_arch *arch = config->arch;
-    if (strcmp(key, "mlp_bias") == 0)
-        return arch->mlp_bias == QC_HF_BIAS_BY_MLP_BIAS;
-    return qc_hf_attention_reads_key(config, key) || qc_hf_moe_reads_key(config, key);
+    if (strcmp(key, "embedding_multiplier") == 0)
+        return arch->embedding_scale == QC_HF_EMBEDDING_SCALE_BY_FACTOR;
+    if (strcmp(key, "residual_multiplier") == 0 || strcmp(key, "logits_scaling") == 0)
+        return arch->multipliers;
+    if (strcmp(key, "final_logit_softcapping") == 0)
+        return arch->logits_cap;
+    if (config->wrapper && qc_hf_wrapper_key(key))
+        return true;
+    /* Where another key names the activation, Transformers does not look at this one. */
+    if (strcmp(key, "hidden_act") == 0)
+        return true;
+    return qc_hf_mlp_reads_key(config, key) || qc_hf_attention_reads_key(config, key) ||
+           qc_hf_moe_reads_key(config, key);
 }
 
 static bool looks_arithmetic(const char *key)

@@ -37,7 +37,7 @@ static bool only_tensors(qc_hf_state *s, const qc_hf_options *options)
 {
     const qc_hf_outline *o = &s->outline;
     const qc_hf_mode mode = options ? options->mode : QC_HF_GRAPH;
-    if (mode != QC_HF_AUTO || o->arch)
+    if (mode != QC_HF_AUTO || o->arch || (o->name && qc_hf_arch_refusal(o->name)))
         return mode == QC_HF_TENSORS;
     if (!o->root)
         qc_note(s->diag, "%s has no config.json: imported as tensors, without a graph", s->directory);

@@ -74,21 +74,24 @@ typedef struct qc_hf_quantization {
     size_t group_count;
     const char **ignore;
     size_t ignore_count;
-    qc_hf_group *kv;   /* NULL: none */
-    bool fp8;          /* groups[0] are FP8 blocks as DeepSeek stores them: who has a scale belongs to it */
+    qc_hf_group *kv; /* NULL: none */
+    bool fp8;        /* groups[0] are FP8 blocks as DeepSeek stores them: who has a scale belongs to it */
+    bool
+        mxfp4; /* groups[0] are experts in blocks of MXFP4 as gpt-oss stores them: who is stored so belongs to it */
     const char *words; /* what it is, for people; NULL: not quantized */
     qc_hf_transform *transforms;
     size_t transform_count;
 } qc_hf_quantization;
 
 struct qc_hf_layer {
-    qc_node *node, *input_norm, *post_norm;
+    qc_node *node, *norms[QC_HF_NORM_PLACES]; /* NULL: none there */
     qc_hf_attention attention;
     qc_hf_mlp mlp;
     qc_hf_moe moe; /* in the place of mlp where qc_hf_moe_layer() */
 };
 
 typedef struct qc_hf_model {
+    const char *path, *head_path; /* of the modules model and head */
     qc_node *root, *model, *embedding, *norm;
     const char *embedding_tensor, *head_tensor; /* one name when tied */
     qc_hf_layer *layers;
@@ -129,7 +132,7 @@ bool qc_hf_is_scale_name(const char *short_name);
 /* What a tensor should be. */
 typedef struct qc_hf_expectation {
     int rank;
-    int64_t shape[3];
+    int64_t shape[4];
     qc_dtype code;    /* the exact element type; QC_DTYPE_NONE: bf16, f16 or f32 */
     const char *keys; /* of config.json, that the shape comes from */
 } qc_hf_expectation;

@@ -515,6 +515,32 @@ static qc_status read_fp8(const place *p, qc_hf_quantization *q)
     return QC_OK;
 }
 
+/* quant_method mxfp4: experts as blocks of 32 f4e2m1 with a power of two each (gpt-oss; Transformers' Mxfp4Config).
+ * modules_to_not_convert is not looked at: experts that are stored as blocks are quantized, nothing else is. */
+static void read_mxfp4(const place *p, qc_hf_quantization *q)
+{
+    const char **targets = QC_NEW_ARRAY(p->state->arena, const char *, 1);
+    const qc_hf_arch *arch = p->state->config.arch; /* NULL for a module of tensors */
+    targets[0] = arch && arch->moe ? arch->moe->experts_class : "Experts";
+    q->groups = QC_NEW(p->state->arena, qc_hf_group);
+    q->group_count = 1;
+    q->mxfp4 = true;
+    q->groups[0] = (qc_hf_group){.symbol = "mxfp4",
+        .kind = "scheme",
+        .targets = targets,
+        .target_count = 1,
+        .storage = QC_HF_STORAGE_NIBBLES,
+        .scale_name = "weight_scale",
+        .weights = {.present = true,
+            .code = QC_F4E2M1,
+            .granularity = "group",
+            .group = 32,
+            .symmetric = true,
+            .scale = QC_F8E8M0,
+            .observer = "unset"}};
+    q->words = "mxfp4";
+}
+
 qc_status qc_hf_quantization_read(qc_hf_state *s)
 {
     static const char *const unused[] = {"sparsity_config"};
@@ -529,9 +555,13 @@ qc_status qc_hf_quantization_read(qc_hf_state *s)
         return QC_ERROR;
     if (method && strcmp(method, "fp8") == 0)
         return read_fp8(&root, q);
+    if (method && strcmp(method, "mxfp4") == 0) {
+        read_mxfp4(&root, q);
+        return QC_OK;
+    }
     if (!method || strcmp(method, "compressed-tensors") != 0)
         return qc_error(s->diag, root.where,
-            "quant_method '%s' is not supported; supported are compressed-tensors and fp8 in blocks",
+            "quant_method '%s' is not supported; supported are compressed-tensors, fp8 in blocks and mxfp4",
             method ? method : "null");
     if (status && strcmp(status, "compressed") != 0 && strcmp(status, "frozen") != 0)
         return refuse(&root, "quantization_status", qc_json_get(root.object, "quantization_status"));
@@ -555,6 +585,8 @@ static int target_order(const qc_node *node, const char *target)
 const qc_hf_group *qc_hf_group_of(const qc_hf_state *state, const qc_node *node)
 {
     const qc_hf_quantization *q = &state->quantization;
+    if (q->mxfp4)
+        return NULL;
     if (q->fp8)
         return qc_st_find(&state->set,
                    qc_arena_printf(state->arena, "%s.%s", qc_node_path(node), q->groups[0].scale_name))

@@ -8,8 +8,6 @@
 
 #include "ir/support/io.h"
 
-/* So many wrong tensors are reported; a wrong hidden_size makes all of them wrong. */
-
 qc_node *qc_hf_tree_node(qc_hf_state *s, const qc_node *parent, const char *name, const char *class_name)
 {
     const char *above = parent ? qc_node_path(parent) : "";
@@ -135,9 +133,16 @@ static void add_layer(qc_hf_state *s, const qc_node *list, int64_t index, qc_hf_
     if (qc_hf_moe_layer(c, index))
         qc_hf_moe_tree(s, layer, index);
     else
-        qc_hf_mlp_tree(s, layer->node, "mlp", c->intermediate, &layer->mlp);
-    layer->input_norm = qc_hf_tree_norm(s, layer->node, "input_layernorm", c->hidden, "hidden_size");
-    layer->post_norm = qc_hf_tree_norm(s, layer->node, "post_attention_layernorm", c->hidden, "hidden_size");
+        qc_hf_mlp_tree(s, layer->node, qc_hf_moe_dense_name(c), qc_hf_moe_dense_size(c), &layer->mlp);
+    for (int i = 0; i < QC_HF_NORM_PLACES; i++) {
+        const qc_hf_layer_norm *norm = &c->arch->norms[i];
+        if (norm->name)
+            layer->norms[norm->place] = qc_hf_tree_norm(s, layer->node, norm->name, c->hidden, "hidden_size");
+    }
+    if (c->arch->dropouts) {
+        qc_hf_tree_node(s, layer->node, "resid_attn_dropout", "Dropout");
+        qc_hf_tree_node(s, layer->node, "resid_mlp_dropout", "Dropout");
+    }
 }
 
 /* A weight as it is, or as packed codes. */
@@ -151,7 +156,8 @@ static bool is_stored(const qc_hf_state *s, const char *tensor)
  * case. */
 static void resolve_tying(qc_hf_state *s)
 {
-    const char *embedding = "model.embed_tokens.weight", *head = "lm_head.weight";
+    const char *embedding = qc_arena_printf(s->arena, "%s.embed_tokens.weight", s->model.path);
+    const char *head = qc_arena_printf(s->arena, "%s.weight", s->model.head_path);
     bool has_embedding = is_stored(s, embedding), has_head = is_stored(s, head);
     s->model.embedding_tensor = embedding;
     s->model.head_tensor = head;
@@ -164,6 +170,12 @@ static void resolve_tying(qc_hf_state *s)
         s->model.embedding_tensor = head;
     else
         s->model.head_tensor = embedding;
+}
+
+/* Does the head read a tensor of its own? */
+static bool has_own_head(const qc_hf_state *s)
+{
+    return qc_starts_with(s->model.head_tensor, s->model.head_path);
 }
 
 /* Are weights of both groups stored alike? */
@@ -194,16 +206,18 @@ static void add_head(qc_hf_state *s)
 {
     const qc_hf_config *c = &s->config;
     const char *keys = "vocab_size, hidden_size";
-    if (strcmp(s->model.head_tensor, "lm_head.weight") == 0) {
-        if (!c->tied && !is_stored(s, "lm_head.weight")) {
+    if (has_own_head(s)) {
+        if (!c->tied && !is_stored(s, s->model.head_tensor)) {
             qc_hf_tensor_error(s, NULL,
-                "tensor lm_head.weight is missing, and config.json says tie_word_embeddings is false");
+                qc_arena_printf(s->arena,
+                    "tensor %s is missing, and config.json says tie_word_embeddings is false",
+                    s->model.head_tensor));
             return;
         }
-        s->model.head = qc_hf_tree_linear(s, NULL, "lm_head", c->vocabulary, c->hidden, false, keys);
+        s->model.head = qc_hf_tree_linear(s, NULL, s->model.head_path, c->vocabulary, c->hidden, false, keys);
         return;
     }
-    qc_node *node = qc_hf_tree_node(s, NULL, "lm_head", "Linear");
+    qc_node *node = qc_hf_tree_node(s, NULL, s->model.head_path, "Linear");
     s->model.head = (qc_hf_linear){.node = node, .out = c->vocabulary, .in = c->hidden};
     if (s->model.table.group)
         add_tied_codes(s, s->model.table.group);
@@ -216,7 +230,8 @@ static void add_embedding(qc_hf_state *s, const qc_node *model)
 {
     const qc_hf_config *c = &s->config;
     const char *keys = "vocab_size, hidden_size";
-    qc_node *node = s->model.embedding = qc_hf_tree_node(s, model, "embed_tokens", "Embedding");
+    qc_node *node = s->model.embedding = qc_hf_tree_node(
+        s, model, "embed_tokens", c->arch->embedding_class ? c->arch->embedding_class : "Embedding");
     qc_hf_linear *table = &s->model.table;
     *table =
         (qc_hf_linear){.node = node, .out = c->vocabulary, .in = c->hidden, .group = qc_hf_group_of(s, node)};
@@ -230,7 +245,7 @@ static void add_embedding(qc_hf_state *s, const qc_node *model)
                 table->group->symbol, qc_node_path(node)));
     else if (coded)
         qc_hf_own_codes(s, table, keys);
-    else if (strcmp(s->model.embedding_tensor, "lm_head.weight") != 0)
+    else if (!qc_starts_with(s->model.embedding_tensor, s->model.head_path))
         qc_hf_own_tensor(
             s, node, "weight", &(qc_hf_expectation){2, {c->vocabulary, c->hidden}, QC_DTYPE_NONE, keys});
 }
@@ -262,9 +277,14 @@ static qc_node *stranger_node(qc_hf_state *s, const qc_st_tensor *tensor, const 
     return qc_hf_add_path(s, qc_arena_strndup(s->arena, tensor->name, (size_t)(dot - tensor->name)));
 }
 
+static bool is_below(const char *tensor, const char *path)
+{
+    return qc_starts_with(tensor, path) && tensor[strlen(path)] == '.';
+}
+
 static void keep_strangers(qc_hf_state *s)
 {
-    size_t count = 0, tables = 0;
+    size_t count = 0, tables = 0, copied = 0;
     const char *names = "";
     qc_str all;
     qc_str_init(&all, s->arena);
@@ -285,12 +305,16 @@ static void keep_strangers(qc_hf_state *s)
         qc_node_add_tensor(node, rest);
         if (qc_ends_with(name, "rotary_emb.inv_freq"))
             tables++;
+        else if (s->config.wrapper && !is_below(name, s->model.path))
+            copied++;
         else {
             qc_str_addf(&all, "%s%s", count ? ", " : "", name);
             if (count++ < 3)
                 names = qc_arena_strdup(s->arena, all.data);
         }
     }
+    if (copied)
+        qc_remark(s->diag, s->directory, "%zu tensors beside the text model are copied as they are", copied);
     if (tables)
         qc_remark(s->diag, s->directory, "%zu tensors rotary_emb.inv_freq are kept and not used", tables);
     if (count)
@@ -306,9 +330,11 @@ qc_status qc_hf_tree_build(qc_hf_state *s)
     const qc_hf_config *c = &s->config;
     qc_hf_model *m = &s->model;
     qc_map_init(&s->owned, s->arena);
+    qc_hf_wrapper_places(s);
     resolve_tying(s);
-    m->root = qc_hf_tree_node(s, NULL, "", c->arch->info.architecture);
-    m->model = qc_hf_tree_classed(s, NULL, "model", "Model");
+    qc_hf_wrapper_tree(s);
+    m->model = c->arch->model_class ? qc_hf_tree_node(s, NULL, m->path, c->arch->model_class)
+                                    : qc_hf_tree_classed(s, NULL, m->path, "Model");
     add_embedding(s, m->model);
     qc_node *list = qc_hf_tree_node(s, m->model, "layers", "ModuleList");
     m->layers = QC_NEW_ARRAY(s->arena, qc_hf_layer, (size_t)c->layers);
@@ -319,6 +345,7 @@ qc_status qc_hf_tree_build(qc_hf_state *s)
     add_head(s);
     if (!s->error_count) {
         qc_hf_transforms_own(s);
+        qc_hf_moe_own_next(s);
         keep_strangers(s);
         qc_hf_attention_warn(s);
     }
