@@ -247,17 +247,18 @@ static qc_value *copy_observe(qc_expert_copy *copy, const qc_op *op)
 
 static qc_value *copy_plain(qc_expert_copy *copy, const qc_op *op, bool bank)
 {
-    qc_make(copy->b, op->info->name);
+    /* Before the op is begun: parts of statistics are made here. */
+    qc_value **operands = QC_NEW_ARRAY(copy->arena, qc_value *, op->operand_count + 1);
     for (uint32_t i = 0; i < op->operand_count; i++) {
         const qc_value *value = op->operands[i].value;
-        qc_value *of = !value                       ? NULL
-                       : is_statistics(copy, op, i) ? copy_statistics(copy, value)
-                                                    : copied(copy, value);
-        if (value && !of)
+        if (value &&
+            !(operands[i] = is_statistics(copy, op, i) ? copy_statistics(copy, value) : copied(copy, value)))
             return NULL;
-        if (value)
-            qc_make_operand(copy->b, qc_op_operand_name(op, i), of);
     }
+    qc_make(copy->b, op->info->name);
+    for (uint32_t i = 0; i < op->operand_count; i++)
+        if (operands[i])
+            qc_make_operand(copy->b, qc_op_operand_name(op, i), operands[i]);
     if (set_attrs(copy, op, bank) != QC_OK)
         return NULL;
     if (op->info->traits & QC_TRAIT_TYPED)
