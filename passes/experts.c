@@ -216,6 +216,15 @@ bool qc_experts_set_all(qc_op **rows, bool all)
     return ok;
 }
 
+bool qc_experts_any(const qc_module *module)
+{
+    for (const qc_func *f = qc_module_first_func(module); f; f = qc_func_next(f))
+        for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
+            if (qc_op_is(op, "expert_rows"))
+                return true;
+    return false;
+}
+
 /* ---- values -------------------------------------------------------------------------------------------- */
 
 qc_value *qc_plain_value(qc_value *value)

@@ -42,6 +42,9 @@ bool qc_linear_is_target(qc_pass_ctx *pc, const qc_op *op, bool *wrong);
  * is computed by its rows. False after a diagnostic. *op is the new op. */
 bool qc_experts_set_all(qc_op **rows, bool all);
 
+/* Has the model experts? */
+bool qc_experts_any(const qc_module *module);
+
 /* What an expert_linear reads, without codes: x before quantize and dequantize. */
 qc_value *qc_plain_value(qc_value *value);
 

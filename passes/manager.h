@@ -62,6 +62,13 @@ qc_pipeline *qc_pipeline_create(qc_registry *registry);
 /* Appends what `text` says: `name{key=value, flag, list=[a, "b"]}, name, ...`. Empty text appends nothing.
  * Errors are reported at `where` ("--pass") and name the nearest known name; nothing is appended then. */
 qc_status qc_pipeline_parse(qc_pipeline *pipeline, const char *where, const char *text);
+/* The same, before the first pass named `before` (NULL: the first of all; behind the last where there is none). */
+qc_status qc_pipeline_insert(qc_pipeline *pipeline, const char *before, const char *where, const char *text);
+/* What mixtures of experts imply: linearize-moe in front where the module has experts that are one tensor and some pass
+ * would change their weights or name their modules; `calibrate` (calibrate-all-experts with its options, or NULL) before
+ * insert-observers where it has experts at all. Passes that are there already stay as they are. */
+qc_status qc_pipeline_add_experts(
+    qc_pipeline *pipeline, const char *where, const qc_module *module, const char *calibrate);
 /* Gives the option this value in every pass that has it and was not given it; the others stay as they are. Errors,
  * which are bad values and a pipeline where no pass has the option, are reported at `where` ("--arith"). */
 qc_status qc_pipeline_set_default(

@@ -6,6 +6,9 @@
  * spells them. Given options print although they equal the default: a pass may ask whether an option was
  * given.
  */
+#include <string.h>
+
+#include "passes/experts.h"
 #include "passes/option_value.h"
 
 qc_pipeline *qc_pipeline_create(qc_registry *registry)
@@ -102,6 +105,41 @@ qc_status qc_pipeline_parse(qc_pipeline *pipeline, const char *where, const char
     } while (qc_option_parser_take(&p, ','));
     pipeline->items.count = count;
     return QC_ERROR;
+}
+
+qc_status qc_pipeline_insert(qc_pipeline *pipeline, const char *before, const char *where, const char *text)
+{
+    size_t count = pipeline->items.count, at = 0;
+    while (before && at < count && strcmp(pipeline->items.items[at].pass->name, before) != 0)
+        at++;
+    if (qc_pipeline_parse(pipeline, where, text) != QC_OK)
+        return QC_ERROR;
+    qc_pass_instance *items = pipeline->items.items;
+    size_t added = pipeline->items.count - count;
+    qc_pass_instance *own = QC_NEW_ARRAY(&pipeline->registry->arena, qc_pass_instance, added + 1);
+    memcpy(own, items + count, added * sizeof *items);
+    memmove(items + at + added, items + at, (count - at) * sizeof *items);
+    memcpy(items + at, own, added * sizeof *items);
+    return QC_OK;
+}
+
+qc_status qc_pipeline_add_experts(
+    qc_pipeline *pipeline, const char *where, const qc_module *module, const char *calibrate)
+{
+    static const char *const users[] = {"quant-linear", "fold-norms", "fold-r1", "insert-r4", "insert-quip"};
+    bool wanted = false, fused = false;
+    if (calibrate && qc_experts_any(module) && qc_pipeline_has(pipeline, "insert-observers") &&
+        !qc_pipeline_has(pipeline, "calibrate-all-experts") &&
+        qc_pipeline_insert(pipeline, "insert-observers", where, calibrate) != QC_OK)
+        return QC_ERROR;
+    for (size_t i = 0; i < sizeof users / sizeof users[0]; i++)
+        wanted |= qc_pipeline_has(pipeline, users[i]);
+    for (const qc_func *f = qc_module_first_func(module); wanted && f; f = qc_func_next(f))
+        for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
+            fused |= qc_linear_is_fused(op);
+    if (!fused || qc_pipeline_has(pipeline, "linearize-moe"))
+        return QC_OK;
+    return qc_pipeline_insert(pipeline, NULL, where, "linearize-moe");
 }
 
 qc_status qc_pipeline_set_default(

@@ -20,6 +20,7 @@
 #include "ir/ctx.h"
 #include "ir/dtype/codec.h"
 #include "ir/scheme.h"
+#include "passes/experts.h"
 #include "passes/quant.h"
 
 void qc_pass_resolve_observers(qc_registry *registry);
@@ -457,6 +458,34 @@ static bool is_mean(const qc_op *op)
     return qc_op_is(op, "observe") && strcmp(qc_attr_as_text(qc_op_attr(op, "observer")), "mean") == 0;
 }
 
+/* Without calibration, which would do it, experts get the tokens of the true routing back once nothing is observed. */
+static qc_pass_result reset_rows(qc_op *op)
+{
+    const qc_value *rows = qc_op_result(op, 0);
+    size_t slot;
+    if (!qc_attr_as_bool(qc_op_attr(op, "all")))
+        return QC_PASS_UNCHANGED;
+    for (size_t i = 0; i < qc_value_use_count(rows); i++)
+        if (qc_op_is(qc_value_use(rows, i, &slot), "observe"))
+            return QC_PASS_UNCHANGED;
+    return qc_experts_set_all(&op, false) ? QC_PASS_CHANGED : QC_PASS_FAILED;
+}
+
+static bool reset_all(qc_module *module, bool *changed)
+{
+    for (qc_func *func = qc_module_first_func(module); func; func = qc_func_next(func))
+        for (qc_op *op = qc_func_first_op(func), *next; op; op = next) {
+            next = qc_op_next(op);
+            qc_pass_result result = qc_op_is(op, "expert_rows") ? reset_rows(op) : QC_PASS_UNCHANGED;
+            if (result == QC_PASS_FAILED)
+                return false;
+            *changed |= result == QC_PASS_CHANGED;
+            if (result == QC_PASS_CHANGED) /* all behind it was built again */
+                next = qc_func_first_op(func);
+        }
+    return true;
+}
+
 static qc_pass_result run(qc_pass_ctx *pc, qc_module *module)
 {
     bool missing_is_one = strcmp(qc_pass_option_text(pc, "missing"), "one") == 0, changed = false;
@@ -479,6 +508,8 @@ static qc_pass_result run(qc_pass_ctx *pc, qc_module *module)
                 return result;
             changed |= result == QC_PASS_CHANGED;
         }
+    if (missing_is_one && !reset_all(module, &changed))
+        return QC_PASS_FAILED;
     return changed ? QC_PASS_CHANGED : QC_PASS_UNCHANGED;
 }
 

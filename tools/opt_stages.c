@@ -430,3 +430,13 @@ qc_status opt_build_pipeline(opt_job *job)
         return QC_ERROR;
     return checkpoint ? append_stage(job, "export", "") : QC_OK;
 }
+
+qc_status opt_finish_pipeline(opt_job *job)
+{
+    bool none = !qc_cli_has(job->cli, "stats") && !strcmp(qc_cli_text(job->cli, "calib", ""), "none");
+    const char *text = qc_cli_text(job->cli, "moe-calib", "all"), *options = strchr(text, '{');
+    int length = options ? (int)(options - text) : (int)strlen(text);
+    const char *calibrate = qc_arena_printf(&job->cli->arena, "calibrate-all-experts{mode=%.*s%s%s", length,
+        text, options && options[1] != '}' ? ", " : "", options ? options + 1 : "}");
+    return qc_pipeline_add_experts(job->pipeline, "--moe-calib", job->module, none ? NULL : calibrate);
+}

@@ -238,13 +238,15 @@ static void dump_pipeline(opt_job *job)
 
 static qc_status run_job(opt_job *job, const char *model)
 {
+    job->module = opt_read_model(job, model);
+    if (!job->module || opt_finish_pipeline(job) != QC_OK)
+        return QC_ERROR;
     if (qc_cli_has(job->cli, "dump-pipeline")) {
         dump_pipeline(job);
         if (job->output == OPT_OUTPUT_STDOUT)
             return QC_OK;
     }
-    job->module = opt_read_model(job, model);
-    if (!job->module || opt_check_output(job) != QC_OK || run_pipeline(job) != QC_OK)
+    if (opt_check_output(job) != QC_OK || run_pipeline(job) != QC_OK)
         return QC_ERROR;
     if (job->output == OPT_OUTPUT_STDOUT || job->output == OPT_OUTPUT_TEXT)
         return write_text(job);

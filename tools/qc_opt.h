@@ -46,6 +46,8 @@ qc_module *opt_read_model(opt_job *job, const char *model);
 qc_status opt_register_stages(opt_job *job);
 /* Appends what the command line asks for, in its order, then the stages that the output implies. */
 qc_status opt_build_pipeline(opt_job *job);
+/* What the model adds to that, once it was read: passes for experts. */
+qc_status opt_finish_pipeline(opt_job *job);
 /* opt_recipe.c: append the passes of a recipe, or of a preset with --targets and --ignore. */
 qc_status opt_append_recipe(opt_job *job, const char *path);
 qc_status opt_append_scheme(opt_job *job, const char *name);

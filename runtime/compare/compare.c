@@ -92,7 +92,9 @@ static qc_status parse_recipe(comparison *c, size_t index, qc_pipeline **pipelin
     row->label = recipe->label;
     row->text = recipe->text;
     return append_stage(c, *pipeline, "insert-observers", "") ||
-                   append_stage(c, *pipeline, "share-observers", "")
+                   append_stage(c, *pipeline, "share-observers", "") ||
+                   qc_pipeline_add_experts(
+                       *pipeline, "compare", c->model.module, "calibrate-all-experts{mode=all}")
                ? QC_ERROR
                : QC_OK;
 }
