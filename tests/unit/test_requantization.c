@@ -186,7 +186,7 @@ static void test_what_is_wrong(void)
         write_source(c);
         CHECK(import_as(c, &modes[i]) == NULL);
         CHECK(said(&c->j,
-            "quant_method 'awq' is not supported; supported are compressed-tensors and fp8 in blocks"));
+            "quant_method 'awq' is not supported; supported are compressed-tensors, fp8 in blocks and mxfp4"));
         change(c, "{'quantization_config': {'quant_method': 'fp8', 'weight_block_size': [4]}}");
         write_source(c);
         CHECK(import_as(c, &modes[i]) == NULL);

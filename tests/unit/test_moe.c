@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_moe.c - models with experts under the reference semantics against Transformers: logits, what routers gave, which
+ * experts were chosen. Models: QC_DATA (golden.safetensors there is from the eager loop over experts), and the small ones
+ * of tests/data.
+ */
+#include "backends/reference/reference.h"
+#include "frontends/hf/hf.h"
+#include "ir/ctx.h"
+#include "ir/support/io.h"
+#include "ir/support/safetensors.h"
+#include "qc/ir.h"
+#include "tests/unit/check.h"
+#include "tests/unit/messages.h"
+
+enum { LAYERS_MAX = 8 };
+
+/* What one layer's router did in the last run. */
+typedef struct routing {
+    qc_tensor logits, ids;
+} routing;
+
+typedef struct fixture {
+    messages said;
+    qc_ctx *ctx;
+    qc_module *module;
+    qc_reference *reference;
+    qc_st_set weights, golden;
+    qc_tensor borrowed; /* the weight given last */
+    routing layers[LAYERS_MAX];
+} fixture;
+
+static qc_status read_stored(qc_diag *diag, const qc_st_set *set, const char *name, qc_tensor *tensor)
+{
+    const qc_st_tensor *stored = qc_st_find(set, name);
+    if (!stored)
+        return qc_error(diag, name, "no such tensor");
+    qc_dtype dtype = qc_dtype_from_safetensors_name(stored->dtype);
+    if (qc_tensor_create(diag, name, dtype, stored->rank, stored->shape, tensor) != QC_OK)
+        return QC_ERROR;
+    return qc_st_read(diag, set, stored, tensor->data);
+}
+
+static qc_status give_weight(void *user, qc_diag *diag, const char *name, qc_tensor *stored)
+{
+    fixture *f = user;
+    qc_tensor_free(&f->borrowed);
+    if (read_stored(diag, &f->weights, name, &f->borrowed) != QC_OK)
+        return QC_ERROR;
+    *stored = f->borrowed;
+    return QC_OK;
+}
+
+static void copy_tensor(qc_diag *diag, const qc_tensor *from, qc_tensor *to)
+{
+    qc_tensor_free(to);
+    if (qc_tensor_create(diag, "copy", from->dtype, from->rank, from->dims, to) == QC_OK)
+        memcpy(to->data, from->data, qc_tensor_bytes(from->dtype, from->count));
+}
+
+/* Routers: `linear` gives the logits, the last topk the experts. */
+static void watch(void *user, const qc_value *value, const qc_tensor *tensor)
+{
+    fixture *f = user;
+    const qc_op *op = qc_value_op(value);
+    const qc_node *node = op ? qc_op_node(op) : NULL;
+    int layer;
+    if (!node || !strstr(qc_node_class(node), "outer") ||
+        sscanf(qc_node_path(node), "model.layers.%d.", &layer) != 1 || layer >= LAYERS_MAX)
+        return;
+    if (qc_op_is(op, "linear"))
+        copy_tensor(qc_ctx_diag(f->ctx), tensor, &f->layers[layer].logits);
+    else if (qc_op_is(op, "topk"))
+        copy_tensor(qc_ctx_diag(f->ctx), tensor, &f->layers[layer].ids);
+}
+
+static bool open_model(fixture *f, const char *directory, qc_dtype dtype, bool dequantize)
+{
+    qc_hf_options options = {.dtype = dtype, .dequantize = dequantize};
+    *f = (fixture){0};
+    f->ctx = qc_ctx_create(NULL, keep_message, &f->said);
+    qc_arena *arena = qc_ctx_arena(f->ctx);
+    f->module = qc_hf_import(f->ctx, directory, &options);
+    if (f->module && qc_module_verify(f->module, NULL) == QC_OK &&
+        qc_st_open_directory(qc_ctx_diag(f->ctx), arena, directory, &f->weights) == QC_OK) {
+        qc_reference_options run = {.user = f, .weight = give_weight, .observe = watch};
+        f->reference = qc_reference_create(f->module, &run);
+    }
+    if (!f->reference)
+        CHECK_FAIL("%s", f->said.last);
+    return f->reference != NULL;
+}
+
+static void close_model(fixture *f)
+{
+    for (int i = 0; i < LAYERS_MAX; i++) {
+        qc_tensor_free(&f->layers[i].logits);
+        qc_tensor_free(&f->layers[i].ids);
+    }
+    qc_reference_destroy(f->reference);
+    qc_tensor_free(&f->borrowed);
+    qc_st_close(&f->weights);
+    qc_st_close(&f->golden);
+    qc_module_destroy(f->module);
+    qc_ctx_destroy(f->ctx);
+}
+
+static bool run_model(fixture *f, const qc_tensor *ids, qc_tensor *logits)
+{
+    const qc_func *func = qc_module_func(f->module, "main");
+    qc_status status = qc_reference_run(f->reference, func, ids, 1, logits);
+    if (status != QC_OK)
+        CHECK_FAIL("%s", f->said.last);
+    return status == QC_OK;
+}
+
+static float element(const qc_tensor *t, int64_t index)
+{
+    float value;
+    qc_tensor_read(t, index, 1, &value);
+    return value;
+}
+
+/* The largest difference over the range of what is expected, rows [0, rows). */
+static double gap(const qc_tensor *actual, const qc_tensor *expected)
+{
+    float low = INFINITY, high = -INFINITY, most = 0;
+    if (actual->count != expected->count)
+        return INFINITY;
+    for (int64_t i = 0; i < expected->count; i++) {
+        const float e = element(expected, i), d = fabsf(element(actual, i) - e);
+        low = fminf(low, e);
+        high = fmaxf(high, e);
+        most = d > most || isnan(d) ? d : most;
+    }
+    return isnan(most) ? INFINITY : (double)most / (double)(high - low);
+}
+
+/* Are the experts of a token the same ones? Those expected are in ascending order. */
+static bool same_experts(const qc_tensor *ids, const qc_tensor *expected, int64_t token)
+{
+    const int64_t k = qc_tensor_dim(expected, -1);
+    if (ids->count != expected->count)
+        return false;
+    for (int64_t i = 0; i < k; i++) {
+        bool found = false;
+        for (int64_t j = 0; j < k; j++)
+            found |= qc_tensor_int(ids, token * k + j) == qc_tensor_int(expected, token * k + i);
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
+static const char *layer_name(fixture *f, const char *kind, int layer)
+{
+    return qc_arena_printf(qc_ctx_arena(f->ctx), "%s.%d", kind, layer);
+}
+
+/* Layers with experts that the goldens have. */
+static int check_routing(fixture *f, double tolerance)
+{
+    int count = 0;
+    for (int layer = 0; layer < LAYERS_MAX; layer++) {
+        qc_tensor logits = {0}, experts = {0};
+        if (!qc_st_find(&f->golden, layer_name(f, "router", layer)))
+            continue;
+        count++;
+        if (read_stored(qc_ctx_diag(f->ctx), &f->golden, layer_name(f, "router", layer), &logits) == QC_OK &&
+            read_stored(qc_ctx_diag(f->ctx), &f->golden, layer_name(f, "experts", layer), &experts) ==
+                QC_OK) {
+            int64_t other = 0;
+            const double off = gap(&f->layers[layer].logits, &logits);
+            for (int64_t t = 0; t < experts.dims[0]; t++)
+                other += !same_experts(&f->layers[layer].ids, &experts, t);
+            if (!(off <= tolerance) || other)
+                CHECK_FAIL("layer %d: router off by %.3g, %lld tokens routed otherwise", layer, off,
+                    (long long)other);
+        }
+        qc_tensor_free(&logits);
+        qc_tensor_free(&experts);
+    }
+    return count;
+}
+
+/* In bf16 the roundings of a sum decide now and then which expert is next best, and from there on the row is another: what
+ * comes before is compared. Gives the number of positions compared. */
+static int64_t check_bf16(fixture *f, const qc_tensor *logits, const qc_tensor *expected, double tolerance)
+{
+    const int64_t batch = expected->dims[0], length = expected->dims[1], width = expected->dims[2];
+    int64_t compared = 0;
+    for (int64_t b = 0; b < batch; b++) {
+        int64_t until = length;
+        for (int layer = 0; layer < LAYERS_MAX; layer++) {
+            qc_tensor experts = {0};
+            const char *name = layer_name(f, "experts_bf16", layer);
+            if (!qc_st_find(&f->golden, name) ||
+                read_stored(qc_ctx_diag(f->ctx), &f->golden, name, &experts) != QC_OK)
+                continue;
+            for (int64_t s = 0; s < until; s++)
+                if (!same_experts(&f->layers[layer].ids, &experts, b * length + s))
+                    until = s;
+            qc_tensor_free(&experts);
+        }
+        float most = 0;
+        for (int64_t i = b * length * width; i < (b * length + until) * width; i++)
+            most = fmaxf(most, fabsf(element(logits, i) - element(expected, i)));
+        printf("# row %lld: %lld positions routed alike, there within %.3g\n", (long long)b, (long long)until,
+            (double)most);
+        CHECK((double)most <= tolerance);
+        compared += until;
+    }
+    return compared;
+}
+
+/* `tolerance`: f32 of the range; bf16 in absolute terms. */
+static void check_model(const char *directory, qc_dtype dtype, double tolerance, bool dequantize)
+{
+    fixture f;
+    qc_tensor ids = {0}, expected = {0}, logits = {0};
+    if (!open_model(&f, directory, dtype, dequantize)) {
+        close_model(&f);
+        return;
+    }
+    qc_diag *diag = qc_ctx_diag(f.ctx);
+    const char *golden = qc_path_join(qc_ctx_arena(f.ctx), directory, "golden.safetensors");
+    const char *name = dtype == QC_F32 ? "logits" : "logits_bf16";
+    if (qc_st_open_file(diag, qc_ctx_arena(f.ctx), golden, &f.golden) != QC_OK ||
+        read_stored(diag, &f.golden, "input_ids", &ids) != QC_OK ||
+        read_stored(diag, &f.golden, name, &expected) != QC_OK)
+        CHECK_FAIL("%s", f.said.last);
+    else if (run_model(&f, &ids, &logits)) {
+        CHECK(qc_tensor_same_shape(&logits, &expected));
+        if (dtype == QC_F32) {
+            const double off = gap(&logits, &expected);
+            printf("# %s: logits off by %.3g of their range\n", directory, off);
+            CHECK(off <= tolerance);
+            CHECK(check_routing(&f, tolerance) > 0);
+        } else {
+            CHECK(check_bf16(&f, &logits, &expected, tolerance) >= 16);
+        }
+    }
+    qc_tensor_free(&ids);
+    qc_tensor_free(&expected);
+    qc_tensor_free(&logits);
+    close_model(&f);
+}
+
+static char *model_path(const char *name)
+{
+    static char path[4096];
+    const char *data = getenv("QC_DATA");
+    if (!data)
+        return NULL;
+    snprintf(path, sizeof path, "%s/models/%s", data, name);
+    return path;
+}
+
+static void check_data(const char *name)
+{
+    const char *path = model_path(name);
+    if (!path)
+        SKIP("QC_DATA is not set");
+    check_model(path, QC_F32, 1e-4, false);
+    check_model(path, QC_BF16, 0.8, false);
+}
+
+static void test_mixtral(void)
+{
+    check_data("mixtral");
+}
+
+static void test_qwen2_moe(void)
+{
+    check_data("qwen2_moe");
+}
+
+static void test_qwen3_moe(void)
+{
+    check_data("qwen3_moe");
+}
+
+static void test_llama4(void)
+{
+    check_data("llama4");
+}
+
+static void test_gpt_oss(void)
+{
+    check_data("gpt_oss");
+}
+
+static void test_deepseek_v3(void)
+{
+    check_data("deepseek_v3");
+}
+
+static void test_glm4_moe(void)
+{
+    check_data("glm4_moe");
+}
+
+static void test_moe_stories(void)
+{
+    check_data("moe_stories");
+}
+
+/* ---- tests/data ---------------------------------------------------------------------------------------- */
+
+static const char *tree_path(const char *name)
+{
+    static char path[4096];
+    const char *root = getenv("QC_SOURCE_ROOT");
+    snprintf(path, sizeof path, "%s/tests/data/moe_models/%s", root ? root : ".", name);
+    return path;
+}
+
+static void test_small_models(void)
+{
+    static const char *const names[] = {
+        "mixtral", "qwen2_moe", "qwen3_moe", "llama4", "gpt_oss", "deepseek_v3", "glm4_moe"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        check_model(tree_path(names[i]), QC_F32, 1e-4, false);
+        check_model(tree_path(names[i]), QC_BF16, 0.8, false);
+    }
+}
+
+/* Blocks of MXFP4 are numbers of bf16, whether they stay blocks in the module or not. */
+static void test_mxfp4_source(void)
+{
+    check_model(tree_path("gpt_oss_mxfp4"), QC_F32, 1e-4, false);
+    check_model(tree_path("gpt_oss_mxfp4"), QC_F32, 1e-4, true);
+}
+
+/* FP8 blocks, with a layer for next-token prediction behind the last, which takes no part. */
+static void test_fp8_source(void)
+{
+    check_model(tree_path("deepseek_v3_fp8"), QC_F32, 1e-4, true);
+}
+
+int main(void)
+{
+    RUN(test_mixtral);
+    RUN(test_qwen2_moe);
+    RUN(test_qwen3_moe);
+    RUN(test_llama4);
+    RUN(test_gpt_oss);
+    RUN(test_deepseek_v3);
+    RUN(test_glm4_moe);
+    RUN(test_moe_stories);
+    RUN(test_small_models);
+    RUN(test_mxfp4_source);
+    RUN(test_fp8_source);
+    return check_done();
+}
