@@ -216,6 +216,36 @@ static base base_of(const ct_plan *plan, const qc_op *op, const qc_value *value)
     return b;
 }
 
+static bool is_cast_weight(const qc_value *value)
+{
+    bool cast = false;
+    for (; ct_made_by(value, "cast"); value = ct_operand(value, "x"))
+        cast = true;
+    return cast && ct_made_by(value, "weight");
+}
+
+/* A weight in another element type than it is stored in. The model's own is stored in its place; others are how an op
+ * computes (routers in f32). */
+static qc_status plan_cast(ct_walk *w, const qc_value *value)
+{
+    const qc_dtype computed = ct_computed_dtype(w->plan->module);
+    for (; ct_made_by(value, "cast"); value = ct_operand(value, "x"))
+        if (ct_made_by(ct_operand(value, "x"), "weight") &&
+            (computed == QC_DTYPE_NONE || qc_type_dtype(qc_value_type(value)) == computed))
+            return ct_put_tensor(w, ct_text_attr(qc_value_op(ct_operand(value, "x")), "tensor"), value)
+                       ? QC_OK
+                       : QC_ERROR;
+    return QC_OK;
+}
+
+static bool has_weight(const ct_site *site)
+{
+    for (size_t i = 0; site->node && i < qc_node_tensor_count(site->node); i++)
+        if (strcmp(qc_node_tensor(site->node, i), "weight") == 0)
+            return true;
+    return false;
+}
+
 static qc_status plan_weight_operand(ct_walk *w, const qc_op *op, size_t slot)
 {
     ct_plan *plan = w->plan;
@@ -230,12 +260,10 @@ static qc_status plan_weight_operand(ct_walk *w, const qc_op *op, size_t slot)
         return QC_OK;
     if ((linear && !ct_made_by(value, "cast")) || (table && ct_made_by(value, "dequantize")))
         return ct_put_value(w, &site, slot == 1 || keep ? "weight" : "bias", value) ? QC_OK : QC_ERROR;
-    if (ct_made_by(value, "cast") && ct_made_by(ct_operand(value, "x"), "weight"))
-        return ct_put_tensor(w, ct_text_attr(qc_value_op(ct_operand(value, "x")), "tensor"), value)
-                   ? QC_OK
-                   : QC_ERROR;
+    if (is_cast_weight(value))
+        return plan_cast(w, value);
     base b = base_of(plan, op, value);
-    if (b.count == 0 && qc_op_is(op, "rmsnorm")) /* its weight went into what reads it */
+    if (b.count == 0 && qc_op_is(op, "rmsnorm") && has_weight(&site)) /* it went into what reads it */
         return ct_put_value(w, &site, "weight", value) ? QC_OK : QC_ERROR;
     if (b.count == 0)
         return QC_OK;
