@@ -30,6 +30,7 @@ typedef struct coding {
     bool whole;                     /* one scale of a run for all rows */
     qc_dtype scale_type, zero_type; /* of the scales of a run, and of its zero points */
     int scale_slot, zero_slot;      /* -1: none */
+    int global_slot; /* f32 global scales, one a row of the tensor; -1: all rows have `global` */
 } coding;
 
 /* ---- pieces of rows ------------------------------------------------------------------------------------ */
@@ -67,7 +68,8 @@ static size_t elem_bytes(qc_dtype dtype)
 static pieces pieces_of(const coding *c, size_t rows)
 {
     pieces p = {.rows = rows, .a_piece = SCALES / c->per_row, .parts = (c->per_row + SCALES - 1) / SCALES};
-    p.a_piece = p.a_piece > PIECE_ROWS ? PIECE_ROWS : p.a_piece < 1 ? 1 : p.a_piece;
+    p.a_piece = p.a_piece > PIECE_ROWS ? PIECE_ROWS : p.a_piece;
+    p.a_piece = p.a_piece < 1 || c->global_slot >= 0 ? 1 : p.a_piece;
     p.count = (rows + p.a_piece - 1) / p.a_piece * p.parts;
     return p;
 }
@@ -98,13 +100,21 @@ static void take(const coding *c, const piece *p, qc_dtype dtype, const char *sl
 typedef struct coded {
     const coding *c;
     const char *scales, *zeros; /* of the run, or NULL */
+    const float *globals;       /* one a row, or NULL */
 } coded;
 
 static coded coded_of(const qc_run *run, const qc_step *step)
 {
     const coding *c = step->data;
     return (coded){c, c->scale_slot >= 0 ? qc_run_at(run, step, c->scale_slot) : NULL,
-        c->zero_slot >= 0 ? qc_run_at(run, step, c->zero_slot) : NULL};
+        c->zero_slot >= 0 ? qc_run_at(run, step, c->zero_slot) : NULL,
+        c->global_slot >= 0 ? qc_run_at(run, step, c->global_slot) : NULL};
+}
+
+/* A piece with a global scale of its row has one row. */
+static float global_of(const coded *d, const piece *p)
+{
+    return d->globals ? d->globals[p->row] : d->c->global;
 }
 
 /* Fills the scales and zero points of a piece; gives the zero points, NULL where there are none. */
@@ -146,7 +156,7 @@ static qc_status run_quantize(qc_run *run, const qc_step *step)
         piece p = piece_at(c, &all, i);
         const float *zeros = take_scales(&d, &p, scales, buffer);
         qc_quantizer_rows_codes(&c->q, x + p.first * bytes, (int64_t)p.rows, (int64_t)p.columns,
-            (int64_t)c->group, scales, c->global, zeros, y + p.first);
+            (int64_t)c->group, scales, global_of(&d, &p), zeros, y + p.first);
     }
     return QC_OK;
 }
@@ -167,7 +177,7 @@ static qc_status run_dequantize(qc_run *run, const qc_step *step)
         piece p = piece_at(c, &all, i);
         const float *zeros = take_scales(&d, &p, scales, buffer);
         qc_quantizer_rows_dequantize(&c->q, c->to, x + p.first, (int64_t)p.rows, (int64_t)p.columns,
-            (int64_t)c->group, scales, c->global, zeros, y + p.first * bytes);
+            (int64_t)c->group, scales, global_of(&d, &p), zeros, y + p.first * bytes);
     }
     return QC_OK;
 }
@@ -239,17 +249,36 @@ static qc_status take_of_run(
     return QC_OK;
 }
 
-/* Operand number `slot`, a global scale that is known before the run; 0 where there is none. */
-static qc_status take_global(qc_plan *plan, const qc_op *op, size_t slot, coding *c, bool *fits)
+/* Does a value of the run hold one number of f32 for each row of x, [.., 1]? */
+static bool is_global_of_rows(const qc_plan *plan, const qc_ref *x, const qc_ref *global)
+{
+    int64_t one;
+    bool fits = global->rank == x->rank && global->by_token == x->by_token &&
+                qc_dim_as_int(global->dims[x->rank - 1], &one) && one == 1 &&
+                plan->slots.items[global->slot].dtype == QC_F32;
+    for (int i = 0; fits && i + 1 < x->rank; i++)
+        fits = global->dims[i] == x->dims[i];
+    return fits;
+}
+
+/* Operand number `slot`, a global scale that is known before the run, or one of each row; 0 where there is none. */
+static qc_status take_global(
+    qc_plan *plan, const qc_op *op, size_t slot, const qc_ref *x, coding *c, bool *fits)
 {
     const qc_value *global = qc_op_operand(op, slot);
     int64_t count;
     c->q.global = global != NULL;
     c->global = 0.0f;
+    c->global_slot = -1;
     if (!global)
         return QC_OK;
-    *fits =
-        qc_plan_is_weight(plan, global) && qc_type_static_count(qc_value_type(global), &count) && count == 1;
+    if (!qc_plan_is_weight(plan, global)) {
+        const qc_ref *ref = qc_plan_ref(plan, global);
+        *fits = ref && is_global_of_rows(plan, x, ref);
+        c->global_slot = *fits ? ref->slot : -1;
+        return ref ? QC_OK : QC_ERROR;
+    }
+    *fits = qc_type_static_count(qc_value_type(global), &count) && count == 1;
     if (!*fits)
         return QC_OK;
     const float *value = qc_bank_floats(plan->env.bank, global);
@@ -266,7 +295,7 @@ static qc_status take_operands(
     const qc_value *scale = qc_op_operand(op, 1), *zero = qc_op_operand(op, 3);
     c->scale_slot = c->zero_slot = -1;
     *fits = take_columns(x, group, c);
-    if (*fits && take_global(plan, op, 2, c, fits) != QC_OK)
+    if (*fits && take_global(plan, op, 2, x, c, fits) != QC_OK)
         return QC_ERROR;
     if (!*fits)
         return QC_OK;
@@ -277,10 +306,10 @@ static qc_status take_operands(
 static void add_coding(
     qc_plan *plan, const qc_op *op, qc_step_fn fn, const qc_ref *x, int out, const coding *c)
 {
-    int in[3] = {x->slot, c->scale_slot, c->zero_slot};
+    int in[4] = {x->slot, c->scale_slot, c->zero_slot, c->global_slot};
     coding *copy = QC_NEW(&plan->arena, coding);
     *copy = *c;
-    qc_plan_step(plan, fn, op, out, in, 3, true, copy);
+    qc_plan_step(plan, fn, op, out, in, 4, true, copy);
 }
 
 static qc_status read_scheme(qc_plan *plan, const qc_op *op, qc_scheme_part *part)
@@ -368,6 +397,7 @@ static qc_status run_scales(qc_run *run, const qc_step *step)
     size_t rows, wrong = SIZE_MAX, bytes = elem_bytes(c->q.model_dtype);
     if (rows_of(run, step, step->in[0], c->columns, &rows) != QC_OK)
         return QC_ERROR;
+    const coded d = coded_of(run, step);
     const pieces all = pieces_of(c, rows);
 #pragma omp parallel for schedule(static) num_threads(threads_of(run, rows * c->columns)) reduction(min      \
                                                                                                     : wrong)
@@ -375,16 +405,17 @@ static qc_status run_scales(qc_run *run, const qc_step *step)
         float mins[SCALES], maxs[SCALES], scales[SCALES], zeros[SCALES];
         piece p = piece_at(c, &all, i);
         size_t count = p.rows * p.groups, first = p.row * c->per_row + p.first_group;
+        float global = global_of(&d, &p);
         qc_quantizer_rows_ranges(
             &c->q, x + p.first * bytes, (int64_t)p.rows, (int64_t)p.columns, (int64_t)c->group, mins, maxs);
         for (size_t k = 0; k < count && p.row < wrong; k++)
             if (!isfinite(mins[k]) || !isfinite(maxs[k]))
                 wrong = p.row + k / p.groups < wrong ? p.row + k / p.groups : wrong;
-        if (qc_quantizer_searches(&c->q, c->global))
+        if (qc_quantizer_searches(&c->q, global))
             qc_quantizer_rows_scales(&c->q, x + p.first * bytes, (int64_t)p.rows, (int64_t)p.columns,
-                (int64_t)c->group, c->global, scales, zeros);
+                (int64_t)c->group, global, scales, zeros);
         else
-            qc_quantizer_scales(&c->q, mins, maxs, (int64_t)count, c->global, scales, zeros);
+            qc_quantizer_scales(&c->q, mins, maxs, (int64_t)count, global, scales, zeros);
         qc_encode_f32(s->result, s->zero_points ? zeros : scales, y + first * elem_bytes(s->result), count);
     }
     return wrong == SIZE_MAX ? QC_OK : not_finite(run, step, wrong);
@@ -429,14 +460,16 @@ qc_status qc_plan_scales(qc_plan *plan, const qc_op *op, bool *done)
         !(whole || part.granularity == QC_GRANULARITY_TOKEN || part.granularity == QC_GRANULARITY_GROUP) ||
         !take_columns(&from, part.group_elems, &s.c))
         return QC_OK;
-    if (!zero_points && take_global(plan, op, 1, &s.c, &fits) != QC_OK)
+    s.c.scale_slot = s.c.zero_slot = s.c.global_slot = -1;
+    if (!zero_points && take_global(plan, op, 1, &from, &s.c, &fits) != QC_OK)
         return QC_ERROR;
-    if (!fits)
+    if (!fits || (whole && s.c.global_slot >= 0))
         return QC_OK;
     scaling *copy = QC_NEW(&plan->arena, scaling);
     *copy = s;
     int out = qc_plan_result(plan, op, s.result, from.by_token && !whole);
-    qc_plan_step(plan, whole ? run_whole_scale : run_scales, op, out, &from.slot, 1, !whole, copy);
+    const int in[2] = {from.slot, s.c.global_slot};
+    qc_plan_step(plan, whole ? run_whole_scale : run_scales, op, out, in, 2, !whole, copy);
     *done = true;
     return QC_OK;
 }
