@@ -169,7 +169,10 @@ static void add_each(qc_hf_state *s, qc_hf_moe *moe)
     for (int64_t e = 0; e < s->config.moe.experts; e++) {
         const qc_node *expert = qc_hf_tree_node(
             s, moe->experts, qc_arena_printf(s->arena, "%lld", (long long)e), rule->expert_class);
-        for (int part = 0; part < QC_HF_EXPERT_PARTS; part++) {
+        for (int i = 0; i < QC_HF_EXPERT_PARTS; i++) {
+            static const int order[QC_HF_EXPERT_PARTS] = {
+                QC_HF_UP, QC_HF_GATE, QC_HF_DOWN}; /* llm-compressor's */
+            const int part = order[i];
             const bool down = part == QC_HF_DOWN;
             qc_hf_linear linear = qc_hf_tree_linear(s, expert, moe->names[part], down ? hidden : inner,
                 down ? inner : hidden, rule->bias, down ? down_keys : up_keys);
