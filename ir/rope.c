@@ -87,14 +87,14 @@ static qc_status llama3(qc_diag *diag, const qc_attr *scaling, int64_t half, flo
         !positive_of(diag, scaling, "high_freq_factor", &high) ||
         !positive_of(diag, scaling, "original_max_position_embeddings", &context))
         return QC_ERROR;
-    if (high == low)
-        return qc_error(diag, WHERE, "low_freq_factor and high_freq_factor are equal");
     float longest = (float)(context / low), shortest = (float)(context / high);
     for (int64_t i = 0; i < half; i++) {
         float f = inv_freq[i], wavelength = 1.0f / f * (float)(2 * M_PI);
         if (wavelength > longest) {
             inv_freq[i] = f / (float)factor;
         } else if (!(wavelength < shortest)) {
+            if (high == low) /* Llama 4 Scout: there is no ramp, and nothing lies on the cut */
+                return qc_error(diag, WHERE, "a wavelength is the cut of low_freq_factor = high_freq_factor");
             float smooth = (1.0f / wavelength * (float)context - (float)low) / (float)(high - low);
             inv_freq[i] = (1.0f - smooth) * f / (float)factor + smooth * f;
         }
