@@ -5,7 +5,9 @@
  * (q M)(k M)^T = q k^T, so without quantization nothing changes but rounding. Keys are rotated before the cache.
  *
  * RoPE turns pairs of elements by angles that differ between tokens and does not commute with M, nor do the norms of q
- * and k: there the rotation stays an op. Where a projection is all that comes before attention, its weight takes it.
+ * and k: there the rotation stays an op, also where RoPE turns a part of a head. Where a projection, and factors that a
+ * token's whole head has in common, are all that comes before attention, its weight takes it (the layers of Llama 4
+ * without RoPE). Keys and values of latent attention (MLA) are rotated behind the latent, which a cache may hold instead.
  */
 #include "passes/rotate.h"
 
@@ -25,14 +27,21 @@ static int64_t head_dim(const qc_op *op)
     return qc_dim_as_int(qc_type_dim(qc_value_type(qc_op_operand_named(op, "q")), -1), &size) ? size : 0;
 }
 
-/* The linear that alone makes the value, and makes nothing else. */
+/* The linear that alone makes the value, and makes nothing else. Factors a token (the temperature of layers without RoPE)
+ * and casts commute with the rotation. */
 static qc_op *projection_of(const qc_value *value)
 {
-    const qc_op *split = qc_value_op(value);
-    if (!split || !qc_op_is(split, "split_heads") || qc_value_use_count(value) != 1 ||
-        qc_quant_is_returned(value))
+    const qc_op *op = qc_value_op(value);
+    while (op && qc_value_use_count(value) == 1 && !qc_quant_is_returned(value)) {
+        const qc_value *scaled = qc_quant_scaled(op);
+        if (!scaled && !qc_op_is(op, "cast"))
+            break;
+        value = scaled ? scaled : qc_op_operand(op, 0);
+        op = qc_value_op(value);
+    }
+    if (!op || !qc_op_is(op, "split_heads") || qc_value_use_count(value) != 1 || qc_quant_is_returned(value))
         return NULL;
-    const qc_value *y = qc_op_operand(split, 0);
+    const qc_value *y = qc_op_operand(op, 0);
     qc_op *linear = qc_value_op(y);
     return linear && qc_op_is(linear, "linear") && qc_rotate_reader(y, "split_heads", true) ? linear : NULL;
 }

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "passes/experts.h"
 #include "passes/rotate.h"
 
 void qc_pass_insert_quip(qc_registry *registry);
@@ -51,12 +52,6 @@ static qc_status rotate_output(qc_pass_ctx *pc, qc_op *linear, const qc_rotation
     return QC_OK;
 }
 
-static bool is_target(const qc_pass_ctx *pc, const qc_op *op)
-{
-    return qc_op_is(op, "linear") && qc_pass_option_matches(pc, "targets", qc_op_node(op), false) &&
-           !qc_pass_option_matches(pc, "ignore", qc_op_node(op), false);
-}
-
 /* Matrices of one transform share a generator of signs: those of a size come behind those of the sizes before it, in the
  * order of the modules. */
 enum { MOST_SIZES = 64 };
@@ -94,8 +89,13 @@ static qc_pass_result rotate_all(qc_pass_ctx *pc, qc_module *module, bool input)
     for (qc_func *func = qc_module_first_func(module); func; func = qc_func_next(func))
         for (qc_op *op = qc_func_first_op(func); op; op = qc_op_next(op)) {
             int64_t width = 0;
-            if (!is_target(pc, op))
+            bool wrong = false, target = qc_is_linear(op) && qc_linear_is_target(pc, op, &wrong);
+            if (wrong)
+                return QC_PASS_FAILED;
+            if (!target)
                 continue;
+            if (qc_linear_is_router(op))
+                return qc_pass_fail(pc, op, "targets name a router, which stays as it is: ignore it");
             const qc_value *side = input ? qc_op_operand(op, 0) : qc_op_result(op, 0);
             qc_dim_as_int(qc_type_dim(qc_value_type(side), -1), &width);
             if (qc_rotate_read(pc, op, name, width,
@@ -110,7 +110,7 @@ static qc_pass_result rotate_all(qc_pass_ctx *pc, qc_module *module, bool input)
             block |= r.size < width;
             if ((input ? rotate_input(pc, op, &r) : rotate_output(pc, op, &r)) != QC_OK)
                 return QC_PASS_FAILED;
-            count++;
+            count += qc_linear_experts(op) ? qc_linear_experts(op) : 1;
         }
     if (count == 0)
         return qc_pass_fail(
@@ -135,7 +135,7 @@ static qc_pass_result run(qc_pass_ctx *pc, qc_module *module)
     size_t count = qc_pass_option_count(pc, "rotations");
     bool wanted[2] = {false, false};
     if (qc_quant_need_graph(pc, module, "linear to rotate") != QC_OK ||
-        qc_quant_check_patterns(pc, module, "linear", patterns) != QC_OK)
+        qc_quant_check_patterns(pc, module, "linear|expert_linear", patterns) != QC_OK)
         return QC_PASS_FAILED;
     for (size_t i = 0; i < count; i++) {
         const char *word = qc_pass_option_item(pc, "rotations", i);

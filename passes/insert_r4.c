@@ -3,11 +3,12 @@
  * insert_r4.c - the rotation R4 of SpinQuant (Liu et al., 2024) and QuaRot (Ashkboos et al., 2024): what the last linear
  * of an MLP reads, times an orthonormal matrix M at run time, and W M in its weight: (x M)(W M)^T = x W^T.
  */
+#include "passes/experts.h"
 #include "passes/rotate.h"
 
 void qc_pass_insert_r4(qc_registry *registry);
 
-/* The linears that add an MLP's outcome to the residual stream: they read a product or an activation. */
+/* The linears that add an MLP's outcome to the residual stream, of experts too: they read a product or an activation. */
 static bool ends_mlp(const qc_residual *residual, const qc_op *linear)
 {
     const qc_op *from = qc_value_op(qc_op_operand(linear, 0));
@@ -17,12 +18,20 @@ static bool ends_mlp(const qc_residual *residual, const qc_op *linear)
     return writes && from && (qc_op_is_elementwise(from) || qc_op_is(from, "hadamard"));
 }
 
-static bool is_target(qc_pass_ctx *pc, const qc_residual *residual, const qc_op *op)
+static bool is_target(qc_pass_ctx *pc, const qc_residual *residual, const qc_op *op, bool *wrong)
 {
-    if (!qc_op_is(op, "linear") || qc_pass_option_matches(pc, "ignore", qc_op_node(op), false))
+    if (!qc_is_linear(op))
         return false;
-    return qc_pass_option_count(pc, "targets") ? qc_pass_option_matches(pc, "targets", qc_op_node(op), false)
-                                               : ends_mlp(residual, op);
+    if (qc_pass_option_count(pc, "targets"))
+        return qc_linear_is_target(pc, op, wrong);
+    qc_selected ignored = qc_linear_selected(pc, "ignore", op, false);
+    bool target = ignored != QC_SELECTED_ALL && ends_mlp(residual, op);
+    if (target && ignored == QC_SELECTED_SOME) {
+        qc_pass_fail(
+            pc, op, "ignore names some of the experts: those of a layer are rotated alike, all or none");
+        *wrong = true;
+    }
+    return target && !*wrong;
 }
 
 static qc_status rotate(qc_pass_ctx *pc, qc_op *linear, const qc_rotation *r)
@@ -50,7 +59,10 @@ static qc_pass_result rotate_all(
     for (qc_func *func = qc_module_first_func(module); func; func = qc_func_next(func))
         for (qc_op *op = qc_func_first_op(func); op; op = qc_op_next(op)) {
             int64_t size = r.size;
-            if (!is_target(pc, residual, op))
+            bool wrong = false, target = is_target(pc, residual, op, &wrong);
+            if (wrong)
+                return QC_PASS_FAILED;
+            if (!target)
                 continue;
             qc_dim_as_int(qc_type_dim(qc_value_type(qc_op_operand(op, 0)), -1), &width);
             if (qc_rotate_read(pc, op, "R4", width, "the input size of this linear", &r) != QC_OK)
@@ -78,7 +90,7 @@ static qc_pass_result run(qc_pass_ctx *pc, qc_module *module)
     qc_residual residual;
     qc_arena arena;
     if (qc_quant_need_graph(pc, module, "MLP to rotate") != QC_OK ||
-        qc_quant_check_patterns(pc, module, "linear", patterns) != QC_OK ||
+        qc_quant_check_patterns(pc, module, "linear|expert_linear", patterns) != QC_OK ||
         qc_rotate_need_new(pc, module, "R4") != QC_OK)
         return QC_PASS_FAILED;
     qc_residual_find(&residual, module);

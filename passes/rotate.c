@@ -10,6 +10,7 @@
 
 #include "ir/dtype/hadamard.h"
 #include "ir/support/str.h"
+#include "passes/experts.h"
 
 void qc_rotate_add_options(qc_pass *pass, const char *whole)
 {
@@ -102,29 +103,60 @@ qc_status qc_rotate_check_weight(qc_pass_ctx *pc, const qc_op *op)
     return QC_ERROR;
 }
 
+/* Where the weight stands as it is stored: before a cast that this op alone reads, as routers in f32 have it. */
+static qc_op *stored_slot(qc_op *op, size_t *slot)
+{
+    qc_value *value = qc_op_operand(op, *slot);
+    qc_op *from = qc_value_op(value);
+    if (from && qc_op_is(from, "cast") && qc_value_use_count(value) == 1 && !qc_quant_is_returned(value) &&
+        qc_quant_is_plain(qc_op_operand(from, 0))) {
+        *slot = 0;
+        return from;
+    }
+    return op;
+}
+
+qc_op *qc_rotate_stored(qc_op *op, const char *name, size_t *slot)
+{
+    for (*slot = 0; *slot < qc_op_operand_count(op); ++*slot)
+        if (qc_op_operand(op, *slot) && strcmp(qc_op_operand_name(op, *slot), name) == 0)
+            return stored_slot(op, slot);
+    return NULL;
+}
+
 static qc_status rotate_operand(qc_op *op, const char *name, const qc_rotation *r, int axis)
 {
-    qc_value *value = qc_op_operand_named(op, name);
-    if (!value)
+    size_t slot;
+    qc_op *reader = qc_rotate_stored(op, name, &slot);
+    if (!reader)
         return QC_OK;
-    qc_builder *b = qc_builder_before(op);
+    qc_value *value = qc_op_operand(reader, slot);
+    qc_builder *b = qc_builder_before(reader);
     qc_value *rotated = qc_rotate_value(b, r, value, false, axis, true, qc_value_hint(value));
     if (!qc_builder_ok(b))
         return QC_ERROR;
-    qc_op_set_operand_named(op, name, rotated);
+    qc_op_set_operand(reader, slot, rotated);
     return QC_OK;
+}
+
+/* Of a linear one weight, of experts one each. */
+static int64_t weights_of(const qc_op *op)
+{
+    return qc_linear_experts(op) ? qc_linear_experts(op) : 1;
 }
 
 qc_status qc_rotate_columns(qc_pass_ctx *pc, qc_op *op, const qc_rotation *r)
 {
-    qc_pass_count(pc, "weights rotated", 1);
+    qc_pass_count(pc, "weights rotated", weights_of(op));
     return qc_rotate_check_weight(pc, op) == QC_OK ? rotate_operand(op, "w", r, -1) : QC_ERROR;
 }
 
 qc_status qc_rotate_rows(qc_pass_ctx *pc, qc_op *linear, const qc_rotation *r)
 {
-    qc_pass_count(pc, "weights rotated", 1);
-    if (qc_rotate_check_weight(pc, linear) != QC_OK || rotate_operand(linear, "w", r, 0) != QC_OK)
+    /* The rows of a bank are behind its experts. */
+    int rows = qc_op_is(linear, "expert_linear") ? 1 : 0;
+    qc_pass_count(pc, "weights rotated", weights_of(linear));
+    if (qc_rotate_check_weight(pc, linear) != QC_OK || rotate_operand(linear, "w", r, rows) != QC_OK)
         return QC_ERROR;
     return rotate_operand(linear, "bias", r, -1);
 }
@@ -146,6 +178,57 @@ qc_op *qc_rotate_reader(const qc_value *value, const char *op_name, bool sole)
             return NULL;
     }
     return reader;
+}
+
+typedef struct reading {
+    qc_arena *arena;
+    qc_op_list *linears;
+    const qc_op *misfit;
+} reading;
+
+static void read_all(reading *r, const qc_value *value);
+
+static void read_one(reading *r, qc_op *op, size_t slot, const qc_value *value)
+{
+    if (qc_is_linear(op) && slot == 0) {
+        bool known = false;
+        for (size_t i = 0; i < r->linears->count && !known; i++)
+            known = r->linears->items[i] == op;
+        if (!known)
+            QC_PUSH(r->arena, r->linears, op);
+    } else if (((qc_op_is(op, "cast") || qc_op_is(op, "expert_gather")) && slot == 0 &&
+                   qc_dtype_is_float(qc_type_dtype(qc_value_type(qc_op_result(op, 0))))) ||
+               qc_quant_scaled(op) == value) {
+        read_all(r, qc_op_result(op, 0));
+    } else if (!r->misfit) {
+        r->misfit = op;
+    }
+}
+
+static void read_all(reading *r, const qc_value *value)
+{
+    size_t slot;
+    if (qc_quant_is_returned(value) && !r->misfit)
+        r->misfit = qc_value_op(value);
+    for (size_t i = 0; i < qc_value_use_count(value); i++) {
+        qc_op *op = qc_value_use(value, i, &slot);
+        read_one(r, op, slot, value);
+    }
+}
+
+const qc_op *qc_rotate_linears(qc_arena *arena, const qc_value *value, qc_op_list *linears)
+{
+    reading r = {.arena = arena, .linears = linears};
+    read_all(&r, value);
+    return r.misfit;
+}
+
+const qc_op *qc_rotate_use_linears(
+    qc_arena *arena, qc_op *op, size_t slot, const qc_value *value, qc_op_list *linears)
+{
+    reading r = {.arena = arena, .linears = linears};
+    read_one(&r, op, slot, value);
+    return r.misfit;
 }
 
 /* ---- symbols ------------------------------------------------------------------------------------------- */
@@ -175,26 +258,32 @@ static int rank_of(const char *name)
     return i;
 }
 
-typedef QC_VEC(const qc_node *) node_list;
+typedef struct node_list {
+    QC_VEC(const qc_node *) all;
+    qc_map known; /* by address */
+    qc_map names; /* last names, in the order of their first node */
+} node_list;
+
+static bool is_known(const node_list *nodes, const qc_node *node)
+{
+    return qc_map_find_n(&nodes->known, (const char *)&node, sizeof node) != NULL;
+}
 
 /* Does "re:.*NAME$" name those of `nodes` that end in `name`, and nothing else? */
 static bool names_exactly(const qc_module *module, const node_list *nodes, const char *name)
 {
     size_t wanted = 0, found = 0;
-    for (size_t i = 0; i < nodes->count; i++)
-        wanted += strcmp(last_name(nodes->items[i]), name) == 0;
+    for (size_t i = 0; i < nodes->all.count; i++)
+        wanted += strcmp(last_name(nodes->all.items[i]), name) == 0;
     for (const qc_node *n = qc_module_first_node(module); n; n = qc_node_next(n)) {
         const char *path = qc_node_path(n);
-        bool ours = false;
         if (strchr(path, '\n')) /* which . does not match */
             return false;
         if (!qc_ends_with(path, name))
             continue;
-        for (size_t i = 0; i < nodes->count && !ours; i++)
-            ours = nodes->items[i] == n;
-        found += ours;
-        if (!ours)
+        if (!is_known(nodes, n))
             return false;
+        found++;
     }
     return found == wanted;
 }
@@ -209,29 +298,40 @@ typedef struct target_list {
 static void add_targets(target_list *t, const qc_module *module, const node_list *nodes, const char *name)
 {
     bool top = false;
-    for (size_t i = 0; i < nodes->count; i++)
-        top |= strcmp(qc_node_path(nodes->items[i]), name) == 0;
+    for (size_t i = 0; i < nodes->all.count; i++)
+        top |= strcmp(qc_node_path(nodes->all.items[i]), name) == 0;
     if (!top &&
         name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")] == '\0' &&
         names_exactly(module, nodes, name)) {
         QC_PUSH(&t->arena, &t->items, qc_attr_string(t->ctx, qc_arena_printf(&t->arena, "re:.*%s$", name)));
         return;
     }
-    for (size_t i = 0; i < nodes->count; i++)
-        if (strcmp(last_name(nodes->items[i]), name) == 0)
-            QC_PUSH(&t->arena, &t->items, qc_attr_string(t->ctx, qc_node_path(nodes->items[i])));
+    for (size_t i = 0; i < nodes->all.count; i++)
+        if (strcmp(last_name(nodes->all.items[i]), name) == 0)
+            QC_PUSH(&t->arena, &t->items, qc_attr_string(t->ctx, qc_node_path(nodes->all.items[i])));
 }
 
+static void collect_node(target_list *t, node_list *nodes, const qc_node *node)
+{
+    if (!node || !qc_map_set_n(&nodes->known, (const char *)&node, sizeof node, NULL))
+        return;
+    QC_PUSH(&t->arena, &nodes->all, node);
+    qc_map_set(&nodes->names, last_name(node), NULL);
+}
+
+/* The modules of the ops; of experts as many as there are. */
 static void collect_nodes(target_list *t, const qc_rotate_use *use, node_list *nodes)
 {
+    qc_map_init(&nodes->known, &t->arena);
+    qc_map_init(&nodes->names, &t->arena);
     for (int l = 0; l < 2; l++)
         for (size_t i = 0; use->ops[l] && i < use->ops[l]->count; i++) {
-            const qc_node *node = qc_op_node(use->ops[l]->items[i]);
-            bool known = !node;
-            for (size_t k = 0; k < nodes->count && !known; k++)
-                known = nodes->items[k] == node;
-            if (!known)
-                QC_PUSH(&t->arena, nodes, node);
+            const qc_op *op = use->ops[l]->items[i];
+            size_t count = qc_linear_node_count(op);
+            if (!qc_op_is(op, "expert_linear") || count == 0)
+                collect_node(t, nodes, qc_op_node(op));
+            for (size_t k = 0; qc_op_is(op, "expert_linear") && k < count; k++)
+                collect_node(t, nodes, qc_linear_node(op, k));
         }
 }
 
@@ -243,14 +343,9 @@ static const qc_attr *targets_of(qc_ctx *ctx, const qc_module *module, const qc_
     qc_arena_init(&t.arena, qc_ctx_arena(ctx)->oom);
     collect_nodes(&t, use, &nodes);
     for (int rank = 0; rank < RANKS; rank++)
-        for (size_t i = 0; i < nodes.count; i++) {
-            const char *name = last_name(nodes.items[i]);
-            bool first = rank_of(name) == rank;
-            for (size_t k = 0; k < i && first; k++)
-                first = strcmp(last_name(nodes.items[k]), name) != 0;
-            if (first)
-                add_targets(&t, module, &nodes, name);
-        }
+        for (size_t i = 0; i < nodes.names.count; i++)
+            if (rank_of(nodes.names.entries[i].key) == rank)
+                add_targets(&t, module, &nodes, nodes.names.entries[i].key);
     const qc_attr *list = qc_attr_list(ctx, t.items.items, t.items.count);
     qc_arena_fini(&t.arena);
     return list;

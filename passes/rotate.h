@@ -51,18 +51,28 @@ bool qc_rotate_quantizes(const qc_op *op);
 /* The op that reads a value, all of whose uses are operand 0 of ops of this name; `sole`: of one. NULL else. */
 qc_op *qc_rotate_reader(const qc_value *value, const char *op_name, bool sole);
 
-/* ---- the residual stream ------------------------------------------------------------------------------- */
-
 typedef QC_VEC(qc_op *) qc_op_list;
 
+/* The linears that read the value, as it is, cast, gathered for experts, or scaled row by row, which a rotation or a factor of
+ * its columns commutes with. The first op that reads it otherwise, NULL where none does. */
+const qc_op *qc_rotate_linears(qc_arena *arena, const qc_value *value, qc_op_list *linears);
+/* The same of one use of the value, operand `slot` of `op`. */
+const qc_op *qc_rotate_use_linears(
+    qc_arena *arena, qc_op *op, size_t slot, const qc_value *value, qc_op_list *linears);
+/* The op and the operand that read the operand `name` of `op` in the type that it is stored in: its cast, where it has one of
+ * its own. NULL when there is no such operand. */
+qc_op *qc_rotate_stored(qc_op *op, const char *name, size_t *slot);
+
+/* ---- the residual stream ------------------------------------------------------------------------------- */
+
 /* Values between embeddings and the head that sums keep in one space: what an embedding gives, sums of them, what linears
- * add to them. */
+ * and experts add to them, times numbers a row. */
 typedef struct qc_residual {
     qc_arena arena;
     qc_op_list embeddings;
-    qc_op_list writers; /* linears whose result is in the stream */
+    qc_op_list writers; /* linears whose result is in the stream, also behind a norm, which is a misfit */
     qc_op_list norms;   /* that read it */
-    qc_op_list readers; /* linears that read it, or one of the norms */
+    qc_op_list readers; /* linears that read it, or one of the norms; routers and experts too */
     int64_t width;
     /* The first op that does not fit, with the reason; NULL: none. */
     const qc_op *misfit;
