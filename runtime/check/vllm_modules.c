@@ -19,6 +19,7 @@ typedef struct visit {
     const check_model *model;
     check_verdict *verdict;
     qc_arena *arena;
+    qc_map mixed;            /* paths of experts that are quantized by several schemes */
     qc_map experts;          /* path of the experts -> the first quantized module among them */
     int64_t heads, kv_heads; /* 0: not known */
 } visit;
@@ -171,9 +172,10 @@ static void check_expert(visit *v, const check_module *m, const check_group *g)
             "%s has %lld columns, which is no multiple of its groups' %lld", m->path, (long long)columns,
             (long long)group);
     if (first) {
-        if (!same_arguments(v, g, group_of(v, first, &by_class)))
+        if (!same_arguments(v, g, group_of(v, first, &by_class)) && qc_map_set(&v->mixed, path, NULL))
             check_find(v->model, v->verdict, CHECK_REFUSED,
-                "%s and %s are experts of one layer in two schemes", first->path, m->path);
+                "%s and %s are experts of one layer in two schemes (rule " QC_RULE_EXPERTS ")", first->path,
+                m->path);
         return;
     }
     qc_map_set(&v->experts, path, (void *)(uintptr_t)m);
@@ -406,6 +408,7 @@ qc_status check_vllm_modules(const check_model *model, check_verdict *verdict)
 {
     visit v = {.model = model, .verdict = verdict, .arena = model->arena};
     qc_map_init(&v.experts, model->arena);
+    qc_map_init(&v.mixed, model->arena);
     read_heads(&v);
     for (size_t i = 0; i < model->module_count; i++) {
         const check_module *m = &model->modules[i];

@@ -3,49 +3,7 @@
 # Every storage format, weights that need no data, rotated ones too: model.safetensors, config.json and recipe.yaml are
 # llm-compressor's, byte for byte.
 # The goldens of the tree hold SHA-256 sums in place of weights; QC_DATA has more of them, on a larger model.
-. "$(dirname "$0")/tap.sh"
-opt=$QC_BIN/qc-opt
-
-# same_bytes OUT GOLDEN: the weights equal those that the golden has, or has the sums of.
-same_bytes() {
-    if [ -f "$2/model.safetensors" ]; then
-        cmp -s "$1/model.safetensors" "$2/model.safetensors"
-        return
-    fi
-    tr -d ' \n' <"$2/golden.json" | sed 's/"tensors":.*//' >"$work/sums"
-    grep -o '"model[-0-9a-z]*\.safetensors":' "$work/sums" | tr -d '":' >"$work/names"
-    [ -s "$work/names" ] || return 1
-    while IFS= read -r file; do
-        sum=$(sha256sum "$1/$file" 2>/dev/null | cut -d' ' -f1)
-        grep -qE "\"$file\":\{[^}]*\"sha256\":\"${sum:-none}\"" "$work/sums" || return 1
-    done <"$work/names"
-}
-
-# golden NAME MODEL GOLDEN OPTION...
-golden() {
-    name=$1 source=$2 expected=$3 wrong=
-    shift 3
-    out=$work/out-$number
-    if ! run 0 "$opt" "$@" "$source" -o "$out"; then
-        not_ok "$name" "exit $got" "$(head -n 3 "$work/err")"
-        return
-    fi
-    same_bytes "$out" "$expected" || wrong="model.safetensors"
-    cmp -s "$out/config.json" "$expected/config.json" || wrong="$wrong config.json"
-    if [ -f "$expected/model.safetensors.index.json" ]; then
-        cmp -s "$out/model.safetensors.index.json" "$expected/model.safetensors.index.json" || wrong="$wrong index"
-    fi
-    if [ -f "$expected/recipe.yaml" ]; then
-        cmp -s "$out/recipe.yaml" "$expected/recipe.yaml" || wrong="$wrong recipe.yaml"
-    fi
-    if [ -z "$wrong" ]; then
-        ok "$name"
-    else
-        "$QC_BIN/qc-check" --diff "$out" "$expected" --only=tensors,config >"$work/differences" 2>&1
-        not_ok "$name" "differ: $wrong" "$(head -n 6 "$work/differences")"
-    fi
-    rm -rf "$out"
-}
+. "$(dirname "$0")/golden_tap.sh"
 
 # data_free NAME MODEL GOLDEN: as its recipe, or its name, says.
 data_free() {

@@ -4,69 +4,20 @@
 # pass is not reproducible to the last bit across machines, so values (never names, types or shapes) of calibrated scales
 # may differ by units in the last place: none by more than 4, and of those of q, k and v at least 95 % by at most 1. Inputs
 # of linears have no such share: q, k and v projections see one input, so a single value moves three scales at once.
-. "$(dirname "$0")/tap.sh"
-opt=$QC_BIN/qc-opt diff="$QC_BIN/qc-check --diff"
-
-# within_noise CHECKPOINT DIFFERENCES: is every difference one of values of scales, within the bounds above? Where a
-# tensor's largest difference is over 1, all its differing elements count as such.
-within_noise() {
-    "$QC_BIN/qc-check" "$1" 2>"$work/err" | awk -v differences="$2" '
-        BEGIN { size["BF16"] = size["F16"] = 2; size["F32"] = 4 }
-        $1 ~ /\.[qkv]_scale$/ { total += $NF / size[$2] }
-        END {
-            while ((getline line < differences) > 0) {
-                if (line ~ /^[0-9]+ differences?$/)
-                    continue
-                seen++
-                split(line, word, " ")
-                if (line ~ /^tensor [^ ]*\.input_zero_point: [0-9]+ of [0-9]+ elements differ, by at most 1; /)
-                    continue
-                if (line !~ /^tensor [^ ]*\.([qkv]|input|input_global)_scale: [0-9]+ of [0-9]+ elements differ, by at most [0-9]+ ulp; /)
-                    exit bad = 1
-                if (word[11] > 4)
-                    exit bad = 1
-                if (word[2] ~ /\.[qkv]_scale:$/ && word[11] > 1)
-                    beyond += word[3]
-            }
-            exit bad = !seen || beyond > 0.05 * total
-        }'
-}
-
-# golden NAME MODEL GOLDEN OPTION...
-golden() {
-    name=$1 source=$2 expected=$3
-    shift 3
-    out=$work/out-$number
-    if ! run 0 "$opt" "$@" "$source" -o "$out"; then
-        not_ok "$name" "exit $got" "$(head -n 3 "$work/err")"
-        return
-    fi
-    if run 0 $diff "$out" "$expected" --only=tensors,config && cmp -s "$out/recipe.yaml" "$expected/recipe.yaml"; then
-        ok "$name"
-        return
-    fi
-    cp "$work/out" "$work/differences"
-    if cmp -s "$out/config.json" "$expected/config.json" && cmp -s "$out/recipe.yaml" "$expected/recipe.yaml" &&
-        within_noise "$out" "$work/differences"; then
-        ok "$name (scales within the noise of the forward pass)"
-        sed 's/^/# /' "$work/differences"
-    else
-        not_ok "$name" "$(head -n 8 "$work/differences")"
-    fi
-}
+. "$(dirname "$0")/golden_tap.sh"
 
 calib=--calib=$model/calib.jsonl
 for g in "$QC_SOURCE_ROOT"/tests/data/goldens/*/; do
     g=${g%/}
     case $(basename "$g") in
-    *attn*head*) golden "$(basename "$g")" "$model" "$g" "--pass=quant-fp8-attn{granularity=head}" "$calib" ;;
-    *kv*tensor*) golden "$(basename "$g")" "$model" "$g" "--pass=quant-kv{observer=unset}" "$calib" ;;
-    *fp8_dynamic_lm_head) golden "$(basename "$g")" "$model" "$g" --scheme=FP8_DYNAMIC ;;
-    *fp8_dynamic) golden "$(basename "$g")" "$model" "$g" --scheme=FP8_DYNAMIC --ignore=lm_head ;;
-    *fp8_static*) golden "$(basename "$g")" "$model" "$g" --scheme=FP8 --ignore=lm_head "$calib" ;;
+    *attn*head*) calibrated "$(basename "$g")" "$model" "$g" "--pass=quant-fp8-attn{granularity=head}" "$calib" ;;
+    *kv*tensor*) calibrated "$(basename "$g")" "$model" "$g" "--pass=quant-kv{observer=unset}" "$calib" ;;
+    *fp8_dynamic_lm_head) calibrated "$(basename "$g")" "$model" "$g" --scheme=FP8_DYNAMIC ;;
+    *fp8_dynamic) calibrated "$(basename "$g")" "$model" "$g" --scheme=FP8_DYNAMIC --ignore=lm_head ;;
+    *fp8_static*) calibrated "$(basename "$g")" "$model" "$g" --scheme=FP8 --ignore=lm_head "$calib" ;;
     *) skip "$(basename "$g")" "no recipe for it here" ;;
     esac
-    golden "$(basename "$g") by its recipe" "$model" "$g" "--recipe=$g/recipe.in.yaml" "$calib"
+    calibrated "$(basename "$g") by its recipe" "$model" "$g" "--recipe=$g/recipe.in.yaml" "$calib"
 done
 
 # Windows, biases, norms of q and k, tied and sharded f16, RoPE scaling: what the model above does not have.
@@ -74,8 +25,8 @@ models=$QC_SOURCE_ROOT/tests/data/small_models goldens=$QC_SOURCE_ROOT/tests/dat
 small() { # NAME OPTION...
     name=$1 source=$models/${1%%.*}
     shift
-    golden "$name" "$source" "$goldens/$name" "$@"
-    golden "$name by its recipe" "$source" "$goldens/$name" "--recipe=$goldens/$name/recipe.in.yaml" "--calib=$source/calib.jsonl"
+    calibrated "$name" "$source" "$goldens/$name" "$@"
+    calibrated "$name by its recipe" "$source" "$goldens/$name" "--recipe=$goldens/$name/recipe.in.yaml" "--calib=$source/calib.jsonl"
 }
 small mistral.attn_fp8_head_static "--pass=quant-fp8-attn{granularity=head}" "--calib=$models/mistral/calib.jsonl"
 small qwen2.fp8_static --scheme=FP8 --ignore=lm_head "--calib=$models/qwen2/calib.jsonl"
@@ -83,28 +34,28 @@ small qwen2.fp8_dynamic_lm_head --scheme=FP8_DYNAMIC
 small qwen3.kv_fp8_head "--pass=quant-kv{granularity=head, observer=unset}" "--calib=$models/qwen3/calib.jsonl"
 # Observers that search, weigh columns, or average ranges of groups.
 for recipe in w4a16_imatrix int8_mse_input nvfp4_local_minmax attn_fp8_head_mse; do
-    golden "grid.$recipe" "$models/grid" "$goldens/grid.$recipe" "--recipe=$goldens/grid.$recipe/recipe.in.yaml" \
+    calibrated "grid.$recipe" "$models/grid" "$goldens/grid.$recipe" "--recipe=$goldens/grid.$recipe/recipe.in.yaml" \
         "--calib=$models/grid/calib.jsonl"
 done
 
 grid=$data/models/grid_llama goldens=$data/goldens
 if [ -d "$grid" ] && [ -d "$goldens" ]; then
     calib=--calib=$grid/calib.jsonl
-    golden "grid_llama attn_fp8_head_static" "$grid" "$goldens/attn_fp8_head_static" "--pass=quant-fp8-attn{granularity=head}" "$calib"
-    golden "grid_llama attn_fp8_tensor" "$grid" "$goldens/attn_fp8_tensor" "--pass=quant-fp8-attn{observer=minmax}" "$calib"
-    golden "grid_llama kv_fp8_head_static" "$grid" "$goldens/kv_fp8_head_static" "--pass=quant-kv{granularity=head}" "$calib"
-    golden "grid_llama kv_fp8_tensor" "$grid" "$goldens/kv_fp8_tensor" "--pass=quant-kv{observer=unset}" "$calib"
-    golden "grid_llama fp8_dynamic" "$grid" "$goldens/fp8_dynamic" --scheme=FP8_DYNAMIC --ignore=lm_head
-    golden "grid_llama fp8_dynamic_lm_head" "$grid" "$goldens/fp8_dynamic_lm_head" --scheme=FP8_DYNAMIC
-    golden "grid_llama fp8_static" "$grid" "$goldens/fp8_static" --scheme=FP8 --ignore=lm_head "$calib"
-    golden "grid_llama fp8_static_kv" "$grid" "$goldens/fp8_static_kv" --scheme=FP8 --ignore=lm_head "--pass=quant-kv{observer=unset}" "$calib"
-    golden "grid_llama fp8_static_kv_static" "$grid" "$goldens/fp8_static_kv_static" --scheme=FP8 --ignore=lm_head --pass=quant-kv "$calib"
+    calibrated "grid_llama attn_fp8_head_static" "$grid" "$goldens/attn_fp8_head_static" "--pass=quant-fp8-attn{granularity=head}" "$calib"
+    calibrated "grid_llama attn_fp8_tensor" "$grid" "$goldens/attn_fp8_tensor" "--pass=quant-fp8-attn{observer=minmax}" "$calib"
+    calibrated "grid_llama kv_fp8_head_static" "$grid" "$goldens/kv_fp8_head_static" "--pass=quant-kv{granularity=head}" "$calib"
+    calibrated "grid_llama kv_fp8_tensor" "$grid" "$goldens/kv_fp8_tensor" "--pass=quant-kv{observer=unset}" "$calib"
+    calibrated "grid_llama fp8_dynamic" "$grid" "$goldens/fp8_dynamic" --scheme=FP8_DYNAMIC --ignore=lm_head
+    calibrated "grid_llama fp8_dynamic_lm_head" "$grid" "$goldens/fp8_dynamic_lm_head" --scheme=FP8_DYNAMIC
+    calibrated "grid_llama fp8_static" "$grid" "$goldens/fp8_static" --scheme=FP8 --ignore=lm_head "$calib"
+    calibrated "grid_llama fp8_static_kv" "$grid" "$goldens/fp8_static_kv" --scheme=FP8 --ignore=lm_head "--pass=quant-kv{observer=unset}" "$calib"
+    calibrated "grid_llama fp8_static_kv_static" "$grid" "$goldens/fp8_static_kv_static" --scheme=FP8 --ignore=lm_head --pass=quant-kv "$calib"
     # The other calibrated ones, as their recipes say. Searched weights are not these tests' matter.
     for g in "$goldens"/*/; do
         g=${g%/}
         name=$(basename "$g")
         grep -q '"calibration"' "$g/meta.json" && ! grep -q '"ok": false\|GPTQ\|AWQ\|SmoothQuant' "$g/meta.json" || continue
-        golden "grid_llama $name" "$grid" "$g" "--recipe=$g/recipe.in.yaml" "$calib" --allow=r3
+        calibrated "grid_llama $name" "$grid" "$g" "--recipe=$g/recipe.in.yaml" "$calib" --allow=r3
     done
     # Recipes at which llm-compressor fails: a checkpoint without contradictions, which runs.
     for beyond in attn_nvfp4 spin_r3_attn_nvfp4; do

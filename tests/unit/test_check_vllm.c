@@ -515,7 +515,17 @@ static void test_experts(void)
                    "float-quantized"),
             ""),
         "vllm: refused: " EXPERT "0.up_proj and " EXPERT
-        "1.up_proj are experts of one layer in two schemes\n");
+        "1.up_proj are experts of one layer in two schemes (rule experts)\n");
+    m.count = 2;
+    add(&m, EXPERT "0.down_proj.weight", "BF16", 2, 2, 4, zeros);
+    judge(p, &m, ONE(F8(CHANNEL), F8(TOKEN), "float-quantized"));
+    CHECK(printed(p, "vllm: refused: " EXPERT "0.up_proj is quantized and " EXPERT
+                     "0.down_proj is not, but they are experts of one layer (rule experts)\n"));
+    m.count = 2;
+    add(&m, EXPERT "2.up_proj.weight", "F8_E4M3", 2, 2, 4, zeros);
+    add(&m, EXPERT "2.up_proj.weight_scale", "BF16", 2, 2, 1, halves);
+    expect_line(p, &m, ONE(F8(CHANNEL), F8(TOKEN), "float-quantized"),
+        "vllm: wrong: " EXPERT "1.up_proj has no tensors: that part of the expert keeps initial values\n");
     end(p);
 }
 

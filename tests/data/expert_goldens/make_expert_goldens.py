@@ -9,7 +9,8 @@ weights' files. Calibrated schemes (fp8_static, nvfp4) see calib.jsonl beside th
 their golden.json has each tensor, and small.golden holds those of at most 16 elements. SCHEME_in_shards is saved with
 max_shard_size="300KB".
 
-Three things are put right in what it wrote, because nobody reads them as they are: the experts of Mixtral are called w1, w3
+Calibration runs the model as a whole (pipeline="basic"): the graph that the sequential pipeline traces has lost the attention
+implementation of these models, and with it the causal mask. Three things are put right in what it wrote, because nobody reads them as they are: the experts of Mixtral are called w1, w3
 and w2, as in the model and in vLLM; norms of Gemma, which it takes through bf16(1 + w) - 1, are those of the model; and a
 Llama 4 without a vision tower, at which it stops, is given the text_config that it asks for: itself."""
 import hashlib
@@ -131,6 +132,7 @@ def make(models, model, scheme, out):
             rows = [{"input_ids": torch.tensor(json.loads(line)["input_ids"])} for line in f]
         for row in rows:
             row["attention_mask"] = torch.ones_like(row["input_ids"])
+        args["pipeline"] = "basic"
         args["dataset"] = torch.utils.data.DataLoader(rows, batch_size=1, shuffle=False)
     tokenizer = os.path.join(models, "qwen3_moe")
     oneshot(model=source, tokenizer=tokenizer, recipe=given, precision="auto", **args).save_pretrained(out, **save)

@@ -1,0 +1,73 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Mixtures of experts and other architectures, of which QC_DATA has small ones: what is written is llm-compressor's, byte for
+# byte; where data is involved, but for the noise of the forward pass in scales of activations. What make_expert_goldens.py
+# puts right before is said there.
+. "$(dirname "$0")/golden_tap.sh"
+goldens=$QC_SOURCE_ROOT/tests/data/expert_goldens
+
+for g in "$goldens"/*/; do
+    g=${g%/}
+    name=$(basename "$g")
+    source=$data/models/${name%%.*}
+    if [ ! -d "$source" ]; then
+        skip "$name" "QC_DATA has no models/${name%%.*}"
+        continue
+    fi
+    set -- "--recipe=$g/recipe.in.yaml"
+    case $name in
+    *.nvfp4 | *.fp8_static) calibrated "$name" "$source" "$g" "$@" "--calib=$goldens/calib.jsonl" ;;
+    *_in_shards) golden "$name" "$source" "$g" "$@" --max-shard-size=300KB ;;
+    *) golden "$name" "$source" "$g" "$@" ;;
+    esac
+done
+
+if [ ! -d "$data/models/moe_stories" ]; then
+    skip "what vLLM has no experts for" "QC_DATA has no models/moe_stories"
+    finish
+    exit
+fi
+
+# refused RULE TEXT MODEL OPTION...: nothing is written, unless the rule is allowed; qc-check says the same of what is
+# written then.
+refused() {
+    rule=$1 text=$2 source=$data/models/$3
+    shift 3
+    if run 1 "$opt" "$source" -o "$work/refused" "$@" && grep -q "error: .*$text.* (rule $rule)" "$work/err" &&
+        grep -q "note: --allow=$rule writes it all the same" "$work/err" && [ ! -e "$work/refused" ]; then
+        ok "refused: $text"
+    else
+        not_ok "refused: $text" "exit $got" "$(cat "$work/err")"
+        return
+    fi
+    if run 0 "$opt" "$source" -o "$work/refused" "$@" --allow="$rule" && run 1 "$QC_BIN/qc-check" --target=vllm "$work/refused" &&
+        cat "$work/out" "$work/err" | grep -q "vllm: refused: .*(rule $rule)"; then
+        ok "allowed and refused by vLLM's rules: $text"
+    else
+        not_ok "allowed and refused by vLLM's rules: $text" "exit $got" "$(grep refused "$work/out")" "$(cat "$work/err")"
+    fi
+    rm -rf "$work/refused"
+}
+plain="--ignore=lm_head --ignore=re:.*mlp.gate$ --ignore=re:.*shared_expert_gate$"
+# shellcheck disable=SC2086
+{
+    refused experts "INT8 with static inputs" qwen3_moe \
+        '--pass=quant-linear{scheme=W8A8, input={type=i8, granularity=tensor}, ignore=[lm_head]}' --calib=none
+    refused experts "channel with static inputs" qwen3_moe \
+        '--pass=quant-linear{scheme=FP8, weights={type=f8e4m3, granularity=channel}, ignore=[lm_head]}' --calib=none
+    refused experts "4 or 8 bits" qwen3_moe --scheme=W3A16 --ignore=lm_head
+    refused experts "in two schemes\|by two schemes" qwen3_moe '--pass=quant-linear{scheme=FP8_DYNAMIC, targets="re:.*(gate|up)_proj$"}' \
+        '--pass=quant-linear{scheme=FP8_BLOCK, targets="re:.*experts.*down_proj$"}'
+    refused experts "in part\|experts of one layer" qwen3_moe '--pass=quant-linear{scheme=FP8_DYNAMIC, targets="re:.*(gate|up)_proj$"}'
+    refused router "gate of a shared expert" qwen2_moe --scheme=FP8_DYNAMIC --ignore=lm_head
+    for model in mixtral qwen2_moe qwen3_moe deepseek_v3 glm4_moe moe_stories llama4 gpt_oss; do
+        for scheme in FP8_DYNAMIC NVFP4A16; do
+            out=$work/$model.$scheme
+            passes "$model, $scheme" "$opt" --scheme=$scheme $plain "$data/models/$model" -o "$out"
+            passes "$model, $scheme: nothing contradicts" "$QC_BIN/qc-check" --target=vllm "$out"
+            passes "$model, $scheme: errors" "$QC_BIN/qc-check" "$out" "--baseline=$data/models/$model"
+            rm -rf "$out"
+        done
+    done
+}
+finish
