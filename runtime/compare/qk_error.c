@@ -28,8 +28,8 @@ typedef struct probe {
 } probe;
 
 typedef struct layer {
-    size_t heads, kv_heads, size, window;
-    bool causal;
+    size_t heads, kv_heads, size;
+    qc_qk_mask mask;
 } layer;
 
 typedef struct measurement {
@@ -49,10 +49,15 @@ typedef struct measurement {
     size_t widest;
 } measurement;
 
-double qc_qk_row_square(const float *scores, size_t row, size_t keys, bool causal, size_t window)
+double qc_qk_row_square(const float *scores, size_t row, size_t keys, const qc_qk_mask *mask)
 {
-    size_t end = causal ? row + 1 : keys, first = window && row + 1 > window ? row + 1 - window : 0;
+    size_t end = mask->causal ? row + 1 : keys, chunk = mask->chunk;
+    size_t first = mask->window && row + 1 > mask->window ? row + 1 - mask->window : 0;
     double sum = 0, squares = 0;
+    if (chunk && row / chunk * chunk > first)
+        first = row / chunk * chunk;
+    if (chunk && end - row / chunk * chunk > chunk)
+        end = row / chunk * chunk + chunk;
     for (size_t j = first; j < end; j++) {
         sum += (double)scores[j];
         squares += (double)scores[j] * (double)scores[j];
@@ -80,12 +85,14 @@ static size_t dim_of(const qc_value *value, int index)
 static layer layer_of(const qc_op *op)
 {
     const qc_value *q = qc_op_operand_named(op, "q");
-    int64_t window = qc_attr_as_int(qc_op_attr(op, "window"));
+    int64_t window = qc_attr_as_int(qc_op_attr(op, "window")),
+            chunk = qc_attr_as_int(qc_op_attr(op, "chunk"));
     return (layer){.heads = dim_of(q, 1),
         .kv_heads = dim_of(qc_op_operand_named(op, "k"), 1),
         .size = dim_of(q, 3),
-        .window = window > 0 ? (size_t)window : 0,
-        .causal = qc_attr_as_bool(qc_op_attr(op, "causal"))};
+        .mask = {.causal = qc_attr_as_bool(qc_op_attr(op, "causal")),
+            .window = window > 0 ? (size_t)window : 0,
+            .chunk = chunk > 0 ? (size_t)chunk : 0}};
 }
 
 /* What the cache was given, where the value comes out of one. */
@@ -255,7 +262,7 @@ static double sum_of_rows(const measurement *m, const layer *l, size_t tokens)
 {
     double sum = 0;
     for (size_t i = 0; i < tokens; i++)
-        sum += qc_qk_row_square(m->scores + i * tokens, i, tokens, l->causal, l->window);
+        sum += qc_qk_row_square(m->scores + i * tokens, i, tokens, &l->mask);
     return sum;
 }
 

@@ -42,8 +42,14 @@ qc_status qc_qk_error_measure(qc_arena *arena, const qc_module *base, qc_module 
     const char *const *names, size_t count, const qc_eval_windows *windows, const qc_qk_options *options,
     qc_qk_error *results);
 
-/* The sum of squares of a row of scores (or differences of scores), less their mean over the keys that query `row` sees:
- * j <= row if causal, row - j < window unless window is 0. */
-double qc_qk_row_square(const float *scores, size_t row, size_t keys, bool causal, size_t window);
+/* Which keys a query sees: those up to itself if causal, of the last `window` positions unless that is 0, of its own run of
+ * `chunk` positions unless that is 0. */
+typedef struct qc_qk_mask {
+    bool causal;
+    size_t window, chunk;
+} qc_qk_mask;
+
+/* The sum of squares of a row of scores (or differences of scores), less their mean over the keys that query `row` sees. */
+double qc_qk_row_square(const float *scores, size_t row, size_t keys, const qc_qk_mask *mask);
 
 #endif

@@ -389,10 +389,17 @@ static void test_scores(void)
 static void test_rows(void)
 {
     static const float scores[] = {1, 2, 4, 8};
-    CHECK(qc_qk_row_square(scores, 0, 4, true, 0) == 0);
-    CHECK_NEAR(qc_qk_row_square(scores, 1, 4, true, 0), 0.5, 1e-12);
-    CHECK_NEAR(qc_qk_row_square(scores, 3, 4, true, 2), 8, 1e-12);
-    CHECK_NEAR(qc_qk_row_square(scores, 0, 4, false, 0), 85 - 225.0 / 4, 1e-12);
+    const qc_qk_mask causal = {.causal = true}, window = {.causal = true, .window = 2},
+                     all = {.causal = false};
+    const qc_qk_mask chunk = {.causal = true, .chunk = 3}, chunk_of_all = {.chunk = 2};
+    CHECK(qc_qk_row_square(scores, 0, 4, &causal) == 0);
+    CHECK_NEAR(qc_qk_row_square(scores, 1, 4, &causal), 0.5, 1e-12);
+    CHECK_NEAR(qc_qk_row_square(scores, 3, 4, &window), 8, 1e-12);
+    CHECK_NEAR(qc_qk_row_square(scores, 0, 4, &all), 85 - 225.0 / 4, 1e-12);
+    CHECK(qc_qk_row_square(scores, 3, 4, &chunk) == 0);
+    CHECK_NEAR(qc_qk_row_square(scores, 2, 4, &chunk), 21 - 49.0 / 3, 1e-12);
+    CHECK_NEAR(qc_qk_row_square(scores, 0, 4, &chunk_of_all), 0.5, 1e-12);
+    CHECK_NEAR(qc_qk_row_square(scores, 2, 4, &chunk_of_all), 8, 1e-12);
 }
 
 int main(void)
