@@ -27,6 +27,16 @@ static qc_op *value_projection(const qc_op *attention)
     return linear && qc_op_is(linear, "linear") && qc_rotate_reader(y, "split_heads", true) ? linear : NULL;
 }
 
+/* Are the values cut out of what a linear gives: of q, k and v in one (Phi-3), or of keys and values of each head (MLA)? */
+static bool is_sliced(const qc_op *attention)
+{
+    const qc_value *v = qc_op_operand_named(attention, "v");
+    const qc_op *cache = qc_quant_cache_of(v), *op = qc_value_op(cache ? qc_op_operand(cache, 0) : v);
+    if (op && qc_op_is(op, "split_heads"))
+        op = qc_value_op(qc_op_operand(op, 0));
+    return op && qc_op_is(op, "slice");
+}
+
 /* The linears that read what attention gives. */
 static bool output_projections(const qc_op *attention, const qc_value **merged)
 {
@@ -50,6 +60,8 @@ static qc_status rotate_attention(
         qc_pass_fail(pc, op, "%s",
             projection
                 ? "what it gives is read by others than linears behind merge_heads, and cannot be rotated"
+            : is_sliced(op)
+                ? "its values are a part of what a linear gives, and such parts are not rotated alone"
                 : "its values do not come straight from a linear, or are read by others too");
         return QC_ERROR;
     }

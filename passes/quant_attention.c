@@ -7,6 +7,9 @@
  * codes; attention takes the scales as operands. Scales of k and v that are computed as the model runs are kept beside
  * their codes, in a cache of their own. An op is quantized with all parts that were asked for or not at all.
  *
+ * Where attention is latent (MLA), a cache holds the latent and the shared rotated key of a token: without queries to
+ * quantize, codes are those of that, one entry a token for keys and values of all heads.
+ *
  * Keys may be centered first (Zhang et al., SageAttention, 2024): q (k - m)^T is q k^T less a number that all keys of one
  * query share, which softmax does not see. m is the mean of each column, out of calibration.
  *
@@ -111,14 +114,49 @@ static const char *why_not_part(const qc_op *op, const char *part, const char *s
     return strcat(text, reason);
 }
 
+/* Is only a part of the keys before a query seen: those in a window, or those of its chunk? */
+static bool is_local(const qc_op *op)
+{
+    return qc_attr_as_int(qc_op_attr(op, "window")) > 0 || qc_attr_as_int(qc_op_attr(op, "chunk")) > 0;
+}
+
+/* What a cache holds for all heads together where attention is latent (MLA), and no queries are asked for. */
+static qc_op *latent_of(const qc_op *op, const request *r)
+{
+    if (r->what->queries)
+        return NULL;
+    for (qc_op *at = qc_op_prev(op); at; at = qc_op_prev(at)) {
+        if (qc_op_is(at, "latent_kv") && qc_op_node(at) == qc_op_node(op))
+            return at;
+        if (qc_op_is(at, "attention")) /* of the layer before */
+            return NULL;
+    }
+    return NULL;
+}
+
+static const char *why_not_latent(const qc_op *latent)
+{
+    const qc_value *value = qc_op_result(latent, 0);
+    size_t slot;
+    for (size_t i = 0; i < qc_value_use_count(value); i++)
+        if (qc_op_is(qc_value_use(value, i, &slot), "quantize"))
+            return "its latent is quantized already";
+    return qc_quant_is_plain(value) ? NULL : "its latent is neither bf16, f16 nor f32";
+}
+
 /* NULL when the op is to be quantized. */
 static const char *why_not(qc_pass_ctx *pc, const qc_op *op, const request *r)
 {
     const char *reason = NULL;
+    const qc_op *latent = latent_of(op, r);
     if (qc_pass_option_matches(pc, "ignore", qc_op_node(op), false))
         return "the module is ignored or disabled";
-    if (r->skip_windows && qc_attr_as_int(qc_op_attr(op, "window")) > 0)
-        return "its window slides, and such layers are skipped";
+    if (r->skip_windows && is_local(op))
+        return qc_attr_as_int(qc_op_attr(op, "window")) > 0
+                   ? "its window slides, and such layers are skipped"
+                   : "it sees keys of one chunk, and such layers are skipped as sliding ones are";
+    if (latent)
+        return why_not_latent(latent);
     if (r->q)
         reason = why_not_part(op, "q", "q_scale", pc);
     if (!reason && r->k)
@@ -273,11 +311,46 @@ static qc_status check_groups(qc_pass_ctx *pc, const qc_op *op, const request *r
     return QC_OK;
 }
 
+/* A latent is keys and values at once. Its columns are no heads, and loaders take one number for all: a static scale. */
+static qc_status check_latent(qc_pass_ctx *pc, const qc_op *op, const request *r)
+{
+    const char *granularity = qc_attr_as_text(qc_attr_find(r->input, "granularity"));
+    if (!r->k || !r->v)
+        qc_pass_fail(
+            pc, op, "its cache holds a latent (MLA), which is keys and values at once: k and v go together");
+    else if (strcmp(granularity, "tensor") != 0 || r->center_k)
+        qc_pass_fail(pc, op,
+            "a latent cache has one static scale: granularity tensor, of FP8 or integers, and no center_k");
+    else
+        return QC_OK;
+    return QC_ERROR;
+}
+
+/* A number that all keys of a query share leaves the softmax as it is, unless something stands in it that does not share
+ * it: a sink, or a cap of each score. */
+static qc_status check_centering(qc_pass_ctx *pc, const qc_op *op, const request *r)
+{
+    bool sinks = qc_op_operand_named(op, "sinks") != NULL;
+    if (!r->center_k || !r->k || (!sinks && qc_attr_as_float(qc_op_attr(op, "softcap")) == 0))
+        return QC_OK;
+    qc_pass_fail(pc, op, "center_k: %s, so the softmax sees what is subtracted from the keys",
+        sinks ? "its sinks are scores without keys" : "its scores are capped");
+    return QC_ERROR;
+}
+
 static qc_status check_shapes(qc_pass_ctx *pc, const selection *s, const request *r)
 {
-    for (size_t i = 0; i < s->count; i++)
-        if (s->taken[i] && check_groups(pc, s->ops[i], r) != QC_OK)
-            return QC_ERROR;
+    for (size_t i = 0; i < s->count; i++) {
+        const qc_op *latent = s->taken[i] ? latent_of(s->ops[i], r) : NULL;
+        qc_status status = QC_OK;
+        if (latent)
+            status = check_latent(pc, s->ops[i], r);
+        else if (s->taken[i] &&
+                 (check_groups(pc, s->ops[i], r) != QC_OK || check_centering(pc, s->ops[i], r) != QC_OK))
+            status = QC_ERROR;
+        if (status != QC_OK)
+            return status;
+    }
     return QC_OK;
 }
 
@@ -360,9 +433,34 @@ static bool quantize_part(qc_pass_ctx *pc, qc_op *op, const char *part, const ch
     return true;
 }
 
+/* What the latent cache holds, as codes and back, before whoever reads it. */
+static bool quantize_latent(qc_pass_ctx *pc, qc_op *latent, const char *scheme, const request *r)
+{
+    qc_value *value = qc_op_result(latent, 0);
+    const size_t count = qc_value_use_count(value);
+    qc_op **users = qc_pass_alloc(pc, (count + 1) * sizeof *users);
+    size_t *slots = qc_pass_alloc(pc, (count + 1) * sizeof *slots);
+    for (size_t i = 0; i < count; i++)
+        users[i] = qc_value_use(value, i, &slots[i]);
+    qc_quant_codes q = {0};
+    qc_builder *b = qc_builder_after(latent);
+    qc_builder_set_node(b, qc_op_node(latent));
+    qc_quant_make(pc, b, value, scheme, "input", r->input, "k", &q);
+    qc_value *back = qc_quant_unmake(b, &q, r->input, qc_type_dtype(qc_value_type(value)), "kv_latent");
+    if (!qc_builder_ok(b))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        qc_op_set_operand(users[i], slots[i], back);
+    qc_pass_count(pc, "latent caches quantized", 1);
+    return true;
+}
+
 static bool quantize_op(qc_pass_ctx *pc, qc_op *op, const char *scheme, const request *r)
 {
     qc_ctx *ctx = qc_pass_ctx_get(pc);
+    qc_op *latent = latent_of(op, r);
+    if (latent)
+        return quantize_latent(pc, latent, scheme, r);
     if ((r->q && !quantize_part(pc, op, "q", scheme, r)) ||
         (r->k && !quantize_part(pc, op, "k", scheme, r)) || (r->v && !quantize_part(pc, op, "v", scheme, r)))
         return false;

@@ -77,8 +77,8 @@ void qc_quant_add_attention_options(qc_pass *pass, const qc_quant_attention_pass
         "statistics are multiplied by it, at least 1: room for what calibration has not seen");
     qc_pass_add_option(pass, "center_k", QC_OPTION_BOOL, "false", NULL,
         "subtract from the keys the calibrated mean of each channel, which leaves softmax unchanged");
-    qc_pass_add_option(
-        pass, "skip", QC_OPTION_WORD, "none", "none|sliding", "sliding: leave layers with a window alone");
+    qc_pass_add_option(pass, "skip", QC_OPTION_WORD, "none", "none|sliding",
+        "sliding: leave layers with a window alone, and those that see keys of one chunk");
     qc_pass_add_option(pass, "layers", QC_OPTION_LIST, "[]", NULL,
         "only these layers: a number, FIRST-LAST, or a module by class, path or re:PATTERN; empty means all");
     qc_quant_add_options(pass, "[]",
