@@ -7,9 +7,11 @@
 #include "frontends/text/dataset.h"
 #include "ir/ctx.h"
 #include "ir/support/io.h"
+#include "passes/experts.h"
 #include "runtime/calibrate.h"
 #include "runtime/check/allow.h"
 #include "runtime/check/check.h"
+#include "runtime/check/expert_usage.h"
 #include "runtime/export/compressed_tensors/export.h"
 #include "runtime/model.h"
 #include "runtime/requantization.h"
@@ -101,6 +103,15 @@ static bool needs(qc_cli *cli, const char *option, bool present, const char *nee
     return true;
 }
 
+/* all or routed, with or without options in braces. */
+static bool is_expert_mode(const char *text)
+{
+    size_t length = strcspn(text, "{");
+    bool known =
+        (length == 3 && !strncmp(text, "all", length)) || (length == 6 && !strncmp(text, "routed", length));
+    return known && (!text[length] || strchr(text, '}') == text + strlen(text) - 1);
+}
+
 bool opt_check_combinations(opt_job *job)
 {
     static const char *const of_data[] = {"calib-samples", "calib-seqlen", "calib-field", "calib-shuffle"};
@@ -121,6 +132,15 @@ bool opt_check_combinations(opt_job *job)
             qc_cli_text(cli, "collect", ""), collected);
         return false;
     }
+    if (!is_expert_mode(qc_cli_text(cli, "moe-calib", "all"))) {
+        qc_cli_usage_error(cli,
+            "--moe-calib=%s: all or routed, and in braces what is asked for: "
+            "routed{min_tokens=4,fallback=layer}",
+            qc_cli_text(cli, "moe-calib", ""));
+        return false;
+    }
+    if (!needs(cli, "moe-calib", data || qc_cli_has(cli, "stats"), "calibration data (--calib) or --stats"))
+        return false;
     if (!needs(cli, "collect", qc_cli_has(cli, "save-stats"), "--save-stats"))
         return false;
     for (size_t i = 0; i < sizeof of_data / sizeof *of_data; i++)
@@ -245,9 +265,32 @@ static qc_status warn_of_length(opt_job *job, const qc_module *module, const qc_
     return QC_OK;
 }
 
+/* Who chose which experts, and what it cost to run them. */
+static void say_experts(opt_job *job, const qc_calibrate_cost *cost)
+{
+    qc_cli *cli = job->cli;
+    qc_expert_usage usage;
+    qc_expert_usage_take(&cli->arena, &job->stats, &usage);
+    for (size_t i = 0; i < usage.count; i++)
+        qc_cli_say(cli, "%s", qc_expert_usage_line(&cli->arena, &usage.layers[i]));
+    if (!cost || !cost->rows_run)
+        return;
+    const double share = cost->seconds > 0 ? 100 * cost->expert_seconds / cost->seconds : 0;
+    if (cost->rows_run > cost->rows_routed)
+        qc_cli_say(cli,
+            "every token went through every expert: %.1f times the routed products (%llu rows for %llu); "
+            "experts took %.1f s, %.0f %% of the calibration (--moe-calib=routed runs the routed ones alone)",
+            (double)cost->rows_run / (double)cost->rows_routed, (unsigned long long)cost->rows_run,
+            (unsigned long long)cost->rows_routed, cost->expert_seconds, share);
+    else
+        qc_cli_say(cli, "experts saw the %llu rows routed to them in %.1f s, %.0f %% of the calibration",
+            (unsigned long long)cost->rows_routed, cost->expert_seconds, share);
+}
+
 static qc_status calibrate_data(opt_job *job, qc_module *module, const char *calib)
 {
     qc_cli *cli = job->cli;
+    qc_calibrate_cost cost = {0};
     qc_calibrate_options options = {
         .threads = (int)job->threads,
         .source = job->source,
@@ -255,6 +298,7 @@ static qc_status calibrate_data(opt_job *job, qc_module *module, const char *cal
         .rotated = qc_cli_has(cli, "collect"),
         .progress = qc_cli_progress,
         .progress_user = cli,
+        .cost = &cost,
     };
     qc_dataset dataset = {0};
     int64_t vocabulary;
@@ -273,7 +317,10 @@ static qc_status calibrate_data(opt_job *job, qc_module *module, const char *cal
         (unsigned long long)(planned >> 20) + 1);
     if (qc_cli_has(cli, "dry-run"))
         return QC_OK;
-    return qc_calibrate(job->ctx, module, &dataset, &options, &job->stats);
+    if (qc_calibrate(job->ctx, module, &dataset, &options, &job->stats) != QC_OK)
+        return QC_ERROR;
+    say_experts(job, &cost);
+    return QC_OK;
 }
 
 static qc_pass_result run_calibrate(qc_pass_ctx *pc, qc_module *module)
@@ -306,7 +353,7 @@ static qc_pass_result run_calibrate(qc_pass_ctx *pc, qc_module *module)
     const char *save = qc_cli_text(cli, "save-stats", NULL);
     if (save && qc_stats_save(qc_ctx_diag(job->ctx), &job->stats, save) != QC_OK)
         return QC_PASS_FAILED;
-    return failed_or_changed(qc_calibrate_resolve(job->ctx, module, &job->stats));
+    return failed_or_changed(qc_calibrate_resolve_from(job->ctx, module, &job->stats, job->source));
 }
 
 /* What it costs to quantize again what was quantized. */
@@ -436,6 +483,10 @@ qc_status opt_finish_pipeline(opt_job *job)
     bool none = !qc_cli_has(job->cli, "stats") && !strcmp(qc_cli_text(job->cli, "calib", ""), "none");
     const char *text = qc_cli_text(job->cli, "moe-calib", "all"), *options = strchr(text, '{');
     int length = options ? (int)(options - text) : (int)strlen(text);
+    if (qc_cli_has(job->cli, "moe-calib") && qc_pipeline_has(job->pipeline, "calibrate-all-experts"))
+        return qc_ctx_error(job->ctx, "--moe-calib", "the pipeline has calibrate-all-experts already");
+    if (qc_cli_has(job->cli, "moe-calib") && !qc_experts_any(job->module))
+        qc_ctx_warning(job->ctx, "--moe-calib", "the model has no experts");
     const char *calibrate = qc_arena_printf(&job->cli->arena, "calibrate-all-experts{mode=%.*s%s%s", length,
         text, options && options[1] != '}' ? ", " : "", options ? options + 1 : "}");
     return qc_pipeline_add_experts(job->pipeline, "--moe-calib", job->module, none ? NULL : calibrate);

@@ -138,6 +138,12 @@ static void text_layer(qc_arena *arena, const qc_attention_layer *layer, size_t 
 void qc_attention_stats_print_text(qc_arena *arena, const qc_attention_stats *s, qc_str *out)
 {
     text_table t = {out, 6};
+    if (s->experts.count) {
+        qc_expert_usage_print_text(arena, &s->experts, out);
+        if (s->count == 0)
+            return;
+        qc_str_add_char(out, '\n');
+    }
     for (size_t i = 0; i < s->count; i++)
         t.width = strlen(s->layers[i].module) > t.width ? strlen(s->layers[i].module) : t.width;
     add_text_row(out, head_heads, HEAD_COLUMNS, t.width);
@@ -223,9 +229,11 @@ void qc_attention_stats_print_json(qc_arena *arena, const qc_attention_stats *s,
         qc_json_push(arena, layers, l);
     }
     qc_json_set(arena, o, "layers", layers);
-    for (size_t t = 0; t < QC_ADVICE_TYPES; t++)
+    for (size_t t = 0; s->count && t < QC_ADVICE_TYPES; t++)
         qc_json_push(arena, advice, advice_object(arena, &s->advice[t]));
     qc_json_set(arena, o, "recommended", advice);
+    if (s->experts.count)
+        qc_json_set(arena, o, "experts", qc_expert_usage_json(arena, &s->experts));
     qc_json_write(out, o, 2, false);
     qc_str_add_char(out, '\n');
 }
@@ -297,10 +305,9 @@ static void add_outliers(qc_arena *arena, const qc_attention_stats *s, qc_str *o
         (qc_plot_axis){"layer", false}, (qc_plot_axis){"outlier ratio", true}, lines, count, s->count);
 }
 
-void qc_attention_stats_print_html(qc_arena *arena, const qc_attention_stats *s, qc_str *out)
+static void add_attention(qc_arena *arena, const qc_attention_stats *s, qc_str *out)
 {
     static const char *const heads[] = {"codes", "recommended, and why"};
-    qc_html_begin(out, "Queries, keys and values");
     qc_html_paragraph(out, what(arena, s));
     qc_html_table_begin(out, heads, 2);
     for (size_t i = 0; i < QC_ADVICE_TYPES; i++) {
@@ -326,5 +333,14 @@ void qc_attention_stats_print_html(qc_arena *arena, const qc_attention_stats *s,
     qc_html_table_begin(out, head_heads, HEAD_COLUMNS);
     each_part(arena, s, html_heads, out);
     qc_html_table_end(out);
+}
+
+void qc_attention_stats_print_html(qc_arena *arena, const qc_attention_stats *s, qc_str *out)
+{
+    qc_html_begin(out, s->count ? "Queries, keys and values" : "Experts");
+    if (s->count)
+        add_attention(arena, s, out);
+    if (s->experts.count)
+        qc_expert_usage_print_html(arena, &s->experts, out);
     qc_html_end(out);
 }

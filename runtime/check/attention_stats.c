@@ -174,8 +174,11 @@ qc_status qc_attention_stats_read(qc_diag *diag, qc_arena *arena, const char *pa
     *stats = (qc_attention_stats){.path = path};
     if (qc_stats_load(diag, &r.stats, path) != QC_OK || take_taps(&r) != QC_OK)
         return QC_ERROR;
+    qc_expert_usage_take(arena, &r.stats, &stats->experts);
+    if (r.modules.count == 0 && stats->experts.count)
+        return QC_OK;
     if (r.modules.count == 0) {
-        qc_error(diag, path, "holds no statistics of q, k or v of attention");
+        qc_error(diag, path, "holds no statistics of q, k or v of attention, and of no experts");
         qc_note(diag,
             "qc-opt --pass=quant-fp8-attn MODEL --calib=DATA --collect=amax@R3 --save-stats=FILE makes some");
         return QC_ERROR;

@@ -31,6 +31,7 @@
 
 #include "ir/support/diag.h"
 #include "ir/support/str.h"
+#include "runtime/check/expert_usage.h"
 
 #define QC_ATTENTION_PARTS 3 /* q, k, v */
 #define QC_FP8_RATIO 5272.0
@@ -76,9 +77,10 @@ typedef struct qc_attention_stats {
     size_t count;
     bool rotated;                                /* under R3, too */
     qc_attention_advice advice[QC_ADVICE_TYPES]; /* for all layers */
+    qc_expert_usage experts;                     /* counted along; count 0 above: nothing else was */
 } qc_attention_stats;
 
-/* Errors: no taps of attention, a tap with ranges of sequences and none of channels (written by another version), shapes that
+/* Errors: no taps of attention and no counts of experts, a tap with ranges of sequences and none of channels (written by another version), shapes that
  * contradict each other. */
 qc_status qc_attention_stats_read(
     qc_diag *diag, qc_arena *arena, const char *path, qc_attention_stats *stats);
