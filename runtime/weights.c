@@ -144,6 +144,7 @@ void qc_weights_forget(qc_weights *weights)
 {
     if (weights->small.count)
         qc_map_init(&weights->small, &weights->arena);
+    qc_weights_drop_searches(weights);
 }
 
 void qc_weights_set_threads(qc_weights *weights, int threads)

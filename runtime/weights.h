@@ -31,7 +31,8 @@ bool qc_value_size_bytes(qc_ctx *ctx, const qc_value *value, size_t *size_bytes)
  * open. */
 qc_weights *qc_weights_open(qc_ctx *ctx, const qc_module *module, const char *source_override);
 void qc_weights_close(qc_weights *weights);
-/* Forgets what is kept by value: values of another module than that of the source are about to go. */
+/* Forgets what is kept by value, but what open streams use: values of another module than that of the source are about to
+ * go. */
 void qc_weights_forget(qc_weights *weights);
 /* 0: as many as OpenMP has. */
 void qc_weights_set_threads(qc_weights *weights, int threads);

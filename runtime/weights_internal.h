@@ -7,11 +7,13 @@
  *   weights_scale.c    scales that need a look at a whole tensor first: its range, a search, a global scale
  *   weights_rows.c     rows of a value, in one thread
  *   weights_turn.c     rows of rotations, of what norms and centering change
+ *   weights_move.c     rows of slices and of what is reshaped, transposes
  *   weights_run.c      chunks of rows on all threads, failures
  *
  * A stream's expression is cut into two kinds of values. `ready` ones were computed whole when the stream was
  * opened. All others are operations of the streamable kinds (weight, const, cast, unpack, quantize, dequantize,
- * qparams, zero_point, hadamard, center, fill, mul by columns) whose row i needs row i of their operands only, or rows of one block. Invariant: after
+ * qparams, zero_point, hadamard, center, fill, mul by columns, slice, reshape) whose row i needs row i of their operands only, or rows
+ * of one block, or rows that follow from i. Invariant: after
  * qc_weight_stream_open every value that a row needs is ready or streamable, and all shapes, types and schemes
  * have been checked, so that computing rows can fail in the ways of `failure` alone.
  *
@@ -97,10 +99,12 @@ typedef struct value_info {
     void *ready;                /* all elements, or NULL: streamed */
     const struct value_info *x; /* operands of the streamable ops */
     const struct value_info *scale, *zero_point;
-    float global;               /* value of the operand, 0 where there is none */
-    const qc_st_tensor *tensor; /* weight */
-    qc_dtype tensor_dtype;
-    const void *data;    /* const */
+    float global;                       /* value of the operand, 0 where there is none */
+    const qc_st_tensor *tensor;         /* weight; expert_weight: the first of `tensors` */
+    int64_t tensor_first;               /* element of the tensor where the value begins */
+    const qc_st_tensor *const *tensors; /* expert_weight: one a row; else NULL */
+    int64_t spread;   /* elements that a row needs of the values below, as a multiple of its own: 1 or more */
+    const void *data; /* const */
     qc_scheme_part part; /* quantize, qparams, zero_point */
     qc_quantizer quantizer;
     layout layout;  /* of the scales: of quantize, dequantize, and what qparams and zero_point make of x */
@@ -108,6 +112,7 @@ typedef struct value_info {
     search *search; /* NULL: the range is that of the elements */
     const float *column_weights; /* of errors in a search, or NULL */
     const struct turn *turn;     /* hadamard, center, fill, mul: how; else NULL */
+    const struct move *move;     /* slice, reshape: how; else NULL */
 } value_info;
 
 struct qc_weight_stream {
@@ -150,12 +155,17 @@ value_info *qc_weights_prepare(qc_weight_stream *s, const qc_value *value, int d
 
 /* Bytes of `count` elements, those of less than 8 bits one byte each. */
 size_t qc_weights_bytes(qc_dtype dtype, int64_t count);
+/* Bytes that a row needs of the memory of a chunk, in the widest of the values that it comes from. */
+size_t qc_weights_row_bytes(const value_info *v);
 /* NULL, with the failure filled, when there is no memory. Of 64-byte alignment. */
 void *qc_weights_scratch(scratch *s, size_t size_bytes, failure *f);
 /* Rows [first, first + count) of `v` into `out`. */
 bool qc_weights_rows(scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count,
     void *out, failure *f);
-/* The same, or where they lie already; NULL after a failure. */
+/* Elements [first, first + count) of the weight `v` (of one tensor), which are looked at. */
+bool qc_weights_read_elems(scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count,
+    void *out, failure *f);
+/* The same as qc_weights_rows, or where the rows lie already; NULL after a failure. */
 const void *qc_weights_operand_rows(
     scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, failure *f);
 /* The same, not looked at for what is not finite; then a check of numbers (scales of that type, or their range) made of
@@ -196,6 +206,8 @@ qc_status qc_weights_amax(qc_weight_stream *s, value_info *v, bool searches, flo
 qc_status qc_weights_tensor_scale(qc_weight_stream *s, value_info *v, float *scale, float *zero_point);
 void qc_weights_release_searches(qc_weight_stream *s);
 void qc_weights_free_searches(qc_weights *w);
+/* Those that no stream uses. */
+void qc_weights_drop_searches(qc_weights *w);
 
 /* ---- weights_turn.c ---- */
 
@@ -213,6 +225,17 @@ bool qc_weights_turn_rows(scratch *s, const qc_weights *w, const value_info *v, 
     void *out, failure *f);
 /* All rows into `data`, panels of columns on all threads. */
 qc_status qc_weights_turn_whole(qc_weights *w, const value_info *v, int64_t align_rows, void *data);
+
+/* ---- weights_move.c ---- */
+
+/* Fills v->move for slice and reshape; *streamable: its rows can be had one by one. */
+qc_status qc_weights_prepare_move(qc_weight_stream *s, const qc_op *op, value_info *v, bool *streamable);
+bool qc_weights_move_rows(scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count,
+    void *out, failure *f);
+/* Is `v` a matrix turned over? */
+bool qc_weights_transposes(const qc_op *op, const value_info *v);
+/* All of it into `data`, chunks of the operand's rows on all threads. */
+qc_status qc_weights_transpose_whole(qc_weights *w, const value_info *v, int64_t align_rows, void *data);
 
 /* ---- weights_run.c ---- */
 

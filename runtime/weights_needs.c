@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "ir/experts.h"
 #include "runtime/weights_internal.h"
 
 typedef struct needs_walk {
@@ -63,8 +64,12 @@ static void add_turn(needs_walk *w, const qc_op *op)
 
 static bool goes_by_rows(const qc_op *op)
 {
-    static const char *const names[] = {"weight", "const", "cast", "unpack", "quantize", "dequantize",
-        "qparams", "zero_point", "global_scale", "center", "fill"};
+    static const char *const names[] = {"weight", "expert_weight", "const", "cast", "unpack", "quantize",
+        "dequantize", "qparams", "zero_point", "global_scale", "center", "fill", "slice", "reshape"};
+    if (qc_attr_as_int(qc_op_attr(op, "experts")) > 0) /* of all experts of a bank */
+        return false;
+    if (qc_op_is(op, "hadamard") && qc_attr_as_int(qc_op_attr(op, "axis")) > 0)
+        return false;
     if (qc_op_is(op, "hadamard"))
         return turned_rows(op) == 0 || !qc_weights_turn_is_whole(turned_rows(op), row_bytes_of(op));
     if (qc_op_is(op, "mul"))
@@ -73,6 +78,21 @@ static bool goes_by_rows(const qc_op *op)
         if (qc_op_is(op, names[i]))
             return true;
     return false;
+}
+
+/* Elements that a slice needs of its operand for one of its own. */
+static uint64_t spread_of(const qc_op *op)
+{
+    enum { MOST = 4 };
+    uint64_t own = elems_of(qc_op_result(op, 0)),
+             of = qc_op_is(op, "slice") ? elems_of(qc_op_operand(op, 0)) : 0;
+    if (!own || of <= own)
+        return 1;
+    int64_t rank = qc_type_rank(qc_value_type(qc_op_result(op, 0)));
+    int64_t axis = qc_attr_as_int(qc_op_attr(op, "axis")), step = qc_attr_as_int(qc_op_attr(op, "step"));
+    if (axis != 0 && axis != -rank)
+        return (of + own - 1) / own;
+    return step < MOST ? (uint64_t)step : MOST;
 }
 
 /* The part that the op names; false when it names none that can be read. */
@@ -118,17 +138,33 @@ static void add_value(needs_walk *w, const qc_value *value, int64_t align_rows)
         if (qc_op_is(op, "mul")) /* the factors */
             w->needs.whole_bytes += bytes_of(qc_op_operand(op, 1));
         uint64_t row = row_bytes_of(op);
-        uint64_t chunk = (uint64_t)qc_weights_chunk_rows((size_t)row, align_rows) * row;
-        chunk = QC_CHUNK_FORMS * (chunk < bytes_of(value) ? chunk : bytes_of(value));
+        uint64_t chunk = (uint64_t)qc_weights_chunk_rows((size_t)row, align_rows) * row * spread_of(op);
+        uint64_t most = bytes_of(value) * spread_of(op);
+        chunk = QC_CHUNK_FORMS * (chunk < most ? chunk : most);
         w->needs.chunk_bytes = chunk > w->needs.chunk_bytes ? chunk : w->needs.chunk_bytes;
         return;
     }
     w->needs.whole_bytes += bytes_of(value);
-    if (qc_op_is(op, "hadamard")) /* in place, in the memory of its result */
+    /* In place, in the memory of its result; a transpose scatters chunks. */
+    if (qc_op_is(op, "hadamard") || qc_op_is(op, "transpose"))
         return;
     for (size_t i = 0; i < qc_op_operand_count(op); i++)
         if (qc_op_operand(op, i) && goes_by_rows(qc_value_op(qc_op_operand(op, i))))
             w->needs.whole_bytes += bytes_of(qc_op_operand(op, i));
+}
+
+/* A tensor, or, with an index from 0 on, that part of its first dimension. */
+static uint64_t read_tensor_ahead(qc_weights *weights, const char *name, int64_t index)
+{
+    const qc_st_tensor *t = qc_st_find(&weights->set, name);
+    bool part = index >= 0 && t && t->rank > 0 && index < t->shape[0];
+    const char *key = part ? qc_arena_printf(&weights->arena, "%s %lld", name, (long long)index) : name;
+    if (!t || !qc_map_set(&weights->ahead, key, NULL))
+        return 0;
+    uint64_t bytes = part ? t->size_bytes / (uint64_t)t->shape[0] : t->size_bytes;
+    uint64_t offset = t->offset_bytes + (part ? (uint64_t)index * bytes : 0);
+    posix_fadvise(weights->set.files[t->file].fd, (off_t)offset, (off_t)bytes, POSIX_FADV_WILLNEED);
+    return bytes;
 }
 
 uint64_t qc_weights_read_ahead(qc_weights *weights, const qc_value *value)
@@ -148,13 +184,12 @@ uint64_t qc_weights_read_ahead(qc_weights *weights, const qc_value *value)
         for (size_t i = 0; i < qc_op_operand_count(op); i++)
             if (qc_op_operand(op, i))
                 QC_PUSH(&arena, &stack, qc_op_operand(op, i));
-        const char *name = qc_op_is(op, "weight") ? qc_attr_as_text(qc_op_attr(op, "tensor")) : NULL;
-        const qc_st_tensor *t = name ? qc_st_find(&weights->set, name) : NULL;
-        if (!t || !qc_map_set(&weights->ahead, name, NULL))
-            continue;
-        posix_fadvise(weights->set.files[t->file].fd, (off_t)t->offset_bytes, (off_t)t->size_bytes,
-            POSIX_FADV_WILLNEED);
-        bytes += t->size_bytes;
+        const char *name = qc_attr_as_text(qc_op_attr(op, "tensor"));
+        if (qc_op_is(op, "weight"))
+            bytes += read_tensor_ahead(weights, name, qc_attr_as_int(qc_op_attr(op, "index")));
+        int64_t experts = qc_op_is(op, "expert_weight") ? qc_bank_experts(v) : 0;
+        for (int64_t e = 0; e < experts; e++)
+            bytes += read_tensor_ahead(weights, qc_expert_name(&arena, name, e), -1);
     }
     qc_arena_fini(&arena);
     return bytes;

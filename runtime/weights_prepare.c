@@ -13,6 +13,7 @@
 
 #include "ir/dtype/codec.h"
 #include "ir/eval.h"
+#include "ir/experts.h"
 
 /* Longer chains of streamable ops get a value in between that is computed whole, which bounds recursion. */
 enum { MAX_LEVEL = 16, MAX_DEPTH = 1000 };
@@ -31,26 +32,72 @@ static const char *where_of(qc_weight_stream *s, const qc_op *op)
     return qc_arena_printf(&s->arena, "%s: %s", qc_node_path(node), qc_op_name(op));
 }
 
-static qc_status prepare_weight(qc_weight_stream *s, const qc_op *op, value_info *v)
+/* Is every number of the type one of the other type? Of the types that tensors of a source are read as. */
+static bool converts_exactly(qc_dtype from, qc_dtype to)
+{
+    return from == to || (to == QC_F32 && (from == QC_BF16 || from == QC_F16)) ||
+           (to == QC_F64 && (from == QC_BF16 || from == QC_F16 || from == QC_F32));
+}
+
+/* The tensor of this name, whose shape is dims[rank] from dimension `skip` on; NULL after an error. A single number may be
+ * stored as [] or [1]. */
+static const qc_st_tensor *find_tensor(
+    qc_weight_stream *s, const value_info *v, const char *name, int skip, int rank, const int64_t *dims)
 {
     qc_ctx *ctx = ctx_of(s);
-    const char *name = qc_attr_as_text(qc_op_attr(op, "tensor"));
-    v->tensor = qc_st_find(&s->weights->set, name);
-    if (!v->tensor)
-        return qc_ctx_error(ctx, s->weights->directory, "there is no tensor %s", name);
-    v->tensor_dtype = qc_dtype_from_safetensors_name(v->tensor->dtype);
-    bool same = v->tensor->rank == v->rank;
-    for (int i = 0; same && i < v->rank; i++)
-        same = v->tensor->shape[i] == v->dims[i];
-    if (!same)
-        return qc_ctx_error(ctx, name, "has another shape in %s than the IR's %s", s->weights->directory,
+    const qc_st_tensor *t = qc_st_find(&s->weights->set, name);
+    if (!t) {
+        qc_ctx_error(ctx, s->weights->directory, "there is no tensor %s", name);
+        return NULL;
+    }
+    int64_t count = 1, stored = 1;
+    bool same = t->rank == rank + skip;
+    for (int i = 0; i < rank; i++) {
+        same = same && t->shape[i + skip] == dims[i];
+        count *= dims[i];
+    }
+    for (int i = 0; i < t->rank; i++)
+        stored *= t->shape[i];
+    if (!same && (skip || t->rank > 1 || count != 1 || stored != 1)) {
+        qc_ctx_error(ctx, name, "has another shape in %s than the IR's %s", s->weights->directory,
             qc_type_text(ctx, qc_value_type(v->value)));
-    qc_dtype from = v->tensor_dtype, to = v->dtype;
-    bool exact = from == to || (to == QC_F32 && (from == QC_BF16 || from == QC_F16)) ||
-                 (to == QC_F64 && (from == QC_BF16 || from == QC_F16 || from == QC_F32));
-    if (!exact)
-        return qc_ctx_error(ctx, name, "is stored as %s, which does not convert exactly to the IR's %s",
-            v->tensor->dtype, qc_dtype_name(to));
+        return NULL;
+    }
+    if (converts_exactly(qc_dtype_from_safetensors_name(t->dtype), v->dtype))
+        return t;
+    qc_ctx_error(ctx, name, "is stored as %s, which does not convert exactly to the IR's %s", t->dtype,
+        qc_dtype_name(v->dtype));
+    return NULL;
+}
+
+static qc_status prepare_weight(qc_weight_stream *s, const qc_op *op, value_info *v)
+{
+    const char *name = qc_attr_as_text(qc_op_attr(op, "tensor"));
+    int64_t index = qc_attr_as_int(qc_op_attr(op, "index"));
+    v->tensor = find_tensor(s, v, name, index >= 0, v->rank, v->dims);
+    if (!v->tensor)
+        return QC_ERROR;
+    if (index >= 0 && index >= v->tensor->shape[0])
+        return qc_ctx_error(ctx_of(s), name, "has %lld parts in %s, and no part %lld",
+            (long long)v->tensor->shape[0], s->weights->directory, (long long)index);
+    v->tensor_first = index > 0 ? index * v->count : 0;
+    return QC_OK;
+}
+
+/* One tensor a row. */
+static qc_status prepare_expert_weight(qc_weight_stream *s, const qc_op *op, value_info *v)
+{
+    const char *pattern = qc_attr_as_text(qc_op_attr(op, "tensor"));
+    const qc_st_tensor **tensors = QC_NEW_ARRAY(&s->arena, const qc_st_tensor *, (size_t)v->rows + 1);
+    for (int64_t e = 0; e < v->rows; e++) {
+        tensors[e] = find_tensor(s, v, qc_expert_name(&s->arena, pattern, e), 0, v->rank - 1, v->dims + 1);
+        if (!tensors[e])
+            return QC_ERROR;
+    }
+    if (v->rows == 0)
+        return qc_ctx_error(ctx_of(s), where_of(s, op), "a bank of no experts");
+    v->tensors = tensors;
+    v->tensor = tensors[0];
     return QC_OK;
 }
 
@@ -175,13 +222,20 @@ static qc_status prepare_importance(qc_weight_stream *s, value_info *v, value_in
     return QC_OK;
 }
 
+/* Is there one result for each expert of a bank? Those are computed whole; whoever takes experts one by one has expressions
+ * of single ones. */
+static bool is_of_experts(const qc_op *op)
+{
+    return qc_attr_as_int(qc_op_attr(op, "experts")) > 0;
+}
+
 /* qparams and zero_point of data. */
 static qc_status prepare_scale(
     qc_weight_stream *s, const qc_op *op, value_info *v, value_info *importance, bool *streamable)
 {
     bool searches;
     *streamable = false;
-    if (strcmp(qc_attr_as_text(qc_op_attr(op, "from")), "stat") == 0)
+    if (strcmp(qc_attr_as_text(qc_op_attr(op, "from")), "stat") == 0 || is_of_experts(op))
         return QC_OK;
     if (read_part(s, op, v) != QC_OK ||
         qc_weights_mse(ctx_of(s), where_of(s, op), &v->part, &v->mse, &searches) != QC_OK)
@@ -217,7 +271,7 @@ static qc_status prepare_global(
 {
     float amax = 0;
     bool searches;
-    *done = strcmp(qc_attr_as_text(qc_op_attr(op, "from")), "stat") != 0;
+    *done = strcmp(qc_attr_as_text(qc_op_attr(op, "from")), "stat") != 0 && !is_of_experts(op);
     if (!*done || read_part(s, op, v) != QC_OK ||
         qc_weights_mse(ctx_of(s), where_of(s, op), &v->part, &v->mse, &searches) != QC_OK)
         return *done ? QC_ERROR : QC_OK;
@@ -356,6 +410,17 @@ static qc_status prepare_turn(
     return QC_OK;
 }
 
+static qc_status make_transpose(qc_weight_stream *s, value_info *v)
+{
+    void *buffer = ready_buffer(s, v);
+    if (!buffer || qc_weights_transpose_whole(s->weights, v, s->align_rows, buffer) != QC_OK)
+        return QC_ERROR;
+    v->ready = buffer;
+    v->level = 0;
+    v->spread = 1;
+    return QC_OK;
+}
+
 /* Fills what the op's kind needs; *streamable: its rows can be had one by one. It may be ready already. */
 static qc_status prepare_kind(
     qc_weight_stream *s, const qc_op *op, value_info *v, value_info **operands, bool *streamable)
@@ -372,6 +437,10 @@ static qc_status prepare_kind(
         *streamable = qc_op_is(op, "cast") && qc_dtype_bits(v->dtype) >= 8 && qc_dtype_bits(v->x->dtype) >= 8;
         if (qc_op_is(op, "unpack"))
             *streamable = v->rank == 2 && v->x->rank == 2 && v->rows == v->x->rows;
+        if (qc_op_is(op, "slice") || qc_op_is(op, "reshape"))
+            return qc_weights_prepare_move(s, op, v, streamable);
+        if (qc_op_is(op, "transpose") && qc_weights_transposes(op, v))
+            return make_transpose(s, v);
         return QC_OK;
     }
     v->x = operands[0];
@@ -379,6 +448,8 @@ static qc_status prepare_kind(
     if (global) {
         if (make_ready(s, global) != QC_OK)
             return QC_ERROR;
+        if (global->count != 1) /* one an expert */
+            return QC_OK;
         qc_decode_f32(global->dtype, global->ready, &v->global, 1);
     }
     if (!scaled)
@@ -415,6 +486,8 @@ static qc_status prepare_op(qc_weight_stream *s, const qc_op *op, value_info *v,
             return QC_ERROR;
         if (operands[i] && operands[i]->level >= v->level)
             v->level = operands[i]->level + 1;
+        if (operands[i] && !operands[i]->ready && operands[i]->spread > v->spread)
+            v->spread = operands[i]->spread;
     }
     if (prepare_kind(s, op, v, operands, &streamable) != QC_OK)
         return QC_ERROR;
@@ -444,6 +517,7 @@ value_info *qc_weights_prepare(qc_weight_stream *s, const qc_value *value, int d
     v = QC_NEW(&s->arena, value_info);
     v->value = value;
     v->op = qc_op_name(op);
+    v->spread = 1;
     v->dtype = qc_type_dtype(qc_value_type(value));
     v->rank = qc_type_rank(qc_value_type(value));
     if (!qc_weights_static_shape(qc_value_type(value), v->dims, &v->count)) {
@@ -454,9 +528,10 @@ value_info *qc_weights_prepare(qc_weight_stream *s, const qc_value *value, int d
     }
     v->rows = v->rank ? v->dims[0] : 1;
     v->row_elems = v->rows ? v->count / v->rows : 0;
-    qc_status status = qc_op_is(op, "weight")  ? prepare_weight(s, op, v)
-                       : qc_op_is(op, "const") ? prepare_const(s, op, v)
-                                               : prepare_op(s, op, v, depth);
+    qc_status status = qc_op_is(op, "weight")          ? prepare_weight(s, op, v)
+                       : qc_op_is(op, "expert_weight") ? prepare_expert_weight(s, op, v)
+                       : qc_op_is(op, "const")         ? prepare_const(s, op, v)
+                                                       : prepare_op(s, op, v, depth);
     if (status != QC_OK)
         return NULL;
     qc_map_set_n(&s->infos, (const char *)&value, sizeof value, v);

@@ -171,6 +171,11 @@ static bool read_bytes(
     return true;
 }
 
+size_t qc_weights_row_bytes(const value_info *v)
+{
+    return qc_weights_bytes(v->dtype, v->row_elems) * (size_t)v->spread;
+}
+
 /* The tensor that a value is, or is made of. */
 static const qc_st_tensor *tensor_of(const value_info *v)
 {
@@ -182,27 +187,54 @@ static const qc_st_tensor *tensor_of(const value_info *v)
 bool qc_weights_all_finite(const value_info *v, const void *rows, int64_t first, int64_t count, failure *f)
 {
     int64_t bad = first_nonfinite(v->dtype, rows, count * v->row_elems);
-    if (bad >= 0)
+    if (bad >= 0 && v->tensors)
+        *f = (failure){.kind = FAILURE_NONFINITE,
+            .tensor = v->tensors[first + bad / v->row_elems],
+            .element = bad % v->row_elems};
+    else if (bad >= 0)
         *f = (failure){.kind = v->tensor ? FAILURE_NONFINITE : FAILURE_OVERFLOW,
             .tensor = tensor_of(v),
-            .element = first * v->row_elems + bad};
+            .element = v->tensor_first + first * v->row_elems + bad};
     return bad < 0;
 }
 
-/* Rows of a tensor of the source, not looked at. */
+/* Elements [first, first + count) of a tensor of the source, not looked at. */
+static bool read_tensor(scratch *s, const qc_weights *w, const qc_st_tensor *tensor, qc_dtype to,
+    int64_t first, int64_t count, void *out, failure *f)
+{
+    qc_dtype from = qc_dtype_from_safetensors_name(tensor->dtype);
+    size_t bytes = qc_weights_bytes(from, count);
+    void *raw = from == to ? out : qc_weights_scratch(s, bytes, f);
+    if (!raw || !read_bytes(w, tensor, raw, bytes, tensor->offset_bytes + qc_weights_bytes(from, first), f))
+        return false;
+    if (from != to)
+        qc_convert(from, raw, to, out, (size_t)count);
+    return true;
+}
+
+bool qc_weights_read_elems(
+    scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, void *out, failure *f)
+{
+    if (!read_tensor(s, w, v->tensor, v->dtype, v->tensor_first + first, count, out, f))
+        return false;
+    int64_t bad = first_nonfinite(v->dtype, out, count);
+    if (bad >= 0)
+        *f = (failure){
+            .kind = FAILURE_NONFINITE, .tensor = v->tensor, .element = v->tensor_first + first + bad};
+    return bad < 0;
+}
+
+/* Rows of a weight, not looked at. */
 static bool read_rows(
     scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, void *out, failure *f)
 {
-    const qc_st_tensor *tensor = v->tensor;
-    int64_t elems = count * v->row_elems;
-    size_t bytes = qc_weights_bytes(v->tensor_dtype, elems);
-    uint64_t offset = tensor->offset_bytes + qc_weights_bytes(v->tensor_dtype, first * v->row_elems);
-    bool same = v->tensor_dtype == v->dtype;
-    void *raw = same ? out : qc_weights_scratch(s, bytes, f);
-    if (!raw || !read_bytes(w, tensor, raw, bytes, offset, f))
-        return false;
-    if (!same)
-        qc_convert(v->tensor_dtype, raw, v->dtype, out, (size_t)elems);
+    if (!v->tensors)
+        return read_tensor(
+            s, w, v->tensor, v->dtype, v->tensor_first + first * v->row_elems, count * v->row_elems, out, f);
+    for (int64_t r = 0; r < count; r++)
+        if (!read_tensor(s, w, v->tensors[first + r], v->dtype, 0, v->row_elems,
+                (char *)out + qc_weights_bytes(v->dtype, r * v->row_elems), f))
+            return false;
     return true;
 }
 
@@ -550,8 +582,10 @@ bool qc_weights_rows(
             qc_weights_bytes(v->dtype, count * v->row_elems));
         return true;
     }
-    if (strcmp(v->op, "weight") == 0)
+    if (v->tensor)
         return weight_rows(s, w, v, first, count, out, f);
+    if (v->move)
+        return qc_weights_move_rows(s, w, v, first, count, out, f);
     if (v->turn)
         return qc_weights_turn_rows(s, w, v, first, count, out, f);
     if (strcmp(v->op, "cast") == 0)

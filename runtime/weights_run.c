@@ -191,8 +191,7 @@ qc_status qc_weights_run_rows(
     /* Chunks begin at `first`: only from a multiple of the alignment on do they share no block. */
     return info->row_elems == 0
                ? QC_OK
-               : qc_weights_run(w, first, count, qc_weights_bytes(info->dtype, info->row_elems), align_rows,
-                     rows_chunk, &j);
+               : qc_weights_run(w, first, count, qc_weights_row_bytes(info), align_rows, rows_chunk, &j);
 }
 
 /* ---- ranges -------------------------------------------------------------------------------------------- */
@@ -229,8 +228,8 @@ static bool range_chunk(void *user, scratch *s, int64_t first, int64_t count, fa
 qc_status qc_weights_run_minmax(qc_weights *w, const value_info *info, float *min, float *max)
 {
     range_job j = {.weights = w, .info = info};
-    if (info->row_elems && qc_weights_run(w, 0, info->rows, qc_weights_bytes(info->dtype, info->row_elems), 1,
-                               range_chunk, &j) != QC_OK)
+    if (info->row_elems &&
+        qc_weights_run(w, 0, info->rows, qc_weights_row_bytes(info), 1, range_chunk, &j) != QC_OK)
         return QC_ERROR;
     *min = j.min;
     *max = j.max;
@@ -286,7 +285,9 @@ qc_status qc_weights_run_jobs(qc_weights *w, const qc_weight_job *jobs, size_t c
         if (rows == 0 || (v && v->row_elems == 0))
             continue;
         /* What is read decides; a stream's own blocks and those of the taker are both kept whole. */
-        size_t row_bytes = v ? qc_weights_bytes(v->x ? v->x->dtype : v->dtype, v->row_elems) : CHUNK_BYTES;
+        size_t row_bytes =
+            v ? qc_weights_bytes(v->x ? v->x->dtype : v->dtype, v->row_elems) * (size_t)v->spread
+              : CHUNK_BYTES;
         int64_t own = v ? jobs[i].stream->align_rows : 1;
         while (own % align != 0)
             own += jobs[i].stream->align_rows;

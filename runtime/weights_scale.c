@@ -97,8 +97,8 @@ static qc_status search_pass(search_job *j)
     const value_info *v = j->info;
     memset(j->improved, 0, sizeof j->improved);
     j->search->amax = 0;
-    return qc_weights_run(j->weights, 0, v->x->rows, qc_weights_bytes(v->x->dtype, v->x->row_elems),
-        v->layout.block_rows, search_chunk, j);
+    return qc_weights_run(
+        j->weights, 0, v->x->rows, qc_weights_row_bytes(v->x), v->layout.block_rows, search_chunk, j);
 }
 
 /* One range for everything: its error is one sum, so all elements are held while it is searched. */
@@ -219,6 +219,15 @@ void qc_weights_release_searches(qc_weight_stream *s)
     for (size_t i = 0; i < s->searches.count; i++)
         s->searches.items[i]->users--;
     s->searches.count = 0;
+}
+
+void qc_weights_drop_searches(qc_weights *w)
+{
+    for (search *s = w->searches, *next; s; s = next) {
+        next = s->next;
+        if (s->users == 0)
+            drop(w, s);
+    }
 }
 
 void qc_weights_free_searches(qc_weights *w)

@@ -86,7 +86,8 @@ qc_status qc_weights_prepare_turn(qc_weight_stream *s, const qc_op *op, const ch
     *streamable = is_model_dtype(v->dtype) && v->rank >= 1 && (!v->x || v->x->dtype == v->dtype);
     if (!*streamable)
         return QC_OK;
-    if (qc_op_is(op, "hadamard") && prepare_hadamard(s, op, where, v, turn) != QC_OK)
+    if (qc_op_is(op, "hadamard") && qc_attr_as_int(qc_op_attr(op, "axis")) <= 0 &&
+        prepare_hadamard(s, op, where, v, turn) != QC_OK)
         return QC_ERROR;
     if (qc_op_is(op, "fill"))
         turn->value = (float)qc_attr_as_float(qc_op_attr(op, "value"));
@@ -95,6 +96,8 @@ qc_status qc_weights_prepare_turn(qc_weight_stream *s, const qc_op *op, const ch
         *streamable = v->rank == 2 && factors->ready && prepare_factors(s, v, factors, turn);
     if (turn->center)
         *streamable = v->rank == 2;
+    if (qc_op_is(op, "hadamard") && qc_attr_as_int(qc_op_attr(op, "axis")) > 0) /* the rows of a bank */
+        *streamable = false;
     v->turn = *streamable ? turn : NULL;
     return QC_OK;
 }
