@@ -189,7 +189,7 @@ static qc_value *transpose(rewrite *r, qc_op *op)
     return finish(r, b, op);
 }
 
-/* Axes may be negative; both slices have the rank of x. */
+/* Axes may be negative; both slices have the rank of x. Steps multiply; the end is behind the last element. */
 static qc_value *slice_of_slice(rewrite *r, qc_op *op)
 {
     const qc_op *inner = made_by(only(op), "slice");
@@ -199,13 +199,21 @@ static qc_value *slice_of_slice(rewrite *r, qc_op *op)
     int64_t axis = qc_attr_as_int(qc_op_attr(op, "axis")), below = qc_attr_as_int(qc_op_attr(inner, "axis"));
     if ((axis + rank) % rank != (below + rank) % rank)
         return NULL;
-    int64_t offset = qc_attr_as_int(qc_op_attr(inner, "start"));
+    int64_t offset = qc_attr_as_int(qc_op_attr(inner, "start")),
+            within = qc_attr_as_int(qc_op_attr(inner, "step"));
+    int64_t start = qc_attr_as_int(qc_op_attr(op, "start")), stop = qc_attr_as_int(qc_op_attr(op, "stop"));
+    int64_t step = qc_attr_as_int(qc_op_attr(op, "step"));
+    if (step > INT64_MAX / within)
+        return NULL;
     qc_builder *b = qc_builder_before(op);
     qc_make(b, "slice");
     qc_make_operand(b, "x", only(inner));
     qc_make_attr_int(b, "axis", axis);
-    qc_make_attr_int(b, "start", offset + qc_attr_as_int(qc_op_attr(op, "start")));
-    qc_make_attr_int(b, "stop", offset + qc_attr_as_int(qc_op_attr(op, "stop")));
+    qc_make_attr_int(b, "start", offset + start * within);
+    /* Within the inner slice, whose last element is before the end of x. */
+    qc_make_attr_int(b, "stop", stop > start ? offset + (stop - 1) * within + 1 : offset + start * within);
+    if (step * within != 1)
+        qc_make_attr_int(b, "step", step * within);
     return finish(r, b, op);
 }
 

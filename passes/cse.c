@@ -34,6 +34,11 @@ static uint64_t op_hash(const qc_op *op)
     return hash;
 }
 
+static bool is_weight(const qc_op *op)
+{
+    return qc_op_is(op, "weight") || qc_op_is(op, "expert_weight");
+}
+
 static bool ops_equal(const qc_op *a, const qc_op *b)
 {
     if (strcmp(qc_op_name(a), qc_op_name(b)) != 0 || qc_op_operand_count(a) != qc_op_operand_count(b) ||
@@ -50,14 +55,14 @@ static bool ops_equal(const qc_op *a, const qc_op *b)
         if (x != y && (!x || !y || !qc_attr_equal(x, y)))
             return false;
     }
-    return !qc_op_is(a, "weight") || qc_op_node(a) == qc_op_node(b);
+    return !is_weight(a) || qc_op_node(a) == qc_op_node(b);
 }
 
 static bool may_merge(const qc_op *op)
 {
     if (qc_op_has_effect(op) || qc_op_result_count(op) == 0 || qc_op_is(op, "linear"))
         return false;
-    return qc_op_is(op, "weight") || !qc_op_keeps_identity(op);
+    return is_weight(op) || !qc_op_keeps_identity(op);
 }
 
 static size_t merge_in(qc_pass_ctx *pc, qc_func *func)
@@ -103,7 +108,8 @@ void qc_pass_cse(qc_registry *registry)
     qc_pass *pass =
         qc_registry_add(registry, "cse", "Merge ops that compute the same from the same operands", run);
     qc_pass_set_licence(pass, QC_LICENCE_EXACT);
-    qc_pass_set_description(pass, "Ops whose module path is part of what they are (`linear`, `observe`, "
-                                  "`qparams`, `quantize`, `cache_append`) "
-                                  "are never\nmerged, and a `weight` only with one of the same module.");
+    qc_pass_set_description(pass,
+        "Ops whose module path is part of what they are (`linear`, `expert_linear`, `observe`, "
+        "`qparams`, `quantize`, `cache_append`) "
+        "are never\nmerged, and a `weight` only with one of the same module.");
 }

@@ -69,18 +69,36 @@ static bool is_variadic(const qc_op *op, size_t slot)
     return strcmp(qc_op_operand_name(op, slot), "xs") == 0;
 }
 
-/* A weight that is only read to be quantized keeps its type: another one would give other codes. */
-static bool is_for_codes(const qc_op *op)
+static bool is_weight(const qc_op *op)
 {
-    const qc_value *value = qc_op_result(op, 0);
+    return qc_op_is(op, "weight") || qc_op_is(op, "expert_weight");
+}
+
+/* What shows the elements of a weight in another order, as experts out of one tensor are cut. */
+static bool is_view(const qc_op *op)
+{
+    return qc_op_is(op, "slice") || qc_op_is(op, "transpose") || qc_op_is(op, "reshape");
+}
+
+static bool becomes_codes(const qc_value *value)
+{
     size_t slot, uses = qc_value_use_count(value);
     for (size_t i = 0; i < uses; i++) {
         const qc_op *user = qc_value_use(value, i, &slot);
         const qc_attr *arg = qc_op_attr(user, "arg");
-        if (!arg || strcmp(qc_attr_as_text(arg), "weights") != 0)
+        bool codes = arg ? strcmp(qc_attr_as_text(arg), "weights") == 0
+                         : is_view(user) && becomes_codes(qc_op_result(user, 0));
+        /* The range of an expert's weights may serve its input. */
+        if (!codes && !(qc_op_is(user, "observe") && slot == 2))
             return false;
     }
-    return qc_op_is(op, "weight") && uses > 0;
+    return uses > 0;
+}
+
+/* A weight that is only read to be quantized keeps its type: another one would give other codes. */
+static bool is_for_codes(const qc_op *op)
+{
+    return is_weight(op) && becomes_codes(qc_op_result(op, 0));
 }
 
 static bool ends_with(const char *name, const char *end)
@@ -89,24 +107,31 @@ static bool ends_with(const char *name, const char *end)
     return length >= tail && strcmp(name + length - tail, end) == 0;
 }
 
-/* A global scale is f32 in every model. */
-static bool is_global_scale(const qc_op *op)
+static bool reads_global(const qc_value *value)
 {
-    const qc_value *value = qc_op_is(op, "const") ? qc_op_result(op, 0) : NULL;
-    size_t slot, uses = value ? qc_value_use_count(value) : 0;
+    size_t slot, uses = qc_value_use_count(value);
     for (size_t i = 0; i < uses; i++) {
         const qc_op *user = qc_value_use(value, i, &slot);
         const char *name = qc_op_operand_name(user, slot);
-        if (!name || !ends_with(name, "global"))
+        /* Rows take that of their expert. */
+        bool global = qc_op_is(user, "expert_param") ? reads_global(qc_op_result(user, 0))
+                                                     : name && ends_with(name, "global");
+        if (!global)
             return false;
     }
     return uses > 0;
 }
 
-/* The type of a typed op's result: what is cached has the type of what comes in. */
+/* A global scale is f32 in every model. */
+static bool is_global_scale(const qc_op *op)
+{
+    return qc_op_is(op, "const") && reads_global(qc_op_result(op, 0));
+}
+
+/* The type of a typed op's result: what is cached, or has another shape, has the type of what comes in. */
 static const qc_type *map_result(const retype *r, const qc_op *op, const qc_type *type)
 {
-    return qc_op_is(op, "cache_append")
+    return qc_op_is(op, "cache_append") || qc_op_is(op, "reshape")
                ? qc_type_with_dtype(r->ctx, type, qc_type_dtype(qc_value_type(qc_op_operand(op, 0))))
                : map_type(r, type);
 }
@@ -115,7 +140,7 @@ static const qc_type *map_result(const retype *r, const qc_op *op, const qc_type
 static bool narrows(const retype *r, const qc_op *op)
 {
     qc_dtype dtype = qc_type_dtype(qc_value_type(qc_op_result(op, 0))), to = map_dtype(r, dtype);
-    return qc_op_is(op, "weight") && to != dtype && to != QC_F32;
+    return is_weight(op) && to != dtype && to != QC_F32;
 }
 
 static qc_value *cast(const retype *r, qc_builder *b, qc_value *value)
