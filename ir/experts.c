@@ -99,6 +99,19 @@ static const qc_type *part_type(qc_ctx *ctx, const qc_type *type)
                   : qc_type_tensor(ctx, type->dtype, type->rank - 1, type->dims + 1);
 }
 
+/* The same for a value, but a scale of one block stays [1, 1]. */
+static const qc_type *part_type_of(const qc_value *value)
+{
+    qc_ctx *ctx = value->func->module->ctx;
+    size_t slot;
+    for (size_t i = 0; i < qc_value_use_count(value); i++) {
+        const qc_op *user = qc_value_use(value, i, &slot);
+        if (value->type->rank == 3 && qc_op_is(user, "dequantize") && qc_op_attr_given(user, "block"))
+            return qc_type_tensor(ctx, value->type->dtype, 2, value->type->dims + 1);
+    }
+    return part_type(ctx, value->type);
+}
+
 /* Columns or rows of a constant: `count` elements from `start`, `step` apart. */
 static const qc_attr *part_of_data(const qc_op *op, size_t start, size_t count, size_t step)
 {
@@ -186,7 +199,7 @@ static bool is_statistics(const qc_expert_copy *copy, const qc_op *op, uint32_t 
 
 static qc_value *copy_const(qc_expert_copy *copy, const qc_op *op)
 {
-    const qc_type *type = part_type(op->func->module->ctx, op->results[0].type);
+    const qc_type *type = part_type_of(&op->results[0]);
     int64_t count;
     if (!qc_type_static_count(type, &count))
         return NULL;
@@ -208,7 +221,7 @@ static qc_value *copy_weight(qc_expert_copy *copy, const qc_op *op)
         qc_make_attr_string(copy->b, "tensor", tensor);
         qc_make_attr_int(copy->b, "index", copy->expert);
     }
-    qc_make_type(copy->b, part_type(op->func->module->ctx, op->results[0].type));
+    qc_make_type(copy->b, part_type_of(&op->results[0]));
     return qc_make_end(copy->b, op->results[0].hint);
 }
 
@@ -262,8 +275,7 @@ static qc_value *copy_plain(qc_expert_copy *copy, const qc_op *op, bool bank)
     if (set_attrs(copy, op, bank) != QC_OK)
         return NULL;
     if (op->info->traits & QC_TRAIT_TYPED)
-        qc_make_type(
-            copy->b, bank ? part_type(op->func->module->ctx, op->results[0].type) : op->results[0].type);
+        qc_make_type(copy->b, bank ? part_type_of(&op->results[0]) : op->results[0].type);
     return qc_make_end(copy->b, op->results[0].hint);
 }
 
