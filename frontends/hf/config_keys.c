@@ -72,6 +72,7 @@ static const char *const harmless_keys[] = {
     "hidden_dropout",
     "hidden_dropout_prob",
     "id2label",
+    "initial_context_length",
     "initializer_range",
     "is_decoder",
     "is_encoder_decoder",
@@ -126,10 +127,16 @@ static const char *const harmless_keys[] = {
     "use_flash_attn",
 };
 
+/* Numbers that Transformers does not read, because what they switch is off in every published checkpoint: at this value. */
+static const struct {
+    const char *key;
+    double value;
+} idle_keys[] = {{"interpolate_factor", 1}, {"full_attn_mod", 1}};
+
 /* A part of a name that speaks of arithmetic. */
 static const char *const arithmetic_parts[] = {"scal", "multiplier", "rope", "rotary", "window", "bias",
     "act", "cap", "clip", "expert", "moe", "logit", "per_layer", "compression", "alibi", "parallel", "mup",
-    "bidirectional", "norm", "residual"};
+    "bidirectional", "norm", "residual", "attn_mod"};
 
 bool qc_hf_json_is_off(const qc_json *value)
 {
@@ -169,6 +176,14 @@ static bool is_used_by(const qc_hf_config *config, const char *key)
            qc_hf_moe_reads_key(config, key);
 }
 
+static bool is_idle(const qc_json *value)
+{
+    for (size_t i = 0; i < sizeof idle_keys / sizeof *idle_keys; i++)
+        if (strcmp(value->key, idle_keys[i].key) == 0)
+            return value->kind == QC_JSON_NUMBER && value->number == idle_keys[i].value;
+    return false;
+}
+
 static bool looks_arithmetic(const char *key)
 {
     for (size_t i = 0; i < sizeof arithmetic_parts / sizeof *arithmetic_parts; i++)
@@ -184,7 +199,7 @@ qc_status qc_hf_config_check_keys(qc_diag *diag, const qc_json *root, const qc_h
         const char *key = value->key;
         if (IS_IN(key, used_keys) || IS_IN(key, harmless_keys) || is_used_by(config, key))
             continue;
-        if (qc_starts_with(key, "unsloth_") || qc_hf_json_is_off(value))
+        if (qc_starts_with(key, "unsloth_") || qc_hf_json_is_off(value) || is_idle(value))
             continue;
         if (looks_arithmetic(key))
             status = qc_error(diag, config->path, "%s is set, and qc does not know what it does in %s", key,

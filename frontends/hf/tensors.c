@@ -234,8 +234,10 @@ static const char *class_of(const qc_hf_state *s, const char *path)
     if ((weight && is_named_weight(weight->name) && has_elements(weight) && is_plain(weight)) ||
         has_codes(s, path))
         return "Linear";
-    return s->outline.arch && qc_ends_with(path, ".self_attn") ? s->outline.arch->info.attention_class
-                                                               : "Module";
+    /* Attention of a graph is in the tree already; what is not there is a vision tower's. */
+    return s->outline.arch && !s->model.path && qc_ends_with(path, ".self_attn")
+               ? s->outline.arch->info.attention_class
+               : "Module";
 }
 
 qc_node *qc_hf_add_path(qc_hf_state *s, const char *path)

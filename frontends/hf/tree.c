@@ -266,20 +266,21 @@ static qc_node *nearest_node(qc_hf_state *s, const char *tensor, const char **re
     return s->model.root;
 }
 
-/* The module that a stranger belongs to. A matrix has one of its own, so that an exporter can say of it that it is not
- * quantized. */
-static qc_node *stranger_node(qc_hf_state *s, const qc_st_tensor *tensor, const char **rest)
-{
-    if (!qc_hf_is_matrix(tensor))
-        return nearest_node(s, tensor->name, rest);
-    const char *dot = strrchr(tensor->name, '.');
-    *rest = dot + 1;
-    return qc_hf_add_path(s, qc_arena_strndup(s->arena, tensor->name, (size_t)(dot - tensor->name)));
-}
-
 static bool is_below(const char *tensor, const char *path)
 {
     return qc_starts_with(tensor, path) && tensor[strlen(path)] == '.';
+}
+
+/* The module that a stranger belongs to. A matrix has one of its own, so that an exporter can say of it that it is not
+ * quantized; beside the text model of a wrapper, every tensor has. */
+static qc_node *stranger_node(qc_hf_state *s, const qc_st_tensor *tensor, const char **rest)
+{
+    const char *dot = strrchr(tensor->name, '.');
+    const bool beside = s->config.wrapper && dot && !is_below(tensor->name, s->model.path);
+    if (!beside && !qc_hf_is_matrix(tensor))
+        return nearest_node(s, tensor->name, rest);
+    *rest = dot + 1;
+    return qc_hf_add_path(s, qc_arena_strndup(s->arena, tensor->name, (size_t)(dot - tensor->name)));
 }
 
 static void keep_strangers(qc_hf_state *s)
