@@ -12,6 +12,7 @@
 #include "qc/ir.h"
 #include "tests/unit/check.h"
 #include "tests/unit/messages.h"
+#include "tests/unit/shard.h"
 
 enum { LAYERS_MAX = 8 };
 
@@ -338,6 +339,159 @@ static void test_fp8_source(void)
     check_model(tree_path("deepseek_v3_fp8"), QC_F32, 1e-4, true);
 }
 
+/* ---- the same numbers, stored in another way ------------------------------------------------------------ */
+
+enum { TENSORS_MAX = 512 };
+
+typedef struct copy {
+    fixture *f;
+    qc_arena *arena;
+    qc_st_out tensors[TENSORS_MAX];
+    size_t count;
+} copy;
+
+static uint16_t *add_tensor(copy *c, const char *name, int rank, int64_t d0, int64_t d1, int64_t d2)
+{
+    int64_t *shape = QC_NEW_ARRAY(c->arena, int64_t, 3);
+    shape[0] = d0;
+    shape[1] = d1;
+    shape[2] = d2;
+    uint16_t *data = QC_NEW_ARRAY(c->arena, uint16_t, (size_t)(d0 * d1 * d2));
+    c->tensors[c->count++] =
+        (qc_st_out){.name = name, .dtype = "BF16", .rank = rank, .shape = shape, .user = data};
+    return data;
+}
+
+static uint16_t *read_bf16(copy *c, const qc_st_tensor *t)
+{
+    uint16_t *data = qc_arena_alloc(c->arena, (size_t)t->size_bytes);
+    return qc_st_read(qc_ctx_diag(c->f->ctx), &c->f->weights, t, data) == QC_OK ? data : NULL;
+}
+
+static const char *const part_names[] = {"gate_proj", "up_proj", "down_proj"};
+
+/* A tensor of all experts, [experts, in, out] or a bias [experts, out], as one an expert. */
+static void split(copy *c, const qc_st_tensor *t, bool interleaved)
+{
+    const uint16_t *from = read_bf16(c, t);
+    const bool up = strstr(t->name, "gate_up_proj") != NULL, bias = t->rank == 2;
+    const char *experts = qc_arena_strndup(c->arena, t->name, (size_t)(strrchr(t->name, '.') - t->name));
+    const int64_t in = bias ? 1 : t->shape[1], all = t->shape[t->rank - 1], parts = up ? 2 : 1,
+                  out = all / parts;
+    for (int64_t e = 0; from && e < t->shape[0]; e++)
+        for (int64_t part = 0; part < parts; part++) {
+            const char *name = qc_arena_printf(c->arena, "%s.%lld.%s.%s", experts, (long long)e,
+                part_names[up ? part : 2], bias ? "bias" : "weight");
+            uint16_t *to = add_tensor(c, name, bias ? 1 : 2, out, bias ? 1 : in, 1);
+            for (int64_t o = 0; o < out; o++)
+                for (int64_t i = 0; i < in; i++)
+                    to[o * in + i] =
+                        from[(e * in + i) * all + (interleaved ? parts * o + part : part * out + o)];
+        }
+}
+
+/* Mixtral's tensors of each expert as two of all, under the names that Transformers 5 has. */
+static void fuse(copy *c, int layer, int64_t experts, int64_t inner, int64_t hidden)
+{
+    const char *block = qc_arena_printf(c->arena, "model.layers.%d.mlp.experts", layer);
+    uint16_t *up =
+        add_tensor(c, qc_arena_printf(c->arena, "%s.gate_up_proj", block), 3, experts, 2 * inner, hidden);
+    uint16_t *down =
+        add_tensor(c, qc_arena_printf(c->arena, "%s.down_proj", block), 3, experts, hidden, inner);
+    static const char *const names[] = {"w1", "w3", "w2"};
+    const size_t size = (size_t)(inner * hidden);
+    for (int64_t e = 0; e < experts; e++)
+        for (int part = 0; part < 3; part++) {
+            const char *name = qc_arena_printf(c->arena,
+                "model.layers.%d.block_sparse_moe.experts.%lld.%s.weight", layer, (long long)e, names[part]);
+            const uint16_t *from = read_bf16(c, qc_st_find(&c->f->weights, name));
+            uint16_t *to = part == 2 ? down + (size_t)e * size : up + (2 * (size_t)e + (size_t)part) * size;
+            if (from)
+                memcpy(to, from, 2 * size);
+        }
+}
+
+static void copy_others(copy *c, const char *but, const char *old_block)
+{
+    for (size_t i = 0; i < c->f->weights.tensor_count; i++) {
+        const qc_st_tensor *t = &c->f->weights.tensors[i];
+        const char *name = t->name, *block = old_block ? strstr(name, old_block) : NULL;
+        if (strstr(name, but))
+            continue;
+        if (block)
+            name =
+                qc_arena_printf(c->arena, "%.*smlp%s", (int)(block - name), name, block + strlen(old_block));
+        c->tensors[c->count++] = (qc_st_out){
+            .name = name, .dtype = t->dtype, .rank = t->rank, .shape = t->shape, .user = read_bf16(c, t)};
+    }
+}
+
+/* Logits of a directory for the fixed ids. */
+static bool logits_of(const char *directory, qc_tensor *logits)
+{
+    fixture f;
+    bool ok = false;
+    qc_tensor ids = {0};
+    const int64_t dims[2] = {2, 12};
+    if (open_model(&f, directory, QC_BF16, false) &&
+        qc_tensor_create(qc_ctx_diag(f.ctx), "ids", QC_I64, 2, dims, &ids) == QC_OK) {
+        for (int64_t i = 0; i < ids.count; i++)
+            ((int64_t *)ids.data)[i] = (7 * i + 3) % 64;
+        ok = run_model(&f, &ids, logits);
+    }
+    qc_tensor_free(&ids);
+    close_model(&f);
+    return ok;
+}
+
+static void check_layout(const char *model, bool interleaved)
+{
+    fixture f;
+    qc_tensor expected = {0}, actual = {0};
+    char directory[] = "qc-test-moe-XXXXXX";
+    const bool mixtral = strcmp(model, "mixtral") == 0;
+    if (!mkdtemp(directory))
+        SKIP("no directory can be made here");
+    if (open_model(&f, tree_path(model), QC_BF16, false)) {
+        qc_diag *diag = qc_ctx_diag(f.ctx);
+        copy *c = calloc(1, sizeof *c);
+        c->f = &f;
+        c->arena = qc_ctx_arena(f.ctx);
+        copy_others(c, ".experts.", mixtral ? "block_sparse_moe" : NULL);
+        for (size_t i = 0; !mixtral && i < f.weights.tensor_count; i++)
+            if (strstr(f.weights.tensors[i].name, ".experts."))
+                split(c, &f.weights.tensors[i], interleaved);
+        for (int layer = 0; mixtral && layer < 2; layer++)
+            fuse(c, layer, 4, 32, 32);
+        CHECK(write_shard(diag, c->arena, directory, c->tensors, c->count));
+        CHECK_INT(qc_copy_file(diag, qc_path_join(c->arena, tree_path(model), "config.json"),
+                      qc_path_join(c->arena, directory, "config.json")),
+            QC_OK);
+        free(c);
+    }
+    close_model(&f);
+    if (logits_of(tree_path(model), &expected) && logits_of(directory, &actual)) {
+        CHECK(qc_tensor_same_shape(&actual, &expected));
+        CHECK(memcmp(actual.data, expected.data, qc_tensor_bytes(expected.dtype, expected.count)) == 0);
+    }
+    qc_tensor_free(&expected);
+    qc_tensor_free(&actual);
+    messages said = {0};
+    qc_arena arena;
+    qc_diag diag;
+    qc_arena_init(&arena, NULL);
+    qc_diag_init(&diag, &arena, keep_message, &said);
+    CHECK_INT(qc_remove_tree(&diag, directory), QC_OK);
+    qc_arena_fini(&arena);
+}
+
+static void test_layouts_agree(void)
+{
+    check_layout("mixtral", false);
+    check_layout("llama4", false);
+    check_layout("gpt_oss", true);
+}
+
 int main(void)
 {
     RUN(test_mixtral);
@@ -351,5 +505,6 @@ int main(void)
     RUN(test_small_models);
     RUN(test_mxfp4_source);
     RUN(test_fp8_source);
+    RUN(test_layouts_agree);
     return check_done();
 }
