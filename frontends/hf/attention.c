@@ -67,6 +67,24 @@ void qc_hf_attention_warn(qc_hf_state *s)
     qc_str_fini(&names);
 }
 
+/* The scale of a latent cache: one, which goes by the name of keys. Writers put that of values beside it, as loaders expect
+ * two; what is cached is keys and values at once, and the first counts. */
+static void own_latent_scale(qc_hf_state *s, qc_hf_attention *a)
+{
+    const qc_hf_args *x = &a->kv_group->input;
+    const qc_hf_expectation e = {1, {1}, QC_DTYPE_NONE, "quantization_config"};
+    if (x->dynamic || x->global || strcmp(x->granularity, "tensor") != 0)
+        qc_hf_tensor_error(s, NULL,
+            qc_arena_printf(s->arena,
+                "kv_cache_scheme: %s has a latent cache, which takes one static scale of strategy tensor",
+                qc_node_path(a->node)));
+    else if (!a->unit_scales)
+        qc_hf_own_tensor(s, a->node, "k_scale", &e);
+    static const char *const others[] = {"k_zero_point", "v_scale", "v_zero_point"};
+    for (size_t i = 0; i < 3; i++)
+        qc_hf_tree_own_if_there(s, a->node, others[i]);
+}
+
 /* q, k and v scales of a layer, and the zero points that some writers put beside them. */
 static void own_attention_scales(qc_hf_state *s, qc_hf_attention *a)
 {
@@ -89,9 +107,13 @@ static void own_attention_scales(qc_hf_state *s, qc_hf_attention *a)
         group = s->quantization.kv;
     static const char *const names[][3] = {{"q_scale", "q_zero_point", "q_global_scale"},
         {"k_scale", "k_zero_point", "k_global_scale"}, {"v_scale", "v_zero_point", "v_global_scale"}};
+    a->unit_scales = a->kv_group && has_no_cache_scale(s, a->node, &a->kv_group->input);
+    if (a->kv_group && s->config.arch->attention.projection == QC_HF_PROJECTION_LATENT) {
+        own_latent_scale(s, a);
+        return;
+    }
     if (group)
         own_center(s, a->node);
-    a->unit_scales = a->kv_group && has_no_cache_scale(s, a->node, &a->kv_group->input);
     if (a->unit_scales)
         return;
     for (int i = a->group ? 0 : 1; group && i < 3; i++) {

@@ -8,6 +8,8 @@
  *   cache   = latent_kv(l, r)
  *   k, v    = kv_b_proj(l) in heads; k ends in r
  *
+ * A kv_cache_scheme is for what is cached: l and r go through codes, under one scale, before k and v are made of them.
+ *
  * Source: transformers/models/deepseek_v3/modeling_deepseek_v3.py at 5.17. Both norms have an eps of 1e-6, whatever
  * rms_norm_eps says. Turned columns stay where they are, Transformers moves those of q and k alike: scores are the same.
  */
@@ -75,6 +77,23 @@ static qc_value *build_q(qc_hf_graph *g, const qc_hf_attention *a, qc_value *x)
     return beside(g, columns(g, q, 0, c->nope_dim, "q_nope"), turned, "q");
 }
 
+/* What a cache of codes gives back. */
+static qc_value *build_codes(qc_hf_graph *g, const qc_hf_attention *a, qc_value *cached)
+{
+    qc_hf_state *s = g->state;
+    qc_value *scale = a->unit_scales
+                          ? qc_hf_build_unit_scale(s, g->b, 0, 1, "k_scale")
+                          : qc_hf_build_scale(s, g->b,
+                                qc_arena_printf(s->arena, "%s.k_scale", qc_node_path(a->node)), 1, "k_scale");
+    if (!scale) {
+        g->failed = true;
+        return cached;
+    }
+    qc_value *codes =
+        qc_build_quantize(g->b, cached, scale, NULL, NULL, a->kv_group->symbol, "input", "k_codes");
+    return qc_build_dequantize(g->b, codes, scale, NULL, NULL, g->dtype, 0, NULL, "kv_latent");
+}
+
 /* What the cache holds for each token: [B, 1, S, kv_rank + rope_dim]. */
 static qc_value *build_cached(qc_hf_graph *g, const qc_hf_attention *a, qc_value *x)
 {
@@ -95,6 +114,8 @@ void qc_hf_latent_build(qc_hf_graph *g, const qc_hf_attention *a, qc_value *x, q
     const qc_hf_attention_config *c = &g->state->config.attention;
     heads[0] = build_q(g, a, x);
     qc_value *cached = build_cached(g, a, x);
+    if (a->kv_group)
+        cached = build_codes(g, a, cached);
     qc_value *latent = columns(g, cached, 0, c->kv_rank, "latent");
     latent = qc_build_merge_heads(g->b, latent, "latent");
     qc_value *kv = qc_hf_build_linear(g, &a->kv_b, latent, "kv");
