@@ -60,7 +60,10 @@ void qc_pass_fold_norms(qc_registry *registry)
         "column, "
         "and keeps ones.\nThe products are rounded to the type of the weight. Norms of q and k, which RoPE "
         "reads, "
-        "stay. A head that shares the embedding's tensor gets a weight of its own.");
+        "stay. A head that shares the embedding's tensor gets a weight of its own.\nRouters and experts read "
+        "norms too, behind casts, gathered rows and factors a row. Of a norm with an offset (Gemma), weight "
+        "and offset are handed on, and\nwhat stays is the weight that gives 1. Norms whose result is added "
+        "to the residual stream stay.");
     qc_pass_add_option(pass, "center", QC_OPTION_BOOL, "false", NULL,
         "take the mean of each row from the embedding, as SpinQuantModifier does; not exact under RMSNorm");
 }

@@ -84,7 +84,9 @@ void qc_pass_fold_r1(qc_registry *registry)
         "are rotated; nothing is left to do "
         "at run time.\nNorms are folded first, as fold-norms does. The stream is "
         "found in the graph, from the "
-        "embeddings along sums; what reads it otherwise is an error.\nWeights are "
+        "embeddings along sums and factors a row; what reads it otherwise is an error.\nRouters, experts and "
+        "shared experts take part. Norms behind attention or MLP (OLMo 2, Gemma) are refused: their weights "
+        "can go nowhere.\nWeights are "
         "computed in f64 and rounded to "
         "their type after every step, so that the bytes are those of SpinQuantModifier.");
     qc_rotate_add_options(

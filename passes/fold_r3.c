@@ -153,7 +153,9 @@ void qc_pass_fold_r3(qc_registry *registry)
         "`hadamard` for q "
         "before attention and for k before the cache, and `transform @R3`.\nA pair that cancels is taken "
         "away, and "
-        "where neither RoPE nor a norm comes between, the projections' weights are rotated instead.\nIt "
+        "where neither RoPE nor a norm comes between, the projections' weights are rotated instead (layers "
+        "of "
+        "Llama 4 without RoPE).\nIt "
         "comes before "
         "the quantizing passes, which then quantize rotated values. vLLM does not execute it; qc-run does.");
     qc_rotate_add_options(

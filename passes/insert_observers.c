@@ -582,5 +582,9 @@ void qc_pass_insert_observers(qc_registry *registry)
         "the "
         "mean squares of the\nlinear's input, `<linear module>.input@imatrix`. Dynamic scales and other "
         "weights "
-        "need no data and stay.");
+        "need no data and stay.\nWhat the experts of a layer read is observed for each of them, "
+        "`<experts>.{e}.down_proj.input`, with `@routed` behind it unless calibrate-all-experts gave\nevery "
+        "expert all tokens; the scale becomes one for each, which rows take by `expert_param`. A latent "
+        "cache "
+        "is `<attention module>.kv_latent`.");
 }

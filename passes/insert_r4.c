@@ -111,7 +111,8 @@ void qc_pass_insert_r4(qc_registry *registry)
         "`hadamard` before "
         "down_proj, its inverse in the weight, and `transform @R4`.\nWithout `targets` these are the linears "
         "that "
-        "add to the residual stream and read an elementwise op.\nvLLM executes it on one device.");
+        "add to the residual stream and read an elementwise op, those of experts too.\nvLLM executes it on "
+        "one device.");
     qc_rotate_add_options(
         pass, "size of the matrix; less than the input size: blocks of it; 0: the input size");
     qc_rotate_add_compute(pass);

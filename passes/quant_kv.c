@@ -31,6 +31,9 @@ void qc_pass_quant_kv(qc_registry *registry)
         "integers; `nvfp4` takes none\nand has the searches of `quant-nvfp4-attn`. The observer `unset` "
         "folds "
         "as `minmax` and is written as null where a file format\nrecords the observer. vLLM reads FP8 caches "
-        "alone; qc-run runs all.");
+        "alone; qc-run runs all.\n"
+        "Where attention is latent (MLA), what is quantized is the entry of its cache, `latent_kv`: the "
+        "latent "
+        "and the rotated key that\nall heads share, under one static scale.");
     qc_quant_add_attention_options(pass, &what);
 }

@@ -577,6 +577,12 @@ static const char description[] =
     "module belongs to the group of the first target that names it: paths before patterns before classes, each kind in\n"
     "alphabetical order; of a target in several groups the last counts. `scheme=UNQUANTIZED` keeps modules out of other groups.\n"
     "\n"
+    "The linears of all experts of a layer are quantized alike, all or none, each expert with scales of its own: `qparams` of a\n"
+    "bank `[experts, rows, columns]` with the attribute `experts`. Static scales of what experts read become one for each through\n"
+    "`insert-observers`. Gate and up of an expert share their global scale. Routers, the linears whose results `topk` reads, stay in\n"
+    "full precision: a pattern may name them (a remark says so), a path or a class of theirs is an error. Experts that are one tensor\n"
+    "need `linearize-moe` before. Observers that weigh columns are not for experts.\n"
+    "\n"
     "Weights that were imported as tensors are quantized in model_free_ptq's dialect, with the arithmetic whose name ends in `_bare`.";
 /* clang-format on */
 
