@@ -98,6 +98,29 @@ same "INT8 attention a channel" $qwen3 '--pass=quant-int8-attn{granularity=chann
 same "a cache with a scale a token" $qwen3 '--pass=quant-kv{granularity=token}' --allow=attention-scales
 same "INT4 attention a head" $qwen3 '--pass=quant-int8-attn{type=int4, granularity=head}'
 
+# Mixtures of experts: what is stored expert by expert is the bank that it was, from tensors of each expert and from those of
+# all (llama4, gpt_oss).
+experts="$data/models/qwen3_moe"
+if [ -d "$experts" ]; then
+    set -- --ignore=lm_head '--ignore=re:.*shared_expert_gate$' "--calib=$QC_SOURCE_ROOT/tests/data/expert_goldens/calib.jsonl"
+    for arch in mixtral qwen2_moe qwen3_moe llama4 gpt_oss deepseek_v3 glm4_moe; do
+        for scheme in FP8 NVFP4; do
+            same "experts: $arch, $scheme" "$data/models/$arch" --scheme=$scheme "$@"
+        done
+    done
+    set -- --ignore=lm_head
+    for arch in qwen3_moe gpt_oss; do
+        for scheme in FP8_DYNAMIC FP8_BLOCK W8A8 NVFP4A16 MXFP4 MXFP8; do
+            same "experts: $arch, $scheme" "$data/models/$arch" --scheme=$scheme "$@"
+        done
+        same "experts: $arch, INT4 in groups, asymmetric" "$data/models/$arch" \
+            '--pass=quant-linear{weights={type=i4, granularity=group, group=16, symmetric=false}, ignore=[lm_head]}'
+        same "experts: $arch, linear layers" "$data/models/$arch" --pass=linearize-moe
+    done
+else
+    skip "mixtures of experts" "QC_DATA has no models/qwen3_moe"
+fi
+
 # Distance from the model that it was made of.
 run 0 "$opt" "$model" "--pass=quant-linear{weights={$nvfp4}, input={$nvfp4, dynamic}, ignore=[lm_head, \"re:.*down_proj\"]}" \
     --calib="$model/calib.jsonl" --calib-samples=6 -o "$work/checkpoint" --force
