@@ -2,7 +2,7 @@
  *
  * bench.c - see bench.h. Times are by the monotonic clock; nothing else is measured, and no figure is a guess
  * but the bytes read, which are counted from the IR: every weight but those that only an embedding looks up
- * rows of.
+ * rows of, and of experts as many as a token goes through.
  */
 #include "runtime/bench.h"
 
@@ -75,17 +75,66 @@ static bool only_looked_up(const qc_value *weight)
     return true;
 }
 
-static uint64_t count_weight_bytes(const qc_module *module)
+/* Experts that a token goes through, of those that there are. */
+typedef struct share {
+    int64_t chosen, experts;
+} share;
+
+static bool is_stored(const qc_op *op)
+{
+    return qc_op_is(op, "weight") || qc_op_is(op, "expert_weight");
+}
+
+/* The share of the stored tensors under a bank of weights. Keys of the map are addresses of ops. */
+static void mark_bank(qc_arena *arena, qc_map *shares, const qc_value *bank, share *s)
+{
+    QC_VEC(const qc_op *) stack = {0};
+    if (bank && qc_value_op(bank))
+        QC_PUSH(arena, &stack, qc_value_op(bank));
+    while (stack.count) {
+        const qc_op *op = stack.items[--stack.count];
+        if (qc_map_get_n(shares, (const char *)&op, sizeof op))
+            continue;
+        qc_map_set_n(shares, (const char *)&op, sizeof op, s);
+        for (size_t i = 0; i < qc_op_operand_count(op); i++)
+            if (qc_op_operand(op, i) && qc_value_op(qc_op_operand(op, i)))
+                QC_PUSH(arena, &stack, qc_value_op(qc_op_operand(op, i)));
+    }
+}
+
+static void mark_experts(qc_arena *arena, qc_map *shares, const qc_op *op)
+{
+    const qc_value *rows = qc_op_operand_named(op, "rows");
+    const qc_op *sort = rows ? qc_value_op(rows) : NULL;
+    share *s = QC_NEW(arena, share);
+    if (!sort || !qc_op_is(sort, "expert_rows") || qc_attr_as_bool(qc_op_attr(sort, "all")))
+        return;
+    s->experts = qc_attr_as_int(qc_op_attr(sort, "experts"));
+    if (!qc_dim_as_int(qc_type_dim(qc_value_type(qc_op_operand(sort, 0)), -1), &s->chosen) || s->experts < 1)
+        return;
+    mark_bank(arena, shares, qc_op_operand_named(op, "w"), s);
+    mark_bank(arena, shares, qc_op_operand_named(op, "bias"), s);
+}
+
+static uint64_t count_weight_bytes(const qc_module *module, qc_arena *arena)
 {
     uint64_t bytes = 0;
     const qc_func *f = qc_module_first_func(module);
+    qc_map shares;
+    qc_map_init(&shares, arena);
+    for (const qc_op *op = f ? qc_func_first_op(f) : NULL; op; op = qc_op_next(op))
+        if (qc_op_is(op, "expert_linear"))
+            mark_experts(arena, &shares, op);
     for (const qc_op *op = f ? qc_func_first_op(f) : NULL; op; op = qc_op_next(op)) {
         int64_t count;
-        if (!qc_op_is(op, "weight") || only_looked_up(qc_op_result(op, 0)))
+        if (!is_stored(op) || only_looked_up(qc_op_result(op, 0)))
             continue;
         const qc_type *type = qc_value_type(qc_op_result(op, 0));
-        if (qc_type_static_count(type, &count))
-            bytes += (uint64_t)count * (uint64_t)qc_dtype_bits(qc_type_dtype(type)) / 8;
+        const share *s = qc_map_get_n(&shares, (const char *)&op, sizeof op);
+        if (!qc_type_static_count(type, &count))
+            continue;
+        uint64_t size = (uint64_t)count * (uint64_t)qc_dtype_bits(qc_type_dtype(type)) / 8;
+        bytes += s ? size / (uint64_t)s->experts * (uint64_t)s->chosen : size;
     }
     return bytes;
 }
@@ -146,7 +195,10 @@ qc_status qc_bench_run(qc_model *model, size_t prefill, size_t decode, int threa
         qc_session_destroy(session);
     free(ids);
     free(logits);
-    r->weight_bytes = count_weight_bytes(model->module);
+    qc_arena arena;
+    qc_arena_init(&arena, qc_ctx_arena(model->ctx)->oom);
+    r->weight_bytes = count_weight_bytes(model->module, &arena);
+    qc_arena_fini(&arena);
     uint64_t per_token = (uint64_t)qc_executor_cache_bytes_per_token(model->executor);
     r->cache_bytes_per_token = per_token;
     r->cache_bytes = per_token * prefill + per_token * (decode + 1) / 2;

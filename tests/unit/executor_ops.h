@@ -24,27 +24,6 @@ static bool write_table(model *m, const char *name, size_t rows, size_t columns)
     return ok;
 }
 
-static bool parse(model *m, const char *text)
-{
-    m->module = qc_module_parse(m->ctx, "test", text, strlen(text));
-    if (!m->module || qc_module_verify(m->module, NULL) != QC_OK) {
-        CHECK_FAIL("%s", m->said.last);
-        return false;
-    }
-    if (m->directory[0])
-        qc_module_set_source(m->module, m->directory);
-    return true;
-}
-
-static void take_ids(model *m, size_t rows, size_t columns, int32_t vocabulary)
-{
-    m->rows = rows;
-    m->columns = columns;
-    m->ids = malloc(rows * columns * sizeof *m->ids);
-    for (size_t i = 0; i < rows * columns; i++)
-        m->ids[i] = (int32_t)(i * 7 % (size_t)vocabulary);
-}
-
 /* Long sums and few columns: a product of K = 4608 with N = 24, on any number of threads, alone and many. */
 static void test_shapes(void)
 {
@@ -222,59 +201,6 @@ static const char *const bodies[] = {
     "%a = linear %x, %w : D[B, S, 40]\n  %b = slice %a {axis = 2, start = 4, stop = 36} : TYPE\n"
     "  %y = softmax %b : TYPE",
 };
-
-static char *fill_in(model *m, const char *body, const char *dtype)
-{
-    qc_str s;
-    qc_str_init(&s, qc_ctx_arena(m->ctx));
-    qc_str_addf(&s,
-        "qc 1\ndim B, S, P\nmodule \"\" Root\n"
-        "scheme @d {arith = ct_cpu, input = {dynamic, granularity = token, symmetric, type = f8e4m3}, "
-        "targets = [\"a\"], weights = {granularity = channel, symmetric, type = f8e4m3}}\n"
-        "scheme @t {arith = ct_cpu, input = {dynamic, granularity = tensor, symmetric, type = i8}, targets = "
-        "[\"a\"]}\n"
-        "scheme @asym {arith = ct_cpu, input = {dynamic, granularity = token, type = i8}, targets = "
-        "[\"a\"]}\n"
-        "scheme @four {arith = ct_cpu, input = {dynamic, granularity = group, group = 5, type = i4}, targets "
-        "= [\"a\"], "
-        "weights = {granularity = group, group = 8, observer = memoryless_mse, type = i4}}\n"
-        "scheme @mx {arith = ct_cpu, input = {dynamic, granularity = group, group = 32, scale = f8e8m0, "
-        "symmetric, type = "
-        "f4e2m1}, targets = [\"a\"], weights = {block = [16, 24], granularity = block, symmetric, type = "
-        "f8e4m3}}\n"
-        "scheme @nv {arith = ct_cpu, input = {dynamic, global, granularity = group, group = 16, scale = "
-        "f8e4m3, symmetric, "
-        "type = f4e2m1}, targets = [\"a\"], weights = {global, granularity = group, group = 16, scale = "
-        "f8e4m3, "
-        "symmetric, type = f4e2m1}}\n"
-        "scheme @whole {arith = ct_cpu, input = {dynamic, granularity = tensor, type = i8}, targets = "
-        "[\"a\"]}\n"
-        "scheme @searched {arith = ct_cpu, input = {dynamic, global, granularity = group, group = 16, scale "
-        "= "
-        "f8e4m3, scale_max = 256.0, search = mse, symmetric, type = f4e2m1}, targets = [\"a\"]}\n"
-        "scheme @four_six {arith = ct_cpu, input = {dynamic, global, granularity = group, group = 16, scale "
-        "= "
-        "f8e4m3, scale_max = 256.0, search = four_six, symmetric, type = f4e2m1}, targets = [\"a\"]}\n"
-        "func @main(%%ids: i64[B, S]) -> %s[B, S, 32] {\n"
-        "  at \"\" {\n  %%w0 = weight \"table\" : bf16[40, 32]\n  %%w = cast %%w0 {to = %s} : %s[40, 32]\n"
-        "  %%x = embedding %%ids, %%w : %s[B, S, 32]\n  ",
-        dtype, dtype, dtype, dtype);
-    for (const char *at = body; *at;) {
-        if (strncmp(at, "TYPE", 4) == 0) {
-            qc_str_addf(&s, "%s[B, S, 32]", dtype);
-            at += 4;
-        } else if (*at == 'D' && (at[1] == '[' || at[1] == ',' || at[1] == '}')) {
-            qc_str_add(&s, dtype);
-            at++;
-        } else {
-            qc_str_add_char(&s, *at++);
-        }
-    }
-    qc_str_add(&s, "\n  }\n  return %y\n}\n");
-    char *text = qc_arena_strdup(qc_ctx_arena(m->ctx), s.data);
-    qc_str_fini(&s);
-    return text;
-}
 
 static void check_body(const char *body, const char *dtype, double tolerance)
 {
