@@ -96,14 +96,43 @@ static qc_value *build_bias(qc_hf_graph *g, const qc_hf_moe *moe, int part)
 
 /* ---- rows ---------------------------------------------------------------------------------------------- */
 
+/* x as a transform of the checkpoint rotates it at this location of a part, in all experts alike. NULL after a
+ * diagnostic. */
+static qc_value *build_rotated(
+    qc_hf_graph *g, const qc_hf_moe *moe, int part, const char *location, qc_value *x, const char *hint)
+{
+    qc_hf_state *s = g->state;
+    const qc_hf_linear *first = &moe->parts[part];
+    const bool input = strcmp(location, "input") == 0;
+    qc_hf_rotated own = {0}, *last = input ? &g->rotated : &own;
+    qc_value *rotated = x;
+    for (int64_t e = 0; x && s->quantization.transform_count && e < s->config.moe.experts; e++) {
+        const qc_node *node =
+            qc_module_find_node(s->module, qc_arena_printf(s->arena, "%s.%lld.%s", qc_node_path(moe->experts),
+                                               (long long)e, moe->names[part]));
+        qc_value *y =
+            qc_hf_build_rotation(s, g->b, node, location, input ? first->in : first->out, x, last, hint);
+        if (!y)
+            return NULL;
+        if (e > 0 && y != rotated) {
+            qc_error(s->diag, s->config.path,
+                "transform_config does not rotate the %s of %s and of %s alike, which are experts of one "
+                "layer",
+                location, qc_node_path(first->node), qc_node_path(node));
+            return NULL;
+        }
+        rotated = y;
+    }
+    return rotated;
+}
+
 static qc_value *build_linear(
     qc_hf_graph *g, const qc_hf_moe *moe, int part, qc_value *x, qc_value *rows, const char *hint)
 {
     const bool each = moe->layout == QC_HF_EXPERTS_EACH;
     qc_builder_set_node(g->b, moe->experts);
-    if (each && x)
-        x = qc_hf_build_rotated(g, moe->parts[part].node, "input", moe->parts[part].in, x, "x");
-    qc_builder_set_node(g->b, moe->experts);
+    if (each)
+        x = build_rotated(g, moe, part, "input", x, "x");
     qc_value *w = build_bank(g, moe, part);
     if (each && moe->parts[part].group && x)
         x = qc_hf_build_coded_rows(g, moe, part, x, rows);
@@ -115,8 +144,8 @@ static qc_value *build_linear(
     const char *module = each ? qc_arena_printf(g->state->arena, "{e}.%s", moe->names[part]) : NULL;
     qc_value *y = qc_build_expert_linear(g->b, x, w, rows, bias, module, hint);
     if (each)
-        y = qc_hf_build_rotated(g, moe->parts[part].node, "output", moe->parts[part].out, y, hint);
-    qc_builder_set_node(g->b, moe->experts);
+        y = build_rotated(g, moe, part, "output", y, hint);
+    g->failed |= !y;
     return y;
 }
 

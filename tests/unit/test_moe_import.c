@@ -346,8 +346,32 @@ static void test_some_experts_quantized(void)
     put_each(c, "mlp", plain_names, 3, 4, false);
     CHECK(!import(c));
     CHECK(said(&c->j,
-        "experts of a layer must be quantized alike: model.layers.0.mlp.experts.0.gate_proj is quantized "
-        "by @group_0, model.layers.0.mlp.experts.3.gate_proj not"));
+        "experts of a layer must be quantized alike: model.layers.0.mlp.experts.0.up_proj is quantized "
+        "by @group_0, model.layers.0.mlp.experts.3.up_proj not"));
+    end(c);
+}
+
+/* R4: what goes into down_proj is rotated, for all experts by one op. */
+static void test_rotated_experts(void)
+{
+    static const char every[] = "{'quantization_config': {'quant_method': 'compressed-tensors', "
+                                "'transform_config': {'config_groups': {'R4':"
+                                " {'type': 'hadamard', 'head_dim': null, 'apply': [{'location': 'input', "
+                                "'targets': ['re:.*down_proj$']}]}}}}}";
+    static const char some[] =
+        "{'quantization_config': {'quant_method': 'compressed-tensors', 'transform_config': "
+        "{'config_groups': {'R4':"
+        " {'type': 'hadamard', 'head_dim': null, 'apply': [{'location': 'input', 'targets':"
+        " ['re:.*experts.[02].down_proj$']}]}}}}}";
+    BEGIN_MOE(c, begin_qwen3(every));
+    const char *text = import(c);
+    CHECK_INT(occurrences(text, "= hadamard "), 1);
+    CHECK(holds(text, "size = 64} : bf16["));
+    change(c, some);
+    CHECK(!import(c));
+    CHECK(said(&c->j,
+        "transform_config does not rotate the input of model.layers.0.mlp.experts.0.down_proj and of "
+        "model.layers.0.mlp.experts.1.down_proj alike"));
     end(c);
 }
 
@@ -374,7 +398,7 @@ static void test_counts(void)
         {"{'num_experts': 100000}", "num_experts 100000 is more than 65536"},
         {"{'decoder_sparse_step': 0}", "decoder_sparse_step must be from 1 to"},
         {"{'mlp_only_layers': ['a']}", "mlp_only_layers must be a list of layer numbers"},
-        {"{'moe_intermediate_size': 32}", "tensor model.layers.0.mlp.experts.0.gate_proj.weight has shape "
+        {"{'moe_intermediate_size': 32}", "tensor model.layers.0.mlp.experts.0.up_proj.weight has shape "
                                           "[64, 32], but config.json implies [32, "
                                           "32] (moe_intermediate_size, hidden_size)"},
         {"{'shared_expert_intermediate_size': 64}", "shared_expert_intermediate_size is set"},
@@ -503,6 +527,7 @@ int main(void)
     RUN(test_next_tokens);
     RUN(test_nvfp4_experts);
     RUN(test_some_experts_quantized);
+    RUN(test_rotated_experts);
     RUN(test_counts);
     RUN(test_groups);
     RUN(test_missing);
