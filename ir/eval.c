@@ -69,7 +69,7 @@ static void put_stored(const qc_tensor *stored, qc_tensor *y, int64_t at)
 /* A single number may be stored as [] or [1]. */
 static bool is_number(const qc_tensor *stored, const qc_tensor *y)
 {
-    return stored->rank <= 1 && y->rank <= 1 && stored->count == 1 && y->count == 1;
+    return stored->rank <= 1 && stored->count == 1 && y->count == 1;
 }
 
 qc_status qc_eval_weight(qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)

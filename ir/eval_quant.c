@@ -371,21 +371,21 @@ static void gather_expert(
 static qc_status fall_back(qc_eval *eval, const qc_op *op, const qc_tensor *w, const int64_t *seen,
     int64_t least, int64_t experts, float *mins, float *maxs)
 {
+    enum { MOST_NAMED = 16 };
     const char *fallback = qc_attr_as_text(qc_op_attr(op, "fallback"));
     float min = INFINITY, max = -INFINITY;
-    int64_t missing = 0, first = 0;
-    for (int64_t e = experts - 1; e >= 0; e--) {
-        if (seen[e] >= least) {
+    const char *names = "";
+    int64_t missing = 0;
+    for (int64_t e = 0; e < experts; e++) {
+        if (seen[e] >= least)
             join(&min, &max, mins[e], maxs[e]);
-            continue;
-        }
-        missing++;
-        first = e;
+        else if (missing++ < MOST_NAMED)
+            names = qc_arena_printf(eval->scratch, "%s%s%lld", names, *names ? ", " : "", (long long)e);
     }
     if (missing && strcmp(fallback, "refuse") == 0)
         return qc_error(eval->diag, qc_eval_where(eval, op),
-            "%lld of %lld experts saw fewer than %lld tokens (expert %lld saw %lld)", (long long)missing,
-            (long long)experts, (long long)least, (long long)first, (long long)seen[first]);
+            "%lld of %lld experts saw fewer than %lld tokens: %s%s", (long long)missing, (long long)experts,
+            (long long)least, names, missing > MOST_NAMED ? ", ..." : "");
     if (missing == experts && strcmp(fallback, "layer") == 0)
         return qc_error(eval->diag, qc_eval_where(eval, op), "no expert saw %lld tokens", (long long)least);
     for (int64_t e = 0; e < experts; e++) {

@@ -7,6 +7,7 @@
  * row of `expert_rows` with `all` could say only one of the two slots.
  */
 #include <math.h>
+#include <stdlib.h>
 
 #include "ir/eval.h"
 #include "ir/ir.h"
@@ -141,51 +142,60 @@ qc_status qc_eval_mask_groups(
 
 /* ---- expert_rows --------------------------------------------------------------------------------------- */
 
-/* Slots of tokens by expert: slots[token * experts + expert] is the slot, or -1. NULL after a diagnostic. */
-static int64_t *slots_of(qc_eval *eval, const qc_op *op, const qc_tensor *ids, int64_t experts)
+typedef struct choice {
+    int64_t expert, token, slot;
+} choice;
+
+static int compare_choices(const void *a, const void *b)
 {
-    int64_t k = qc_tensor_dim(ids, -1), tokens = line_count(ids);
-    int64_t *slots = QC_NEW_ARRAY(eval->scratch, int64_t, (size_t)(tokens * experts + 1));
-    for (int64_t i = 0; i < tokens * experts; i++)
-        slots[i] = -1;
+    const choice *x = a, *y = b;
+    if (x->expert != y->expert)
+        return x->expert < y->expert ? -1 : 1;
+    return x->token < y->token ? -1 : x->token > y->token;
+}
+
+/* What tokens chose, by expert, then token. NULL after a diagnostic. */
+static choice *sorted_choices(qc_eval *eval, const qc_op *op, const qc_tensor *ids, int64_t experts)
+{
+    int64_t k = qc_tensor_dim(ids, -1);
+    choice *choices = QC_NEW_ARRAY(eval->scratch, choice, (size_t)ids->count + 1);
     for (int64_t at = 0; at < ids->count; at++) {
-        int64_t expert = read_id(eval, op, ids, at, experts);
-        if (expert < 0)
+        choices[at] = (choice){read_id(eval, op, ids, at, experts), at / k, at % k};
+        if (choices[at].expert < 0)
             return NULL;
-        int64_t *slot = &slots[at / k * experts + expert];
-        if (*slot >= 0) {
+    }
+    if (ids->count)
+        qsort(choices, (size_t)ids->count, sizeof *choices, compare_choices);
+    for (int64_t at = 1; at < ids->count; at++)
+        if (compare_choices(&choices[at - 1], &choices[at]) == 0) {
             qc_error(eval->diag, qc_eval_where(eval, op), "token %lld names expert %lld twice",
-                (long long)(at / k), (long long)expert);
+                (long long)choices[at].token, (long long)choices[at].expert);
             return NULL;
         }
-        *slot = at % k;
-    }
-    return slots;
+    return choices;
 }
 
 qc_status qc_eval_expert_rows(
     qc_eval *eval, const qc_op *op, const qc_tensor *const *operands, qc_tensor *results)
 {
     const qc_tensor *ids = operands[0];
-    int64_t experts = qc_attr_as_int(qc_op_attr(op, "experts")), tokens = line_count(ids), row = 0;
+    int64_t experts = qc_attr_as_int(qc_op_attr(op, "experts")), tokens = line_count(ids);
     bool all = qc_attr_as_bool(qc_op_attr(op, "all"));
-    int64_t rows = all ? experts * tokens : ids->count;
+    int64_t rows = qc_tensor_dim(results, 1), next = 0;
 
-    if (ids->rank < 1 || experts < 1 || results->rank != 2 || results->dims[0] != 3 ||
-        results->dims[1] != rows || results->dtype != QC_I32)
+    if (ids->rank < 1 || experts < 1 || experts > INT32_MAX || tokens > INT32_MAX || results->rank != 2 ||
+        results->dims[0] != 3 || rows != (all ? experts * tokens : ids->count) || results->dtype != QC_I32)
         return mismatch(eval, op, ids, results);
-    int64_t *slots = slots_of(eval, op, ids, experts);
-    if (!slots)
+    choice *choices = sorted_choices(eval, op, ids, experts);
+    if (!choices)
         return QC_ERROR;
-    for (int64_t expert = 0; expert < experts; expert++)
-        for (int64_t token = 0; token < tokens; token++) {
-            int64_t slot = slots[token * experts + expert];
-            if (slot < 0 && !all)
-                continue;
-            put_int(results, row, expert);
-            put_int(results, rows + row, token);
-            put_int(results, 2 * rows + row, slot);
-            row++;
-        }
+    for (int64_t row = 0; row < rows; row++) {
+        choice c = all ? (choice){row / tokens, row % tokens, -1} : choices[row];
+        if (all && next < ids->count && compare_choices(&c, &choices[next]) == 0)
+            c = choices[next++];
+        put_int(results, row, c.expert);
+        put_int(results, rows + row, c.token);
+        put_int(results, 2 * rows + row, c.slot);
+    }
     return QC_OK;
 }

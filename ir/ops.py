@@ -317,7 +317,8 @@ op("dequantize",
    ["x", "scale: float", "global?: float", "zero_point?"], ["to: dtype!", "group: int = 0", "block: list"], verify=True)
 op("unpack",
    "Codes out of the words of a file. f4e2m1 out of bytes, the first code in the low half; f8e8m0 out of bytes, which file formats of "
-   "MX call them; integers of b bits out of i32 words along `axis`, least significant bits first, stored with 2^(b-1) added.", ["x: int"], ["axis: int = 1"], traits=["typed"],
+   "MX call them; integers of b bits out of i32 words along `axis`, least significant bits first, stored with 2^(b-1) added. x [rows, columns] or a bank "
+   "[experts, rows, columns], whose columns are axis 2 (or -1).", ["x: int"], ["axis: int = 1"], traits=["typed"],
    infer=False, verify=True)
 op("keep", "A weight that no op of this module reads, but a checkpoint holds: models imported as tensors consist of these.",
    ["x: float"], traits=["effect", "identity", "same_type"])

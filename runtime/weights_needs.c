@@ -188,7 +188,7 @@ uint64_t qc_weights_read_ahead(qc_weights *weights, const qc_value *value)
         if (qc_op_is(op, "weight"))
             bytes += read_tensor_ahead(weights, name, qc_attr_as_int(qc_op_attr(op, "index")));
         int64_t experts = qc_op_is(op, "expert_weight") ? qc_bank_experts(v) : 0;
-        for (int64_t e = 0; e < experts; e++)
+        for (int64_t e = 0; e < experts && (uint64_t)e < weights->set.tensor_count; e++)
             bytes += read_tensor_ahead(weights, qc_expert_name(&arena, name, e), -1);
     }
     qc_arena_fini(&arena);

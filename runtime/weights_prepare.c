@@ -88,11 +88,15 @@ static qc_status prepare_weight(qc_weight_stream *s, const qc_op *op, value_info
 static qc_status prepare_expert_weight(qc_weight_stream *s, const qc_op *op, value_info *v)
 {
     const char *pattern = qc_attr_as_text(qc_op_attr(op, "tensor"));
-    const qc_st_tensor **tensors = QC_NEW_ARRAY(&s->arena, const qc_st_tensor *, (size_t)v->rows + 1);
+    /* A bank of more experts than there are tensors ends at one that is not there. */
+    size_t all = s->weights->set.tensor_count, most = (uint64_t)v->rows < all ? (size_t)v->rows : all;
+    const qc_st_tensor **tensors = QC_NEW_ARRAY(&s->arena, const qc_st_tensor *, most + 1);
     for (int64_t e = 0; e < v->rows; e++) {
-        tensors[e] = find_tensor(s, v, qc_expert_name(&s->arena, pattern, e), 0, v->rank - 1, v->dims + 1);
-        if (!tensors[e])
+        const qc_st_tensor *t =
+            find_tensor(s, v, qc_expert_name(&s->arena, pattern, e), 0, v->rank - 1, v->dims + 1);
+        if (!t)
             return QC_ERROR;
+        tensors[e] = t;
     }
     if (v->rows == 0)
         return qc_ctx_error(ctx_of(s), where_of(s, op), "a bank of no experts");

@@ -194,6 +194,74 @@ static void test_refusals(void)
     }
 }
 
+/* What only the data can break: each body, the type of its %y, and what is said. */
+static void test_bad_data(void)
+{
+#define ROWS "  %r = const [0, 1, 0, 1, 0, 1] : i32[3, 2]\n"
+    static const char *const cases[][3] = {
+        {"f32[1, 1]",
+            "  %x = const [1.0, 2.0] : f32[1, 2]\n  %i = const [2] : i32[1, 1]\n  %y = take %x, %i\n",
+            "id 2 is not one of 2"},
+        {"f32[1, 2]",
+            "  %x = const [1.0, 2.0] : f32[1, 2]\n  %i = const [-1] : i32[1, 1]\n"
+            "  %y = mask_groups %x, %i {groups = 2}\n",
+            "id -1 is not one of 2"},
+        {"i32[3, 2]", "  %i = const [0, 4] : i32[1, 1, 2]\n  %y = expert_rows %i {experts = 4}\n",
+            "id 4 is not one of 4"},
+        {"i32[3, 4]", "  %i = const [0, 1, 2, 2] : i32[1, 2, 2]\n  %y = expert_rows %i {experts = 4}\n",
+            "token 1 names expert 2 twice"},
+        {"i32[3, 8]", "  %i = const [0, 1, 2, 2] : i32[1, 2, 2]\n  %y = expert_rows %i {all, experts = 4}\n",
+            "token 1 names expert 2 twice"},
+        {"f32[2, 1]", ROWS "  %x = const [1.0] : f32[1, 1, 1]\n  %y = expert_gather %x, %r\n",
+            "row 1 is of token 1, outside the 1 that there are"},
+        {"f32[2, 1]", ROWS "  %x = const [1.0, 2.0] : f32[1, 2, 1]\n  %y = expert_score %x, %r\n",
+            "row 1 is of slot 1, outside the 1 that there are"},
+        {"f32[2, 1]", ROWS "  %x = const [1.0] : f32[1, 1]\n  %y = expert_param %x, %r\n",
+            "row 1 is of expert 1, outside the 1 that there are"},
+        {"f32[2, 1]",
+            ROWS "  %x = const [1.0, 1.0] : f32[2, 1]\n  %w = const [1.0] : f32[1, 1, 1]\n"
+                 "  %y = expert_linear %x, %w, %r\n",
+            "row 1 is of expert 1, outside the 1 that there are"},
+        {"f32[1, 1, 1]",
+            ROWS "  %x = const [1.0, 1.0] : f32[2, 1]\n  %i = const [0, 1] : i32[1, 1, 2]\n"
+                 "  %y = expert_combine %x, %r, %i\n",
+            "row 1 is of token 1, outside the 1 that there are"},
+        {"f32[2, 4]",
+            ROWS "  %x = const [1.0, 2.0] : f32[2, 1]\n"
+                 "  %y = observe %x, rows=%r {experts = 4, granularity = expert, tap = \"{e}\"}\n",
+            "2 of 4 experts saw fewer than 1 tokens: 2, 3"},
+        {"f32[2, 4]",
+            ROWS
+            "  %x = const [1.0, 2.0] : f32[2, 1]\n  %y = observe %x, rows=%r {experts = 4, fallback = layer, "
+            "granularity = expert, min_tokens = 2, tap = \"{e}\"}\n",
+            "no expert saw 2 tokens"},
+    };
+#undef ROWS
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        messages m = {0};
+        qc_arena arena;
+        qc_tensor result = {0};
+        qc_arena_init(&arena, NULL);
+        qc_ctx *ctx = qc_ctx_create(NULL, keep_message, &m);
+        const char *text = qc_arena_printf(
+            &arena, "qc 1\nfunc @main() -> %s {\n%s  return %%y\n}\n", cases[i][0], cases[i][1]);
+        qc_module *module = qc_module_parse(ctx, "bad", text, strlen(text));
+        if (!module) {
+            CHECK_FAIL("case %d: %s", (int)i, m.last);
+        } else {
+            qc_reference *reference = qc_reference_create(module, NULL);
+            CHECK_INT(
+                qc_reference_run(reference, qc_module_func(module, "main"), NULL, 0, &result), QC_ERROR);
+            CHECK(said(&m, cases[i][2]));
+            qc_tensor_free(&result);
+            qc_reference_destroy(reference);
+            qc_module_destroy(module);
+        }
+        qc_arena_fini(&arena);
+        qc_ctx_destroy(ctx);
+    }
+}
+
 static void test_names(void)
 {
     qc_arena arena;
@@ -212,6 +280,7 @@ int main(void)
     RUN(test_slices);
     RUN(test_parameters);
     RUN(test_refusals);
+    RUN(test_bad_data);
     RUN(test_names);
     return check_done();
 }
