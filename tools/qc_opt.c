@@ -110,9 +110,15 @@ static void list_ops(void)
 static void list_archs(void)
 {
     qc_hf_arch_info info;
+    int widths[3] = {0};
+    for (size_t i = 0; qc_hf_list_archs(i, &info); i++) {
+        const char *const columns[3] = {info.architecture, info.model_type, info.attention_class};
+        for (int c = 0; c < 3; c++)
+            widths[c] = (int)strlen(columns[c]) > widths[c] ? (int)strlen(columns[c]) : widths[c];
+    }
     for (size_t i = 0; qc_hf_list_archs(i, &info); i++)
-        printf("%-20s %-10s %-18s %s\n", info.architecture, info.model_type, info.attention_class,
-            info.supported);
+        printf("%-*s  %-*s  %-*s  %s\n", widths[0], info.architecture, widths[1], info.model_type, widths[2],
+            info.attention_class, info.supported);
 }
 
 static void list_schemes(void)

@@ -121,7 +121,9 @@ static const qc_hf_arch archs[] = {
     },
     {
         .info = {"Phi3ForCausalLM", "phi3", "Phi3Attention",
-            "fused qkv_proj and gate_up_proj, partial_rotary_factor, sliding_window, RoPE scaling longrope"},
+            "fused qkv_proj and gate_up_proj, partial_rotary_factor, sliding_window, tied embeddings, RoPE "
+            "scaling "
+            "longrope (Phi-3, Phi-3.5, Phi-4-mini)"},
         .prefix = "Phi3",
         .norms = QC_HF_NORMS_LLAMA,
         .dropouts = true,
@@ -142,8 +144,8 @@ static const qc_hf_arch archs[] = {
     },
     {
         .info = {"Gemma2ForCausalLM", "gemma2", "Gemma2Attention",
-            "four norms a layer, scaled embeddings, sliding and full layers, query_pre_attn_scalar, soft "
-            "caps"},
+            "sliding and full layers, query_pre_attn_scalar, soft caps of scores and logits, scaled "
+            "embeddings, " ROPE_TYPES},
         .prefix = "Gemma2",
         .norms = NORMS_GEMMA,
         .embedding_class = "Gemma2TextScaledWordEmbedding",
@@ -175,8 +177,9 @@ static const qc_hf_arch archs[] = {
     },
     {
         .info = {"Gemma3ForCausalLM", "gemma3_text", "Gemma3Attention",
-            "four norms a layer, q/k norm per head, scaled embeddings, sliding and full layers with rotary "
-            "bases of their own, query_pre_attn_scalar, soft caps"},
+            "sliding and full layers with rotary bases of their own, q/k norm per head, "
+            "query_pre_attn_scalar, "
+            "soft cap of logits, scaled embeddings, " ROPE_TYPES},
         .prefix = "Gemma3",
         .norms = NORMS_GEMMA,
         .model_class = "Gemma3TextModel",
@@ -209,7 +212,8 @@ static const qc_hf_arch archs[] = {
     },
     {
         .info = {"Olmo2ForCausalLM", "olmo2", "Olmo2Attention",
-            "norms behind attention and MLP, q/k norm over all heads, attention_bias, " ROPE_TYPES},
+            "grouped-query attention, norms behind attention and MLP, q/k norm over all heads, "
+            "attention_bias, " ROPE_TYPES},
         .prefix = "Olmo2",
         .norms = NORMS_OLMO2,
         .norm_wide = true,
@@ -231,7 +235,8 @@ static const qc_hf_arch archs[] = {
     {
         .info = {"GraniteForCausalLM", "granite", "GraniteAttention",
             "embedding_multiplier, attention_multiplier, residual_multiplier, logits_scaling, "
-            "attention_bias, mlp_bias, " ROPE_TYPES},
+            "attention_bias, "
+            "mlp_bias, tied embeddings, " ROPE_TYPES},
         .prefix = "Granite",
         .norms = QC_HF_NORMS_LLAMA,
         .mlp = {.bias_key = true},
@@ -252,7 +257,7 @@ static const qc_hf_arch archs[] = {
     },
     {
         .info = {"Glm4ForCausalLM", "glm4", "Glm4Attention",
-            "four norms a layer, fused gate_up_proj, partial_rotary_factor with turned neighbours, "
+            "norms on both sides, fused gate_up_proj, partial_rotary_factor with neighbours turned, "
             "attention_bias, " ROPE_TYPES},
         .prefix = "Glm4",
         .norms = NORMS_GLM4,

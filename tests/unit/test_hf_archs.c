@@ -233,8 +233,37 @@ static void test_wrapper_trees(void)
     }
 }
 
+/* ---- documentation -------------------------------------------------------------------------------------- */
+
+/* docs/architectures.md has the rows of the list, in their order, and no others. */
+static void test_documented(void)
+{
+    qc_arena arena;
+    qc_diag diag;
+    static journal j;
+    char *page;
+    size_t length;
+    qc_hf_arch_info info;
+    qc_arena_init(&arena, NULL);
+    qc_diag_init(&diag, &arena, keep, &j);
+    const char *path = data_path(&arena, "../../docs/architectures.md");
+    CHECK_INT(qc_read_file(&diag, &arena, path, 1 << 20, &page, &length), QC_OK);
+    qc_str table;
+    qc_str_init(&table, &arena);
+    qc_str_addf(
+        &table, "| architecture | `model_type` | attention class | what is supported |\n|---|---|---|---|\n");
+    for (size_t i = 0; qc_hf_list_archs(i, &info); i++)
+        qc_str_addf(&table, "| `%s` | `%s` | `%s` | %s |\n", info.architecture, info.model_type,
+            info.attention_class, info.supported);
+    qc_str_addf(&table, "\n");
+    CHECK(holds(page, table.data));
+    qc_str_fini(&table);
+    qc_arena_fini(&arena);
+}
+
 int main(void)
 {
+    RUN(test_documented);
     RUN(test_published_configs);
     RUN(test_refused_keys);
     RUN(test_refused_classes);
