@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""What each expert's down_proj reads in llm-compressor's linearized models: data/expert_amax.safetensors.
+
+usage: make_expert_amax.py MODELS OUT
+
+MODELS is a directory with models and their golden.safetensors, whose input_ids are run in bfloat16, with PyTorch 2.10 (CPU,
+one thread), Transformers 5.17, llm-compressor 0.14. Tensors, for each model M and layer N with experts:
+  M.N.all     F32 [E]  largest absolute value over all tokens (moe_calibration_context)
+  M.N.routed  F32 [E]  the same over the tokens that the router sent there; 0 where there are none
+  M.N.tokens  I64 [E]  how many those are
+"""
+import re
+import sys
+
+import torch
+from llmcompressor.modeling.moe.context import moe_calibration_context
+from llmcompressor.modeling.moe.linearize import linearize_moe
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+MODELS = ["mixtral", "qwen2_moe", "qwen3_moe", "llama4", "gpt_oss", "deepseek_v3", "glm4_moe", "moe_stories"]
+
+
+def observe(model, ids, every):
+    seen, hooks = {}, []
+    for name, module in model.named_modules():
+        at = re.fullmatch(r".*layers\.(\d+)\..*experts\.(\d+)\.down_proj", name)
+        if at:
+            key = int(at[1]), int(at[2])
+            seen[key] = (0.0, 0)
+
+            def hook(_, args, key=key):
+                x = args[0].reshape(-1, args[0].shape[-1])
+                if len(x):
+                    amax, tokens = seen[key]
+                    seen[key] = max(amax, float(x.abs().max())), tokens + len(x)
+
+            hooks.append(module.register_forward_pre_hook(hook))
+    with torch.no_grad():
+        if every:
+            with moe_calibration_context():
+                model(ids)
+        else:
+            model(ids)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def main():
+    models, out = sys.argv[1:]
+    tensors = {}
+    torch.set_num_threads(1)
+    for name in MODELS:
+        ids = load_file(f"{models}/{name}/golden.safetensors")["input_ids"]
+        model = AutoModelForCausalLM.from_pretrained(
+            f"{models}/{name}", dtype=torch.bfloat16, attn_implementation="eager"
+        ).eval()
+        if name == "llama4":  # its linearization asks for the configuration around the text model's
+            model.config.text_config = model.config
+        linearize_moe(model)
+        vars(model.config).pop("text_config", None)
+        every, routed = observe(model, ids, True), observe(model, ids, False)
+        for layer in sorted({key[0] for key in every}):
+            experts = sorted(key[1] for key in every if key[0] == layer)
+            tensors[f"{name}.{layer}.all"] = torch.tensor([every[layer, e][0] for e in experts])
+            tensors[f"{name}.{layer}.routed"] = torch.tensor([routed[layer, e][0] for e in experts])
+            tensors[f"{name}.{layer}.tokens"] = torch.tensor([routed[layer, e][1] for e in experts])
+    save_file(tensors, out)
+
+
+main()
