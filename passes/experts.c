@@ -35,16 +35,28 @@ size_t qc_linear_node_count(const qc_op *op)
     return qc_op_node(op) ? 1 : 0;
 }
 
+/* Asked for each of tens of thousands of experts: a path of usual length needs no memory. */
 qc_node *qc_linear_node(const qc_op *op, size_t index)
 {
-    qc_node *at = qc_op_node(op);
+    enum { USUAL = 256 };
+    qc_node *at = qc_op_node(op), *node = NULL;
     if (!qc_op_is(op, "expert_linear"))
         return at;
-    qc_arena arena;
+    if (qc_linear_is_fused(op))
+        return NULL;
     qc_module *module = qc_func_module(qc_op_func(op));
+    const char *name = qc_attr_as_text(qc_op_attr(op, "module")), *number = strstr(name, "{e}"),
+               *path = qc_node_path(at);
+    char usual[USUAL];
+    int length = number ? snprintf(usual, sizeof usual, "%s%s%.*s%zu%s", path, path[0] ? "." : "",
+                              (int)(number - name), name, index, number + 3)
+                        : -1;
+    if (length >= 0 && length < USUAL)
+        return qc_module_find_node(module, usual);
+    qc_arena arena;
     qc_arena_init(&arena, NULL);
-    const char *path = qc_expert_path(&arena, op, (int64_t)index);
-    qc_node *node = path ? qc_module_find_node(module, path) : NULL;
+    const char *unusual = qc_expert_path(&arena, op, (int64_t)index);
+    node = unusual ? qc_module_find_node(module, unusual) : NULL;
     qc_arena_fini(&arena);
     return node;
 }
