@@ -309,9 +309,40 @@ static void test_models(void)
         check_model(models[i]);
 }
 
+/* The same bits on any number of threads, one sequence or several at a time. */
+static void check_threads(const char *name)
+{
+    static const int threads[] = {1, 2, 5};
+    model m;
+    float *first = NULL;
+    if (!open_model(&m, name, QC_BF16))
+        return;
+    for (size_t t = 0; t < 3 && load(&m, threads[t], QC_BACKEND_HOST); t++)
+        for (size_t repeat = 1; repeat <= 3; repeat += 2) {
+            size_t elems = m.rows * m.columns * (size_t)qc_executor_vocabulary(m.executor);
+            float *logits = run_all(&m, repeat);
+            for (size_t i = 0; first && i < repeat; i++)
+                CHECK(memcmp(logits + i * elems, first, elems * sizeof *first) == 0);
+            if (first)
+                free(logits);
+            else
+                first = logits;
+        }
+    free(first);
+    end(&m);
+}
+
+static void test_threads(void)
+{
+    check_threads("moe_models/gpt_oss");
+    check_threads("moe_models/deepseek_v3");
+    check_threads("moe_models/llama4");
+}
+
 int main(void)
 {
     RUN(test_expert_bodies);
     RUN(test_models);
+    RUN(test_threads);
     return check_done();
 }
