@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * calibrate_all_experts.c - which tokens calibration shows to each expert: all, as llm-compressor does it, or those that
- * the router sends there. An expert that few tokens of the data come to gets a scale out of few values, or none; with all
+ * calibrate_all_experts.c - which tokens calibration shows to each expert: all, or those that the router sends there. An expert that few tokens of the data come to gets a scale out of few values, or none; with all
  * tokens its statistics are complete. What a layer gives stays that of the true routing: `expert_combine` leaves out
  * the rows that no router asked for, and calibration drops the attribute when it is done.
  *

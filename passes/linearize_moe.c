@@ -7,7 +7,7 @@
  *
  * Which projection an op is, the graph says: down_proj gives what `expert_combine` adds up; of two others gate_proj is
  * the one whose result an activation sees before it meets the other; one alone is up_proj. Modules are named and ordered
- * as llm-compressor's linearized experts are (modeling/moe/linear_experts.py).
+ * as those are that recipes speak of.
  */
 #include <string.h>
 
@@ -118,7 +118,7 @@ static qc_status tell_apart(qc_pass_ctx *pc, layer *l)
 
 /* ---- modules ------------------------------------------------------------------------------------------- */
 
-/* The classes of llm-compressor that stand in the place of Transformers'. */
+/* The classes that stand in the place of Transformers' where experts are linearized for quantization. */
 static const struct {
     const char *source, *experts, *expert;
 } classes[] = {

@@ -302,9 +302,9 @@ static void test_texts(void)
     setup(&f, &s);
     qc_str_init(&out, &f.arena);
     qc_registry_list(f.registry, &out);
-    CHECK(strstr(out.data, "quant-fp8-attn     lossy         Quantize q, k and v of attention to FP8\n") !=
-          NULL);
-    CHECK(strstr(out.data, "look               stage         looks at its options\n") != NULL);
+    CHECK(strstr(out.data,
+              "quant-fp8-attn         lossy         Quantize q, k and v of attention to FP8\n") != NULL);
+    CHECK(strstr(out.data, "look                   stage         looks at its options\n") != NULL);
     qc_str_clear(&out);
     CHECK(qc_registry_help(f.registry, "--help-pass", "look", &out) == QC_OK);
     CHECK(strstr(out.data, "  word=red|green|blue (red)  a word\n") != NULL);
