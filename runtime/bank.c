@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * bank.c - see bank.h. Entries are found by what they are made of: the tensor's name for a plain weight, else
- * the value; for a product also its bias and element types.
+ * bank.c - see bank.h. Entries are found by what they are made of: the tensor's name and the ops on the way for
+ * what lies in a file, else the value; for a product also its bias and element types.
  */
 #include "runtime/bank.h"
 
@@ -10,6 +10,7 @@
 #include "ir/ctx.h"
 #include "ir/dtype/codec.h"
 #include "ir/experts.h"
+#include "ir/support/str.h"
 #include "runtime/value_kinds.h"
 
 typedef struct entry {
@@ -80,20 +81,56 @@ static void count_bytes(qc_bank *bank, size_t bytes)
 /* Something of a dry bank to point at. */
 static const char nothing;
 
-/* As it is in the file, and named. */
 static bool is_stored(const qc_op *op)
 {
     return op && (qc_op_is(op, "weight") || qc_op_is(op, "expert_weight"));
 }
 
+/* Elements of its one operand in another order, form or type. */
+static bool is_form(const qc_op *op)
+{
+    return op && (qc_op_is(op, "slice") || qc_op_is(op, "transpose") || qc_op_is(op, "reshape") ||
+                     qc_op_is(op, "cast"));
+}
+
+/* Is it what lies in the file, or a form of that? Such values have names. */
+static bool is_named(const qc_value *value)
+{
+    const qc_op *op = qc_value_op(value);
+    while (is_form(op))
+        op = qc_value_op(qc_op_operand(op, 0));
+    return is_stored(op);
+}
+
+static void name_form(qc_bank *bank, qc_str *s, const qc_op *op)
+{
+    static const char *const numbers[] = {"axis", "start", "stop", "step"};
+    const qc_attr *perm = qc_op_attr(op, "perm");
+    qc_str_addf(
+        s, " %s %s", qc_op_name(op), qc_type_text(bank->options.ctx, qc_value_type(qc_op_result(op, 0))));
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (qc_op_attr(op, numbers[i]))
+            qc_str_addf(s, " %lld", (long long)qc_attr_as_int(qc_op_attr(op, numbers[i])));
+    for (size_t i = 0; i < qc_attr_count(perm); i++)
+        qc_str_addf(s, " %lld", (long long)qc_attr_as_int(qc_attr_item(perm, i)));
+}
+
 static const char *key_of(qc_bank *bank, const char *kind, const qc_value *value)
 {
     const qc_op *op = qc_value_op(value);
-    if (is_stored(op))
-        return qc_arena_printf(&bank->arena, "%s %s %lld %s", kind, qc_attr_as_text(qc_op_attr(op, "tensor")),
-            (long long)qc_attr_as_int(qc_op_attr(op, "index")),
-            qc_type_text(bank->options.ctx, qc_value_type(value)));
-    return qc_arena_printf(&bank->arena, "%s %p", kind, (const void *)value);
+    qc_str s;
+    if (!is_named(value))
+        return qc_arena_printf(&bank->arena, "%s %p", kind, (const void *)value);
+    qc_str_init(&s, &bank->arena);
+    qc_str_add(&s, kind);
+    for (; is_form(op); op = qc_value_op(qc_op_operand(op, 0)))
+        name_form(bank, &s, op);
+    qc_str_addf(&s, " %s %lld %s", qc_attr_as_text(qc_op_attr(op, "tensor")),
+        (long long)qc_attr_as_int(qc_op_attr(op, "index")),
+        qc_type_text(bank->options.ctx, qc_value_type(qc_op_result(op, 0))));
+    const char *key = qc_arena_strdup(&bank->arena, s.data);
+    qc_str_fini(&s);
+    return key;
 }
 
 /* The entry of that key, new ones empty. */
@@ -112,8 +149,8 @@ static entry *entry_of(qc_bank *bank, const char *key)
 static entry *lent(const qc_bank *bank, const char *key, const qc_value *first, const qc_value *second)
 {
     const qc_bank *lender = bank->options.lender;
-    const qc_op *a = qc_value_op(first), *b = second ? qc_value_op(second) : a;
-    return lender && is_stored(a) && is_stored(b) ? qc_map_get(&lender->entries, key) : NULL;
+    bool named = lender && is_named(first) && (!second || is_named(second));
+    return named ? qc_map_get(&lender->entries, key) : NULL;
 }
 
 static const qc_value *plain(const qc_bank *bank, const qc_value *value)

@@ -339,10 +339,42 @@ static void test_threads(void)
     check_threads("moe_models/llama4");
 }
 
+/* What lies in the file is held once, also where experts are slices and transposes of one tensor. */
+static void check_lent(const char *name)
+{
+    model m;
+    if (!open_model(&m, name, QC_BF16) || !load(&m, 2, QC_BACKEND_HOST))
+        return;
+    float *own = run_all(&m, 1);
+    size_t count = m.rows * m.columns * (size_t)qc_executor_vocabulary(m.executor);
+    qc_executor *lender = m.executor;
+    m.executor = qc_executor_create(m.ctx, m.module, &(qc_executor_options){.threads = 2, .lender = lender});
+    if (m.executor) {
+        float *lent = run_all(&m, 1);
+        CHECK(memcmp(own, lent, count * sizeof *own) == 0);
+        CHECK(qc_executor_weight_bytes(m.executor) < qc_executor_weight_bytes(lender) / 50);
+        free(lent);
+    } else {
+        CHECK_FAIL("%s", m.said.last);
+    }
+    qc_executor_destroy(m.executor);
+    m.executor = lender;
+    free(own);
+    end(&m);
+}
+
+static void test_lent(void)
+{
+    check_lent("moe_models/gpt_oss");
+    check_lent("moe_models/llama4");
+    check_lent("moe_models/qwen2_moe");
+}
+
 int main(void)
 {
     RUN(test_expert_bodies);
     RUN(test_models);
     RUN(test_threads);
+    RUN(test_lent);
     return check_done();
 }
