@@ -8,7 +8,7 @@
 #include "frontends/hf/wrapper.h"
 #include "ir/support/str.h"
 
-#define ROPE_TYPES "RoPE scaling linear, dynamic, llama3, yarn"
+#define ROPE_TYPES "RoPE scaling linear, dynamic, llama3, yarn, longrope"
 
 /* Norms of a layer, in the order of its modules; those of Llama are in arch.h. */
 #define NORMS_GEMMA                                                                                          \
