@@ -186,6 +186,82 @@ static void test_more_models(void)
     qc_arena_fini(&arena);
 }
 
+/* What each architecture allows: norms behind attention and MLP stand in the way of R1, values that are cut out of what a
+ * linear gives in that of R2. */
+enum { REFUSES_R1 = 1, REFUSES_R2 = 2 };
+
+static const struct {
+    const char *name;
+    int refuses;
+} architectures[] = {
+    {"phi3", REFUSES_R2},
+    {"phi4mini", REFUSES_R2},
+    {"gemma2", REFUSES_R1},
+    {"gemma3", REFUSES_R1},
+    {"olmo2", REFUSES_R1},
+    {"granite", 0},
+    {"mixtral", 0},
+    {"qwen2_moe", 0},
+    {"qwen3_moe", 0},
+    {"llama4", 0},
+    {"gpt_oss", 0},
+    {"deepseek_v3", REFUSES_R2},
+    {"glm4_moe", 0},
+    {"moe_stories", 0},
+};
+
+static void check_architecture(const char *directory, int refuses)
+{
+    static const struct {
+        const char *passes;
+        int refused_by;
+    } rotations[] = {
+        {"fold-norms", 0},
+        {"fold-r1", REFUSES_R1},
+        {"linearize-moe,fold-r1{matrix=random_hadamard, size=4}", REFUSES_R1},
+        {"fold-r2", REFUSES_R2},
+        {"fold-r3{matrix=random_hadamard}", 0},
+        {"linearize-moe,insert-r4{size=4}", 0},
+        {"linearize-moe,insert-quip{rotations=[v, u], size=4, ignore=[lm_head, \"re:.*shared_expert_gate\"]}",
+            0},
+    };
+    model m;
+    size_t vocabulary;
+    double bound = 0, worst = 0;
+    float *plain = open_model(&m, directory) ? logits_of(&m, &vocabulary) : NULL;
+    close_model(&m);
+    for (size_t i = 0; plain && i < sizeof rotations / sizeof *rotations; i++) {
+        if (refuses & rotations[i].refused_by) {
+            CHECK(open_model(&m, directory) && !apply(&m, rotations[i].passes));
+            CHECK(said(
+                &m.said, refuses & REFUSES_R1 ? "R1 does not commute with it" : "are not rotated alone"));
+            close_model(&m);
+            continue;
+        }
+        double moved = moved_by(directory, rotations[i].passes, plain, &bound);
+        worst = moved > worst ? moved : worst;
+        if (!(moved >= 0 && moved <= bound))
+            CHECK_FAIL("%s: %s moves the logits by %.3g, more than %.3g", directory, rotations[i].passes,
+                moved, bound);
+    }
+    printf("# %s: at most %.3g, bound %.3g\n", directory, worst, bound);
+    free(plain);
+}
+
+/* Experts, routers, latent attention, norms with offsets, layers without RoPE. */
+static void test_architectures(void)
+{
+    const char *data = getenv("QC_DATA");
+    if (!data)
+        SKIP("QC_DATA is not set");
+    qc_arena arena;
+    qc_arena_init(&arena, NULL);
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++)
+        check_architecture(
+            qc_arena_printf(&arena, "%s/models/%s", data, architectures[i].name), architectures[i].refuses);
+    qc_arena_fini(&arena);
+}
+
 /* The bound tells: taking the mean from embeddings is no rotation. */
 static void test_centering_is_seen(void)
 {
@@ -239,6 +315,7 @@ int main(void)
 {
     RUN(test_models_in_the_tree);
     RUN(test_more_models);
+    RUN(test_architectures);
     RUN(test_centering_is_seen);
     RUN(test_refusals);
     return check_done();
