@@ -70,9 +70,17 @@ static const qc_st_tensor *tied_embedding(const check_model *m, const char *name
     return NULL;
 }
 
-static bool same_shape(const qc_st_tensor *t, const check_weight *w)
+static bool same_shape(const check_weight *base, const check_weight *w)
 {
-    return t->rank == 2 && t->shape[0] == w->rows && t->shape[1] == w->columns;
+    const qc_st_tensor *t = base->codes;
+    return base->part || (t->rank == 2 && t->shape[0] == w->rows && t->shape[1] == w->columns);
+}
+
+static uint64_t bytes_of_base(const check_pair *p)
+{
+    const check_weight *b = &p->base;
+    return b->part ? (uint64_t)(b->rows * b->columns) * (uint64_t)qc_dtype_bits(b->code) / 8
+                   : b->codes->size_bytes;
 }
 
 static void add_pair(job *j, const check_pair *p)
@@ -80,7 +88,7 @@ static void add_pair(job *j, const check_pair *p)
     if (p->coded.rows < 1 || p->coded.columns < 1)
         return;
     QC_PUSH(j->arena, &j->pairs, *p);
-    j->total_bytes += p->coded.codes->size_bytes + p->base.codes->size_bytes;
+    j->total_bytes += p->coded.codes->size_bytes + bytes_of_base(p);
 }
 
 static int64_t rows_of_block(const check_pair *p)
@@ -137,11 +145,13 @@ static bool choose_group(job *j, const check_module *module, check_weight *weigh
     return false;
 }
 
-/* The baseline's tensor of that name, as a weight of plain numbers. */
-static bool find_base(job *j, const char *name, check_weight *weight)
+/* The baseline's tensor of that name, as a weight of plain numbers; of an expert its part of all of them. */
+static bool find_base(job *j, const char *name, const check_weight *like, check_weight *weight)
 {
     const qc_st_tensor *t = qc_st_find(&j->base_set, name);
     t = t ? t : tied_embedding(&j->base, name);
+    if (!t && check_weight_of_expert(&j->base, name, like->rows, like->columns, weight))
+        return true;
     if (!t) {
         complain(j, j->result.base_directory,
             qc_arena_printf(j->arena, "has no %s, which %s has", name, j->result.directory));
@@ -156,9 +166,9 @@ static bool find_base(job *j, const char *name, check_weight *weight)
 static void pair_codes(job *j, const check_module *module)
 {
     check_pair p = {.name = qc_arena_printf(j->arena, "%s.weight", module->path), .path = module->path};
-    if (!choose_group(j, module, &p.coded) || !find_base(j, p.name, &p.base))
+    if (!choose_group(j, module, &p.coded) || !find_base(j, p.name, &p.coded, &p.base))
         return;
-    if (!same_shape(p.base.codes, &p.coded)) {
+    if (!same_shape(&p.base, &p.coded)) {
         complain(j, j->result.base_directory,
             qc_arena_printf(j->arena, "%s is %s, but [%" PRId64 ", %" PRId64 "] in %s", p.base.codes->name,
                 check_shape_text(j->arena, p.base.codes->shape, p.base.codes->rank), p.coded.rows,
@@ -179,9 +189,14 @@ static void pair_plain(job *j, const qc_st_tensor *t)
     check_pair p = {.name = t->name, .path = t->name, .to = QC_F32};
     if (!check_is_plain(t->dtype) || check_is_transform(&j->model, t->name))
         return;
-    if (check_weight_plain(j->diag, &j->model, t, &p.coded) != QC_OK || !find_base(j, t->name, &p.base))
+    if (check_weight_plain(j->diag, &j->model, t, &p.coded) != QC_OK ||
+        !find_base(j, t->name, &p.coded, &p.base))
         return;
     const qc_st_tensor *b = p.base.codes;
+    if (p.base.part) {
+        add_pair(j, &p);
+        return;
+    }
     if (t->rank != b->rank ||
         (t->rank && memcmp(t->shape, b->shape, (size_t)t->rank * sizeof *t->shape) != 0)) {
         complain(j, j->result.base_directory,
@@ -224,7 +239,7 @@ static void find_missing(job *j)
 {
     for (size_t i = 0; i < j->base_set.tensor_count; i++) {
         const qc_st_tensor *t = &j->base_set.tensors[i];
-        if (qc_st_find(&j->set, t->name) || !check_is_plain(t->dtype) ||
+        if (qc_st_find(&j->set, t->name) || !check_is_plain(t->dtype) || check_is_fused(&j->model, t) ||
             qc_ends_with(t->name, "rotary_emb.inv_freq"))
             continue;
         bool weight = qc_ends_with(t->name, ".weight");
@@ -379,7 +394,7 @@ static qc_status sum_block(job *j, worker *k, block *b)
 static void tell_progress(job *j, const block *b)
 {
     const check_pair *p = &j->pairs.items[b->pair];
-    const uint64_t bytes = p->coded.codes->size_bytes + p->base.codes->size_bytes;
+    const uint64_t bytes = p->coded.codes->size_bytes + bytes_of_base(p);
     /* in whole steps that add up: the share up to the end of the block less that up to its beginning */
     const uint64_t rows = (uint64_t)p->coded.rows;
     j->done_bytes += bytes / rows * (uint64_t)b->rows;

@@ -4,6 +4,7 @@
  * modules that the names of tensors imply, which config group each belongs to, and the weights behind the codes.
  *
  *   quant.c    quantization_config, modules, targets
+ *   fused.c    experts that a baseline has in one tensor
  *   weight.c   the tensors of one weight: which there must be, and rows of codes and values
  *   rules.c    what contradicts the quantization
  *   vllm.c, vllm_modules.c   what vLLM would say
@@ -206,6 +207,9 @@ typedef struct check_weight {
     const qc_st_tensor *codes, *scale, *zero_point, *global_scale, *g_idx; /* the last three may be NULL */
     float global;                                                          /* 0: none */
     const int32_t *column_groups; /* of each column, where g_idx says so; else NULL */
+    /* Plain: a part of a larger tensor, element (r, c) at first_elem + r * row_step + c * column_step. */
+    bool part;
+    int64_t first_elem, row_step, column_step;
 } check_weight;
 
 /* How `module` would hold its weight under `group`; every tensor that is missing or of another type or shape becomes
@@ -217,6 +221,12 @@ qc_status check_weight_load(qc_diag *diag, const check_model *model, check_weigh
 /* A weight of plain numbers. Fails, told to `diag`, for what is no float. */
 qc_status check_weight_plain(
     qc_diag *diag, const check_model *model, const qc_st_tensor *tensor, check_weight *weight);
+/* fused.c: the tensor NAME of one expert, as the part of a tensor of all experts that `model` has instead. False when it has
+ * none, or of other sizes. */
+bool check_weight_of_expert(
+    const check_model *model, const char *name, int64_t rows, int64_t columns, check_weight *weight);
+/* Is it a tensor of all experts, which `whole` stores one by one? */
+bool check_is_fused(const check_model *whole, const qc_st_tensor *tensor);
 /* "f8e4m3 channel", "i4 group 128 asymmetric", "bf16" */
 const char *check_weight_text(qc_arena *arena, const check_weight *weight);
 

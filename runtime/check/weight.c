@@ -287,9 +287,17 @@ static size_t rounded(size_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
+/* From the first to the last element that lie beside each other, of `rows` rows, in a part of a tensor. */
+static int64_t span_of(const check_weight *w, int64_t rows)
+{
+    return w->row_step < w->column_step ? (rows - 1) * w->row_step + 1
+                                        : (w->columns - 1) * w->column_step + 1;
+}
+
 static size_t raw_bytes(const check_weight *w, int64_t rows)
 {
-    size_t codes = (size_t)rows * row_bytes(w);
+    size_t codes =
+        w->part ? (size_t)span_of(w, rows) * (size_t)qc_dtype_bits(w->code) / 8 : (size_t)rows * row_bytes(w);
     size_t scales = 4 * (zero_word_rows(w, rows) + (size_t)rows) * (size_t)w->scale_columns;
     return rounded(codes > scales || w->storage == CHECK_PLAIN ? codes : scales);
 }
@@ -423,10 +431,33 @@ static qc_status read_scales(
     return QC_OK;
 }
 
+/* By rows or by columns, whichever lie together. */
+static qc_status part_rows(qc_diag *diag, const check_model *m, const check_weight *w, int64_t first,
+    int64_t rows, check_rows *b, float *values)
+{
+    const bool by_columns = w->row_step < w->column_step;
+    const int64_t lines = by_columns ? w->columns : rows, each = by_columns ? rows : w->columns;
+    const int64_t line_step = by_columns ? w->column_step : w->row_step,
+                  step = by_columns ? w->row_step : w->column_step;
+    const size_t size = (size_t)qc_dtype_bits(w->code) / 8, span = (size_t)span_of(w, rows);
+    const int64_t start = w->first_elem + first * w->row_step;
+    for (int64_t l = 0; l < lines; l++) {
+        if (read_part(diag, m, w->codes, (uint64_t)(start + l * line_step) * size, span * size, b->bytes) !=
+            QC_OK)
+            return QC_ERROR;
+        for (int64_t i = 0; i < each; i++)
+            qc_convert(w->code, b->bytes + (size_t)(i * step) * size, QC_F32,
+                &values[by_columns ? i * w->columns + l : l * w->columns + i], 1);
+    }
+    return QC_OK;
+}
+
 static qc_status plain_rows(qc_diag *diag, const check_model *m, const check_weight *w, int64_t first,
     int64_t rows, check_rows *b, float *values)
 {
     const size_t count = (size_t)(rows * w->columns), length = row_bytes(w);
+    if (w->part)
+        return part_rows(diag, m, w, first, rows, b, values);
     if (read_part(diag, m, w->codes, (uint64_t)first * length, (size_t)rows * length, b->bytes) != QC_OK)
         return QC_ERROR;
     qc_convert(w->code, b->bytes, QC_F32, values, count);

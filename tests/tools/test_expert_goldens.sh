@@ -9,7 +9,10 @@ goldens=$QC_SOURCE_ROOT/tests/data/expert_goldens
 for g in "$goldens"/*/; do
     g=${g%/}
     name=$(basename "$g")
-    source=$data/models/${name%%.*}
+    source=$data/models/${name%%.*} small=$QC_SOURCE_ROOT/tests/data/dense_models/${name%%.*}
+    if [ -d "$small" ] && [ ! -f "$g/config.json" ]; then
+        source=$small
+    fi
     if [ ! -d "$source" ]; then
         skip "$name" "QC_DATA has no models/${name%%.*}"
         continue

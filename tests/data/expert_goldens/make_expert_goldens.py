@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: MIT
 """What llm-compressor 0.14 writes for mixtures of experts and other architectures: SHA-256 sums of its files.
 
-usage: make_expert_goldens.py MODELS_DIR OUT_DIR MODEL.SCHEME...
+usage: [TOKENIZER=DIR] make_expert_goldens.py MODELS_DIR OUT_DIR MODEL.SCHEME...
 
 Writes OUT_DIR/MODEL.SCHEME/: config.json, recipe.yaml, recipe.in.yaml (the recipe that was given) and golden.json, sums of the
 weights' files. Calibrated schemes (fp8_static, nvfp4) see calib.jsonl beside this file, one sequence a batch, in file order;
 their golden.json has each tensor, and small.golden holds those of at most 16 elements. SCHEME_in_shards is saved with
-max_shard_size="300KB".
+max_shard_size="300KB". Of models with a vision tower, which that program saves with a config.json of its own making, the weights
+alone are kept.
 
 Calibration runs the model as a whole (pipeline="basic"): the graph that the sequential pipeline traces has lost the attention
 implementation of these models, and with it the causal mask. Three things are put right in what it wrote, because nobody reads them as they are: the experts of Mixtral are called w1, w3
@@ -33,12 +34,18 @@ PRESETS = {"fp8_dynamic": "FP8_DYNAMIC", "nvfp4a16": "NVFP4A16", "w4a16": "W4A16
            "mxfp4a16": "MXFP4A16", "nvfp4": "NVFP4", "fp8_static": "FP8"}
 CALIBRATED = ("nvfp4", "fp8_static")
 ROUTERS = ["re:.*router$", "re:.*mlp.gate$", "re:.*shared_expert_gate$"]
+TOWERS = ["re:.*vision_tower.*", "re:.*vision_model.*", "re:.*visual.*", "re:.*multi_modal_projector.*", "re:.*router$"]
 MIXTURES = ("mixtral", "qwen2_moe", "qwen3_moe", "llama4", "gpt_oss", "deepseek_v3", "glm4_moe", "moe_stories")
 ORDER = ["I64", "F64", "F32", "I32", "BF16", "F16", "U16", "I16", "F8_E4M3", "I8", "U8"]
 
 
-def recipe(model, scheme):
-    ignore = json.dumps(["lm_head"] + (ROUTERS if model in MIXTURES else []))
+def has_tower(source):
+    with open(os.path.join(source, "config.json")) as f:
+        return "vision_config" in json.load(f)
+
+
+def recipe(model, scheme, tower):
+    ignore = json.dumps(["re:.*lm_head"] + TOWERS if tower else ["lm_head"] + (ROUTERS if model in MIXTURES else []))
     head = "quant_stage:\n  quant_modifiers:\n    QuantizationModifier:\n"
     if scheme == "w4a16_g32":
         return (f"{head}      ignore: {ignore}\n      config_groups:\n        group_0:\n          targets: [\"Linear\"]\n"
@@ -117,6 +124,7 @@ def digest(out, every):
 def make(models, model, scheme, out):
     import torch
     from llmcompressor import oneshot
+    from transformers import AutoModelForImageTextToText
     from transformers.models.llama4.configuration_llama4 import Llama4TextConfig
 
     torch.set_num_threads(1)
@@ -125,7 +133,7 @@ def make(models, model, scheme, out):
     source, plain = os.path.join(models, model), scheme.removesuffix("_in_shards")
     given = os.path.join(out, "recipe.in.yaml")
     with open(given, "w") as f:
-        f.write(recipe(model, plain))
+        f.write(recipe(model, plain, has_tower(source)))
     args, save = {}, {"max_shard_size": "300KB"} if scheme.endswith("_in_shards") else {}
     if plain in CALIBRATED:
         with open(os.path.join(HERE, "calib.jsonl")) as f:
@@ -134,14 +142,18 @@ def make(models, model, scheme, out):
             row["attention_mask"] = torch.ones_like(row["input_ids"])
         args["pipeline"] = "basic"
         args["dataset"] = torch.utils.data.DataLoader(rows, batch_size=1, shuffle=False)
-    tokenizer = os.path.join(models, "qwen3_moe")
-    oneshot(model=source, tokenizer=tokenizer, recipe=given, precision="auto", **args).save_pretrained(out, **save)
+    tokenizer = os.environ.get("TOKENIZER", os.path.join(models, "qwen3_moe"))
+    tower = has_tower(source)
+    loaded = AutoModelForImageTextToText.from_pretrained(source, dtype="auto") if tower else source
+    oneshot(model=loaded, tokenizer=tokenizer, recipe=given, precision="auto", **args).save_pretrained(out, **save)
     put_right(model, source, out)
     digest(out, plain in CALIBRATED)
     for f in os.listdir(out):
-        if f not in ("config.json", "recipe.yaml", "recipe.in.yaml", "golden.json", "small.golden", "model.safetensors.index.json"):
+        if tower and f in ("config.json", "recipe.yaml"):  # not those of its source, but Transformers' own
             os.remove(os.path.join(out, f))
-    if model == "mixtral":
+        elif f not in ("config.json", "recipe.yaml", "recipe.in.yaml", "golden.json", "small.golden", "model.safetensors.index.json"):
+            os.remove(os.path.join(out, f))
+    if model == "mixtral":  # its list of ignored modules names none of the experts
         with open(os.path.join(out, "config.json")) as f:
             assert "gate_proj" not in f.read()
 
