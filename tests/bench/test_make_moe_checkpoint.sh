@@ -4,11 +4,11 @@
 . "$(dirname "$0")/../tools/tap.sh"
 make=$1
 for model in llama4-scout:48 qwen3-30b-a3b:48 deepseek-v3:62 gpt-oss-20b:24; do
-	name=${model%:*}
-	passes "$name" "$make" "$work/$name" --model="$name" --holes
+	shape=${model%:*}
+	passes "$shape" "$make" "$work/$shape" --model="$shape" --holes
 	check "says what it is" grep -q "^${model#*:} layers, [0-9]* tensors, [0-9]* bytes" "$work/out"
-	check "takes no space" test "$(du -sm "$work/$name" | cut -f1)" -lt 64
-	passes "imports" "$QC_BIN/qc-opt" --import=graph "$work/$name"
+	check "takes no space" test "$(du -sm "$work/$shape" | cut -f1)" -lt 64
+	passes "imports" "$QC_BIN/qc-opt" --import=graph "$work/$shape"
 	check "with its experts" grep -q "expert_combine" "$work/out"
 done
 if run 2 "$make" "$work/x" --model=other; then ok "models are known ones"; else not_ok "models are known ones" "exit $got"; fi
