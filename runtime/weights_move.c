@@ -160,20 +160,40 @@ typedef struct transpose_job {
     char *out;
 } transpose_job;
 
-/* Rows [first, first + count) of x, at `rows`, as columns of out. */
-static void scatter(const value_info *v, int64_t first, int64_t count, const char *rows, char *out)
+/* Rows [first, first + count) of x, at `rows`, as columns of out, for elements of one size. */
+#define SCATTER(name, element)                                                                               \
+    static void name(const value_info *v, int64_t first, int64_t count, const element *rows, element *out)   \
+    {                                                                                                        \
+        const int64_t columns = v->rows, stride = v->row_elems;                                              \
+        for (int64_t c0 = 0; c0 < columns; c0 += TILE)                                                       \
+            for (int64_t r0 = 0; r0 < count; r0 += TILE) {                                                   \
+                int64_t c1 = columns - c0 < TILE ? columns : c0 + TILE;                                      \
+                int64_t r1 = count - r0 < TILE ? count : r0 + TILE;                                          \
+                for (int64_t c = c0; c < c1; c++)                                                            \
+                    for (int64_t r = r0; r < r1; r++)                                                        \
+                        out[c * stride + first + r] = rows[r * columns + c];                                 \
+            }                                                                                                \
+    }
+SCATTER(scatter_8, uint8_t)
+SCATTER(scatter_16, uint16_t)
+SCATTER(scatter_32, uint32_t)
+SCATTER(scatter_64, uint64_t)
+
+static void scatter(const value_info *v, int64_t first, int64_t count, const void *rows, void *out)
 {
-    const int64_t columns = v->rows, stride = v->row_elems;
-    const size_t each = qc_weights_bytes(v->dtype, 1);
-    for (int64_t c0 = 0; c0 < columns; c0 += TILE)
-        for (int64_t r0 = 0; r0 < count; r0 += TILE) {
-            int64_t c1 = columns - c0 < TILE ? columns : c0 + TILE,
-                    r1 = count - r0 < TILE ? count : r0 + TILE;
-            for (int64_t c = c0; c < c1; c++)
-                for (int64_t r = r0; r < r1; r++)
-                    memcpy(out + (size_t)(c * stride + first + r) * each,
-                        rows + (size_t)(r * columns + c) * each, each);
-        }
+    switch (qc_weights_bytes(v->dtype, 1)) {
+    case 1:
+        scatter_8(v, first, count, rows, out);
+        return;
+    case 2:
+        scatter_16(v, first, count, rows, out);
+        return;
+    case 4:
+        scatter_32(v, first, count, rows, out);
+        return;
+    default:
+        scatter_64(v, first, count, rows, out);
+    }
 }
 
 static bool transpose_chunk(void *user, scratch *s, int64_t first, int64_t count, failure *f)
