@@ -94,7 +94,10 @@ static const char *nearest(
             const qc_node *node = node_with(op, op_names);
             if (!node)
                 continue;
-            names[count++] = last_name(qc_node_path(node));
+            const char *last = last_name(qc_node_path(node));
+            if (!regex && strcmp(last, pattern) == 0) /* a path is wanted, not its end */
+                return qc_node_path(node);
+            names[count++] = last;
             if (regex)
                 continue;
             names[count++] = qc_node_class(node);

@@ -145,8 +145,7 @@ static void add_layer(qc_hf_state *s, const qc_node *list, int64_t index, qc_hf_
     }
 }
 
-/* A weight as it is, or as packed codes. */
-static bool is_stored(const qc_hf_state *s, const char *tensor)
+bool qc_hf_is_stored(const qc_hf_state *s, const char *tensor)
 {
     return qc_st_find(&s->set, tensor) || qc_st_find(&s->set, qc_arena_printf(s->arena, "%s_packed", tensor));
 }
@@ -158,7 +157,7 @@ static void resolve_tying(qc_hf_state *s)
 {
     const char *embedding = qc_arena_printf(s->arena, "%s.embed_tokens.weight", s->model.path);
     const char *head = qc_arena_printf(s->arena, "%s.weight", s->model.head_path);
-    bool has_embedding = is_stored(s, embedding), has_head = is_stored(s, head);
+    bool has_embedding = qc_hf_is_stored(s, embedding), has_head = qc_hf_is_stored(s, head);
     s->model.embedding_tensor = embedding;
     s->model.head_tensor = head;
     if (!s->config.tied)
@@ -207,7 +206,7 @@ static void add_head(qc_hf_state *s)
     const qc_hf_config *c = &s->config;
     const char *keys = "vocab_size, hidden_size";
     if (has_own_head(s)) {
-        if (!c->tied && !is_stored(s, s->model.head_tensor)) {
+        if (!c->tied && !qc_hf_is_stored(s, s->model.head_tensor)) {
             qc_hf_tensor_error(s, NULL,
                 qc_arena_printf(s->arena,
                     "tensor %s is missing, and config.json says tie_word_embeddings is false",

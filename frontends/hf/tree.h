@@ -19,6 +19,8 @@ qc_hf_linear qc_hf_tree_linear(qc_hf_state *state, const qc_node *parent, const 
 /* An RMSNorm of the architecture over `size` columns, with its weight. */
 qc_node *qc_hf_tree_norm(
     qc_hf_state *state, const qc_node *parent, const char *name, int64_t size, const char *key);
+/* Is there a weight of this name, as it is or as packed codes? */
+bool qc_hf_is_stored(const qc_hf_state *state, const char *tensor);
 /* Lists a tensor that need not be there, and takes it out of the strangers. */
 void qc_hf_tree_own_if_there(qc_hf_state *state, qc_node *node, const char *short_name);
 

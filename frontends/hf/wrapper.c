@@ -165,16 +165,16 @@ bool qc_hf_wrapper_key(const char *key)
 
 void qc_hf_wrapper_places(qc_hf_state *s)
 {
-    static const struct {
-        const char *path, *head;
-    } places[] = {{"language_model.model", "language_model.lm_head"}, {"model.language_model", "lm_head"}};
+    static const char *const paths[] = {"language_model.model", "model.language_model"};
+    const char *head = "language_model.lm_head";
     s->model.path = "model";
     s->model.head_path = "lm_head";
-    for (size_t i = 0; s->config.wrapper && i < sizeof places / sizeof *places; i++)
-        if (qc_st_find(&s->set, qc_arena_printf(s->arena, "%s.norm.weight", places[i].path))) {
-            s->model.path = places[i].path;
-            s->model.head_path = places[i].head;
-        }
+    for (size_t i = 0; s->config.wrapper && i < sizeof paths / sizeof *paths; i++)
+        if (qc_st_find(&s->set, qc_arena_printf(s->arena, "%s.norm.weight", paths[i])))
+            s->model.path = paths[i];
+    /* A head that is the embedding has no name in the checkpoint: that of Transformers' module stays. */
+    if (s->config.wrapper && qc_hf_is_stored(s, qc_arena_printf(s->arena, "%s.weight", head)))
+        s->model.head_path = head;
 }
 
 void qc_hf_wrapper_tree(qc_hf_state *s)

@@ -193,7 +193,7 @@ static void test_wrapper_trees(void)
                            "module \"language_model\" Gemma3ForCausalLM\n"
                            "module \"language_model.model\" Gemma3TextModel\n",
                               "module \"language_model.model.layers.1.self_attn\" Gemma3Attention\n",
-                              "module \"language_model.lm_head\" Linear\n",
+                              "module \"lm_head\" Linear\n",
                               "module \"vision_tower.encoder.layers.0.self_attn\" Module\n",
                               "module \"vision_tower.encoder.layers.0.mlp.fc1\" Linear {bias, weight}\n",
                               "module \"multi_modal_projector\" Module {mm_input_projection_weight}\n",
