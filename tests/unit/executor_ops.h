@@ -91,6 +91,10 @@ static const char *const bodies[] = {
     "  %o = attention %r, %k, %v {causal, probs = D, scale = 0.35, scores = D, softmax = f32, window = 5} : "
     "D[B, 4, S, 8]\n"
     "  %y = merge_heads %o : TYPE",
+    "%a = split_heads %x {heads = 4} : D[B, 4, S, 8]\n  %p = positions %ids : i64[B, S]\n"
+    "  %r = rope %a, %p {dims = 4, scaling = {attention_factor = 1.25, long_factor = [3.0, 7.5], "
+    "original_max_position_embeddings = 8, short_factor = [1.0, 1.5], type = longrope}, tables = D, "
+    "theta = 10000.0} : D[B, 4, S, 8]\n  %y = merge_heads %r : TYPE",
     "%a = split_heads %x {heads = 4} : D[B, 4, S, 8]\n  %k = cache_append %a {slot = k} : D[B, 4, P + S, 8]\n"
     "  %o = attention %a, %k, %k {causal, probs = D, scale = 0.35, scores = D, softmax = D} : D[B, 4, S, 8]\n"
     "  %y = merge_heads %o : TYPE",

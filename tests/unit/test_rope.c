@@ -250,8 +250,52 @@ static void test_spans(void)
     spans_are("'sliding_window': 9", PHI3, "9/0/0 9/0/0 9/0/0 9/0/0");
 }
 
+static const qc_attr *numbers(qc_ctx *ctx, const double *values, size_t count)
+{
+    const qc_attr *items[8];
+    for (size_t i = 0; i < count; i++)
+        items[i] = qc_attr_float(ctx, values[i]);
+    return qc_attr_list(ctx, items, count);
+}
+
+/* The lists of longrope, as IR may have them. */
+static void test_lists(void)
+{
+    static const double two[] = {1, 2}, three[] = {1, 2, 3}, negative[] = {1, -2}, huge[] = {1, INFINITY};
+    messages m = {0};
+    qc_ctx *ctx = qc_ctx_create(NULL, keep_message, &m);
+    qc_diag *diag = qc_ctx_diag(ctx);
+    const struct {
+        const qc_attr *list;
+        const char *message; /* NULL: fits */
+    } cases[] = {
+        {numbers(ctx, two, 2), NULL},
+        {numbers(ctx, three, 3), "type longrope needs 'long_factor', a list of 2 numbers"},
+        {numbers(ctx, negative, 2), "'long_factor' must hold positive numbers"},
+        {numbers(ctx, huge, 2), "'long_factor' must hold positive numbers"},
+        {qc_attr_int(ctx, 2), "type longrope needs 'long_factor', a list of 2 numbers"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *const keys[] = {
+            "type", "attention_factor", "original_max_position_embeddings", "short_factor", "long_factor"};
+        const qc_attr *const values[] = {qc_attr_word(ctx, "longrope"), qc_attr_float(ctx, 1.5),
+            qc_attr_int(ctx, 8), numbers(ctx, two, 2), cases[i].list};
+        const qc_attr *scaling = qc_attr_map(ctx, keys, values, 5);
+        float f[2], factor;
+        CHECK(qc_rope_frequencies(diag, scaling, 10000.0, 4, 8, f, &factor) == QC_OK); /* the short one */
+        CHECK(f[0] == 1.0f && f[1] == 0.005f && factor == 1.5f);
+        const qc_status status = qc_rope_frequencies(diag, scaling, 10000.0, 4, 9, f, &factor);
+        CHECK((status == QC_OK) == (cases[i].message == NULL));
+        CHECK(cases[i].message == NULL || said(&m, cases[i].message));
+        CHECK(qc_rope_depends_on_length(scaling));
+    }
+    CHECK(!qc_rope_depends_on_length(NULL));
+    qc_ctx_destroy(ctx);
+}
+
 int main(void)
 {
+    RUN(test_lists);
     RUN(test_goldens);
     RUN(test_refusals);
     RUN(test_spans);
