@@ -18,6 +18,8 @@ static const qc_target_rule rules[] = {
         "experts in a scheme that vLLM has for linear layers alone, of one layer in several, or rotated at "
         "run time"},
     {QC_RULE_ROUTER, "routers and gates of shared experts quantized: vLLM reads them as plain numbers"},
+    {QC_RULE_LATENT,
+        "q, k and v of latent attention (MLA) quantized: vLLM caches, and quantizes, the latent"},
 };
 
 const qc_target_rule *qc_target_rule_at(size_t index)

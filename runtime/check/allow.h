@@ -17,6 +17,7 @@
 #define QC_RULE_CENTER_K "center-k"
 #define QC_RULE_EXPERTS "experts"
 #define QC_RULE_ROUTER "router"
+#define QC_RULE_LATENT "latent"
 
 typedef struct qc_target_rule {
     const char *name, *what;

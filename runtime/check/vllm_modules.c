@@ -364,6 +364,12 @@ static void check_attention(visit *v, const check_module *m)
 {
     static const check_part parts[] = {CHECK_Q_SCALE, CHECK_K_SCALE, CHECK_V_SCALE};
     const check_args *kv = &v->model->kv;
+    if (m->parts[CHECK_Q_SCALE] &&
+        check_model_find(v->model, qc_arena_printf(v->arena, "%s.kv_a_proj_with_mqa", m->path)))
+        check_find(v->model, v->verdict, CHECK_WRONG,
+            "%s: scales of q, k and v beside a latent cache (MLA), which takes k_scale for its own "
+            "(rule " QC_RULE_LATENT ")",
+            m->path);
     for (size_t i = 0; kv->present && i < sizeof parts / sizeof *parts; i++) {
         const qc_st_tensor *t = m->parts[parts[i]];
         const bool head = strcmp(kv->strategy, "attn_head") == 0;

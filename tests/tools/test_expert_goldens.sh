@@ -51,6 +51,21 @@ refused() {
     fi
     rm -rf "$work/refused"
 }
+# A latent cache has one scale, under both names; scales of q, k and v would be taken for it.
+latent=$data/models/deepseek_v3 calib=--calib=$goldens/calib.jsonl
+fails "refused: attention beside a latent cache" 1 "(rule latent)" "$opt" --pass=quant-fp8-attn "$latent" "$calib" -o "$work/latent"
+passes "allowed: attention beside a latent cache" "$opt" --pass=quant-fp8-attn "$latent" "$calib" -o "$work/latent" --allow=latent
+run 1 "$QC_BIN/qc-check" --target=vllm "$work/latent"
+check "attention beside a latent cache, for vLLM" grep -q "vllm: wrong: .*(rule latent)" "$work/out"
+passes "a latent cache" "$opt" --pass=quant-kv --scheme=FP8_DYNAMIC --ignore=lm_head "$latent" "$calib" -o "$work/latent" --force
+passes "a latent cache, for vLLM" "$QC_BIN/qc-check" --target=vllm "$work/latent"
+run 0 "$QC_BIN/qc-check" "$work/latent"
+check "scales of a latent cache" grep -q "of attention 0 q, 2 k, 2 v" "$work/out"
+run 0 "$opt" --scheme=FP8_DYNAMIC --ignore=lm_head "$latent" -o "$work/without"
+run 1 "$QC_BIN/qc-check" --diff "$work/latent" "$work/without" --only=tensors
+check "a latent cache leaves everything else as it is" sh -c "grep -cE '^tensor [^ ]*[kv]_scale: only in' '$work/out' | grep -qx 4 &&
+    ! grep '^tensor' '$work/out' | grep -qvE '[kv]_scale: only in'"
+
 plain="--ignore=lm_head --ignore=re:.*mlp.gate$ --ignore=re:.*shared_expert_gate$"
 # shellcheck disable=SC2086
 {

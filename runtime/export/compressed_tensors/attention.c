@@ -6,6 +6,9 @@
  *
  * For an attention group zero points (zeros) go with static scales, which llm-compressor writes although the scheme is
  * symmetric; under a kv_cache_scheme alone they do not. No loader but qc's knows k_center, nor scales of NVFP4 here.
+ *
+ * A latent cache (MLA) has one scale for the latent and the shared rotated key; it is written as k_scale and as v_scale, which
+ * vLLM's MLA reads the first of.
  */
 #include <string.h>
 
@@ -133,6 +136,55 @@ static bool is_same_scheme(const ct_args *a, const ct_args *b)
     return a->part.type == b->part.type && a->dynamic == b->dynamic && strcmp(a->strategy, b->strategy) == 0;
 }
 
+bool ct_is_latent(const ct_walk *w, const qc_op *attention)
+{
+    const qc_node *node = qc_op_node(attention);
+    return node && qc_map_find_n(&w->latents, (const char *)&node, sizeof node);
+}
+
+static qc_status refuse_latent(ct_plan *plan, const qc_op *op)
+{
+    return ct_refuse(plan, QC_RULE_LATENT, ct_where_of(op),
+        "q, k and v of latent attention (MLA) are quantized, but what vLLM caches is the latent: it would "
+        "take k_scale "
+        "for that one's");
+}
+
+/* The cache of this module is quantized so. */
+static qc_status use_kv(ct_plan *plan, const qc_op *op, const ct_args *args)
+{
+    if (plan->kv.present && !is_same_scheme(args, &plan->kv))
+        return qc_ctx_error(plan->ctx, ct_where_of(op),
+            "compressed-tensors has one kv_cache_scheme for all attention modules; this one is quantized "
+            "another way");
+    plan->kv = *args;
+    return QC_OK;
+}
+
+qc_status ct_plan_latent(ct_walk *w, const qc_op *quantize)
+{
+    ct_plan *plan = w->plan;
+    const qc_value *scale = qc_op_operand_named(quantize, "scale");
+    const ct_site site = ct_site_of(qc_value_op(qc_op_operand_named(quantize, "x")));
+    const qc_symbol *symbol = ct_symbol_of(w, quantize);
+    ct_args args;
+    if (!symbol || ct_read_args(plan, symbol, "input", &args) != QC_OK)
+        return QC_ERROR;
+    if (strcmp(qc_symbol_kind(symbol), "kv_scheme") != 0 || !args.present || args.part.dynamic ||
+        args.part.granularity != QC_GRANULARITY_TENSOR)
+        return qc_ctx_error(plan->ctx, ct_where(&site),
+            "a latent cache is written under a kv_scheme with one static scale, which @%s is not",
+            qc_symbol_name(symbol));
+    qc_map_set_n(&w->latents, (const char *)&site.node, sizeof site.node, (void *)(uintptr_t)quantize);
+    plan->kv_only = true;
+    if (use_kv(plan, quantize, &args) != QC_OK)
+        return QC_ERROR;
+    if (!ct_is_fixed(w, scale))
+        return ct_unresolved(w, ct_where(&site), "the latent");
+    return ct_put_value(w, &site, "k_scale", scale) && ct_put_value(w, &site, "v_scale", scale) ? QC_OK
+                                                                                                : QC_ERROR;
+}
+
 qc_status ct_plan_attention(ct_walk *w, const qc_op *op)
 {
     ct_plan *plan = w->plan;
@@ -164,11 +216,8 @@ qc_status ct_plan_attention(ct_walk *w, const qc_op *op)
         return QC_ERROR;
     if (!args.present)
         return qc_ctx_error(plan->ctx, ct_where_of(op), "the scheme @%s has no input", qc_symbol_name(k));
-    if (plan->kv.present && !is_same_scheme(&args, &plan->kv))
-        return qc_ctx_error(plan->ctx, ct_where_of(op),
-            "compressed-tensors has one kv_cache_scheme for all attention modules; this one is quantized "
-            "another way");
-    plan->kv = args;
+    if (use_kv(plan, op, &args) != QC_OK || (ct_is_latent(w, op) && refuse_latent(plan, op) != QC_OK))
+        return QC_ERROR;
     plan->kv_only |= kv_only;
     if (kv_only)
         return QC_OK;

@@ -156,6 +156,7 @@ typedef struct ct_walk {
     qc_map positions; /* addresses of nodes -> index in the tree + 1 */
     qc_map quantized; /* paths of modules with a config group -> its symbol */
     QC_VEC(const qc_op *) attentions;
+    qc_map latents; /* addresses of nodes with a latent cache -> the op that quantizes it, or NULL */
 } ct_walk;
 
 /* plan.c, for plan_weights.c. */
@@ -191,6 +192,9 @@ qc_status ct_refuse(ct_plan *plan, const char *rule, const char *where, const ch
 
 /* attention.c: scales of an attention op, its cache and its keys. */
 qc_status ct_plan_attention(ct_walk *w, const qc_op *op);
+/* The scale of what a latent cache holds; has the attention op such a cache? */
+qc_status ct_plan_latent(ct_walk *w, const qc_op *quantize);
+bool ct_is_latent(const ct_walk *w, const qc_op *attention);
 
 /* transforms.c: transform_config; the matrices of rotations at run time, and what vLLM says of those. */
 qc_json *ct_transform_config(const ct_plan *plan, qc_arena *arena);

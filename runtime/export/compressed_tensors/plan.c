@@ -310,11 +310,15 @@ static qc_status plan_op(ct_walk *w, const qc_op *op)
         return ct_plan_attention(w, op);
     if (qc_op_is(op, "expert_linear"))
         return ct_plan_experts(w, op);
+    const qc_node *node = qc_op_node(op);
+    if (qc_op_is(op, "latent_kv"))
+        qc_map_set_n(&w->latents, (const char *)&node, sizeof node, NULL);
+    if (qc_op_is(op, "quantize") && ct_made_by(qc_op_operand_named(op, "x"), "latent_kv"))
+        return ct_plan_latent(w, op);
     /* Scales of activations are not parameters of their own; linears speak for them. */
     if (qc_op_is(op, "quantize") || qc_op_is(op, "dequantize") || qc_op_is(op, "expert_param") ||
         qc_op_is(op, "observe"))
         return QC_OK;
-    const qc_node *node = qc_op_node(op);
     if (node && qc_op_is(op, "linear"))
         qc_map_set_n(&w->plan->linears, (const char *)&node, sizeof node, (void *)(uintptr_t)op);
     for (size_t i = 0; i < qc_op_operand_count(op); i++)
@@ -347,7 +351,8 @@ static qc_status find_skipped(ct_walk *w)
     const char *first = NULL;
     for (size_t i = 0; plan->kv.present && i < w->attentions.count; i++) {
         const qc_op *op = w->attentions.items[i];
-        if (qc_op_operand_named(op, "k_scale"))
+        const qc_node *node = qc_op_node(op);
+        if (qc_op_operand_named(op, "k_scale") || qc_map_get_n(&w->latents, (const char *)&node, sizeof node))
             continue;
         QC_PUSH(&plan->arena, &plan->kv_skipped, ct_path_of(op));
         first = first ? first : ct_where_of(op);
@@ -382,6 +387,7 @@ qc_status ct_plan_make(ct_plan *plan)
     qc_map_init(&w.fixed, &plan->arena);
     qc_map_init(&w.positions, &plan->arena);
     qc_map_init(&w.quantized, &plan->arena);
+    qc_map_init(&w.latents, &plan->arena);
     qc_map_init(&plan->by_name, &plan->arena);
     qc_map_init(&plan->tables, &plan->arena);
     qc_map_init(&plan->linears, &plan->arena);
