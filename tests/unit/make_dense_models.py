@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Makes tests/data/dense_models: a small random model of each dense architecture and of each multimodal wrapper, with the
-logits of Transformers on two rows of 24 tokens, in f32 and bf16 (eager attention).
+logits of Transformers on two rows of 24 tokens, in f32 and bf16 (eager attention), and, but for wrappers, the names and
+classes of Transformers' modules.
 
 usage: make_dense_models.py DIRECTORY [NAME ...]      (transformers 5.17.0, torch 2.10.0, CPU, one thread)
 
@@ -117,8 +118,12 @@ def make(directory, name, seed):
     model_class = getattr(transformers, prefix + kind)
     torch.manual_seed(seed)
     path = os.path.join(directory, name)
-    randomize(model_class(settings_class(**settings)), "gemma" in name).to(torch.bfloat16).save_pretrained(path)
+    model = randomize(model_class(settings_class(**settings)), "gemma" in name).to(torch.bfloat16)
+    model.save_pretrained(path)
     os.remove(os.path.join(path, "generation_config.json"))
+    if not wrapper:
+        with open(os.path.join(path, "modules.txt"), "w") as f:
+            f.writelines(f"{n} {type(m).__name__}\n" for n, m in model.named_modules() if n)
     file, keys = os.path.join(path, "model.safetensors"), os.path.join(path, "config.json")
     if changes == "inside":
         tensors = {inside(k): v for k, v in load_file(file).items()}

@@ -200,6 +200,54 @@ static void check_model(const char *directory, const char *name, qc_dtype dtype)
     close_model(&f);
 }
 
+/* Columns [start, start + count) of ids, behind those that ran before; the logits. */
+static bool run_columns(fixture *f, const qc_tensor *ids, int64_t start, int64_t count, qc_tensor *logits)
+{
+    qc_tensor part;
+    int64_t dims[2] = {ids->dims[0], count};
+    if (qc_tensor_create(qc_ctx_diag(f->ctx), "ids", ids->dtype, 2, dims, &part) != QC_OK)
+        return false;
+    for (int64_t i = 0; i < dims[0]; i++)
+        qc_tensor_copy(&part, i * count, ids, i * ids->dims[1] + start, count);
+    qc_status status = qc_reference_run(f->reference, qc_module_func(f->module, "main"), &part, 1, logits);
+    if (status != QC_OK)
+        CHECK_FAIL("%s", f->said.last);
+    qc_tensor_free(&part);
+    return status == QC_OK;
+}
+
+/* Token by token through the cache there are the very bits of one run over everything: windows, chunks, temperatures and
+ * positions count from the start. The first call is longer than the original length of phi3's longrope, which chooses its
+ * factors by the length of a call. */
+static void check_cache(const char *directory)
+{
+    fixture f;
+    qc_tensor ids = {0}, whole = {0}, part = {0};
+    const int64_t prefill = 18;
+    if (open_model(&f, directory, QC_BF16) &&
+        read_stored(qc_ctx_diag(f.ctx), &f.golden, "input_ids", &ids) == QC_OK &&
+        run_columns(&f, &ids, 0, ids.dims[1], &whole)) {
+        const int64_t length = ids.dims[1], width = whole.dims[2];
+        CHECK(length > prefill);
+        qc_reference_reset(f.reference);
+        for (int64_t at = 0, count = prefill; at < length; at += count, count = 1) {
+            if (!run_columns(&f, &ids, at, count, &part))
+                break;
+            for (int64_t b = 0; b < ids.dims[0]; b++) {
+                const uint16_t *expected = (const uint16_t *)whole.data + (b * length + at) * width;
+                const uint16_t *actual = (const uint16_t *)part.data + b * count * width;
+                if (memcmp(actual, expected, (size_t)(count * width) * sizeof *actual) != 0)
+                    CHECK_FAIL("%s: other logits from position %d on", directory, (int)at);
+            }
+            qc_tensor_free(&part);
+        }
+        CHECK_INT(qc_reference_past_length(f.reference), length);
+    }
+    qc_tensor_free(&ids);
+    qc_tensor_free(&whole);
+    close_model(&f);
+}
+
 /* In QC_DATA/models, and in the tree. */
 static const char *const data_models[] = {"llama", "llama_bias", "mistral", "qwen2", "qwen3", "phi3",
     "phi4mini", "gemma2", "gemma3", "olmo2", "granite", "mixtral", "qwen2_moe", "qwen3_moe", "llama4",
@@ -244,6 +292,17 @@ static void test_data_bf16(void)
     check_data(QC_BF16);
 }
 
+static void test_tree_cache(void)
+{
+    const char *root = getenv("QC_SOURCE_ROOT");
+    char directory[4096];
+    for (size_t i = 0; i < sizeof tree_models / sizeof *tree_models; i++) {
+        snprintf(
+            directory, sizeof directory, "%s/tests/data/dense_models/%s", root ? root : ".", tree_models[i]);
+        check_cache(directory);
+    }
+}
+
 static void test_tree_f32(void)
 {
     check_tree(QC_F32);
@@ -258,6 +317,7 @@ int main(void)
 {
     RUN(test_tree_f32);
     RUN(test_tree_bf16);
+    RUN(test_tree_cache);
     RUN(test_data_f32);
     RUN(test_data_bf16);
     return check_done();

@@ -183,21 +183,50 @@ static const char *ir_of(qc_arena *arena, const char *name, journal *j)
     return copy;
 }
 
+/* The tree is that of named_modules(), in its order, with its classes. */
+static void test_trees(void)
+{
+    static const char *const names[] = {"phi3", "gemma2", "gemma3", "olmo2", "granite", "glm4"};
+    static journal j;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        qc_arena arena;
+        qc_diag diag;
+        char *modules;
+        size_t length;
+        qc_arena_init(&arena, NULL);
+        qc_diag_init(&diag, &arena, keep, &j);
+        const char *directory = qc_arena_printf(&arena, "dense_models/%s", names[i]);
+        const char *ir = ir_of(&arena, directory, &j), *at = strstr(ir, "\nmodule \"");
+        const char *path = data_path(&arena, qc_arena_printf(&arena, "%s/modules.txt", directory));
+        CHECK_INT(qc_read_file(&diag, &arena, path, 1 << 20, &modules, &length), QC_OK);
+        at = at ? strstr(at + 1, "\nmodule \"") : NULL; /* behind the root */
+        for (char *line = strtok(modules, "\n"); line; line = strtok(NULL, "\n")) {
+            char *space = strchr(line, ' ');
+            const char *expected =
+                qc_arena_printf(&arena, "\nmodule \"%.*s\" %s", (int)(space - line), line, space + 1);
+            CHECK(at && strncmp(at, expected, strlen(expected)) == 0 && strchr(" \n", at[strlen(expected)]));
+            at = at ? strstr(at + 1, "\nmodule \"") : NULL;
+        }
+        CHECK(at == NULL);
+        qc_arena_fini(&arena);
+    }
+}
+
 /* Names below the text model, and of its head, as each kind of checkpoint has them. */
 static void test_wrapper_trees(void)
 {
     static const struct {
         const char *name, *parts[7];
     } cases[] = {
-        {"gemma3_vision", {"module \"\" Gemma3ForConditionalGeneration\n"
-                           "module \"language_model\" Gemma3ForCausalLM\n"
-                           "module \"language_model.model\" Gemma3TextModel\n",
-                              "module \"language_model.model.layers.1.self_attn\" Gemma3Attention\n",
-                              "module \"lm_head\" Linear\n",
-                              "module \"vision_tower.encoder.layers.0.self_attn\" Module\n",
-                              "module \"vision_tower.encoder.layers.0.mlp.fc1\" Linear {bias, weight}\n",
-                              "module \"multi_modal_projector\" Module {mm_input_projection_weight}\n",
-                              "weight \"language_model.model.layers.0.self_attn.q_proj.weight\""}},
+        {"gemma3_vision",
+            {"module \"\" Gemma3ForConditionalGeneration\n"
+             "module \"language_model\" Gemma3ForCausalLM\n"
+             "module \"language_model.model\" Gemma3TextModel\n",
+                "module \"language_model.model.layers.1.self_attn\" Gemma3Attention\n",
+                "module \"lm_head\" Linear\n", "module \"vision_tower.encoder.layers.0.self_attn\" Module\n",
+                "module \"vision_tower.encoder.layers.0.mlp.fc1\" Linear {bias, weight}\n",
+                "module \"multi_modal_projector\" Module {mm_input_projection_weight}\n",
+                "weight \"language_model.model.layers.0.self_attn.q_proj.weight\""}},
         {"mistral3", {"module \"\" Mistral3ForConditionalGeneration\n"
                       "module \"model\" Mistral3Model\n"
                       "module \"model.language_model\" MistralModel\n",
@@ -267,6 +296,7 @@ int main(void)
     RUN(test_published_configs);
     RUN(test_refused_keys);
     RUN(test_refused_classes);
+    RUN(test_trees);
     RUN(test_wrapper_trees);
     return check_done();
 }
