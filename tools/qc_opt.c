@@ -31,8 +31,8 @@ static const qc_cli_option options[] = {
     {"calib-field", 0, "NAME", "field of JSONL lines (default: input_ids, else text, else messages)", NULL},
     {"calib-shuffle", 0, NULL, "shuffle the data by --seed before taking --calib-samples", NULL},
     {"seed", 0, "N", "for --calib-shuffle and --calib=random (default 0)", NULL},
-    {"moe-calib", 0, "all|routed",
-        "tokens that calibration shows to each expert: all (default), or those of the router; "
+    {"moe-calib", 0, "MODE",
+        "tokens that calibration shows to each expert: all (default), or routed, those of the router; "
         "routed{min_tokens=N,fallback=refuse|layer|weights} says what experts get that saw fewer than N",
         NULL},
     {"save-stats", 0, "FILE", "keep the statistics of the calibration", NULL},
