@@ -61,7 +61,9 @@ qc_status qc_model_read_positions(qc_diag *diag, qc_arena *arena, const char *di
     if (qc_read_file(diag, arena, path, MAX_CONFIG_BYTES, &text, &length))
         return QC_ERROR;
     const qc_json *root = qc_json_parse(diag, arena, path, text, length);
-    if (!root || qc_json_int(diag, path, root, "max_position_embeddings", false, positions))
+    const qc_json *inner = root ? qc_json_get(root, "text_config") : NULL; /* of a multimodal model */
+    const qc_json *holder = inner && inner->kind == QC_JSON_OBJECT ? inner : root;
+    if (!root || qc_json_int(diag, path, holder, "max_position_embeddings", false, positions))
         return QC_ERROR;
     if (*positions < 0)
         return qc_error(diag, path, "max_position_embeddings must not be negative");

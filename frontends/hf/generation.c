@@ -15,6 +15,14 @@ static qc_status read_id(qc_diag *diag, const char *path, const char *key, const
     return QC_OK;
 }
 
+/* Of the file, else of the text model that config.json of a multimodal one describes. */
+static const qc_json *member(const qc_json *root, const char *key)
+{
+    const qc_json *value = qc_json_get(root, key), *text = qc_json_get(root, "text_config");
+    const bool inside = (!value || value->kind == QC_JSON_NULL) && text && text->kind == QC_JSON_OBJECT;
+    return inside ? qc_json_get(text, key) : value;
+}
+
 qc_status qc_hf_read_generation(
     qc_diag *diag, qc_arena *arena, const char *directory, qc_hf_generation *generation)
 {
@@ -25,7 +33,7 @@ qc_status qc_hf_read_generation(
     const qc_json *root = qc_hf_read_json_object(diag, arena, path);
     if (!root)
         return QC_ERROR;
-    const qc_json *bos = qc_json_get(root, "bos_token_id"), *eos = qc_json_get(root, "eos_token_id");
+    const qc_json *bos = member(root, "bos_token_id"), *eos = member(root, "eos_token_id");
     /* Some files give bos as a list of one, as they do eos. */
     if (bos && bos->kind == QC_JSON_ARRAY)
         bos = bos->first;

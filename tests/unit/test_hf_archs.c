@@ -262,6 +262,22 @@ static void test_wrapper_trees(void)
     }
 }
 
+/* Without generation_config.json the end of a text stands in text_config. */
+static void test_wrapper_generation(void)
+{
+    qc_arena arena;
+    qc_diag diag;
+    static journal j;
+    qc_hf_generation generation = {0};
+    qc_arena_init(&arena, NULL);
+    qc_diag_init(&diag, &arena, keep, &j);
+    CHECK_INT(
+        qc_hf_read_generation(&diag, &arena, data_path(&arena, "dense_models/qwen3_vl"), &generation), QC_OK);
+    CHECK_INT(generation.bos_id, 1);
+    CHECK(generation.eos_count == 1 && generation.eos_ids[0] == 2);
+    qc_arena_fini(&arena);
+}
+
 /* ---- documentation -------------------------------------------------------------------------------------- */
 
 /* docs/architectures.md has the rows of the list, in their order, and no others. */
@@ -298,5 +314,6 @@ int main(void)
     RUN(test_refused_classes);
     RUN(test_trees);
     RUN(test_wrapper_trees);
+    RUN(test_wrapper_generation);
     return check_done();
 }

@@ -152,6 +152,9 @@ static void set_tie(ct_plan *plan, qc_arena *arena, qc_json *config)
     if (plan->tie < 0 || (!qc_json_get(holder, key) && plan->tie == 0 && was_stored))
         return;
     qc_json_set(arena, holder, key, qc_json_new_bool(arena, plan->tie == 1));
+    /* A wrapper of a text model may say it for the whole too, and that is what Transformers 5 reads. */
+    if (holder != config && qc_json_get(config, key))
+        qc_json_set(arena, config, key, qc_json_new_bool(arena, plan->tie == 1));
 }
 
 /* The element type that the model computes in, where config.json says another one or none. Where the graph does not
