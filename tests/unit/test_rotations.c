@@ -83,7 +83,7 @@ static double bound_of(const model *m)
 {
     int64_t linears = 0, width = 0, columns;
     for (const qc_op *op = qc_func_first_op(qc_module_first_func(m->module)); op; op = qc_op_next(op))
-        if (qc_op_is(op, "linear")) {
+        if (qc_op_is(op, "linear") || qc_op_is(op, "expert_linear")) {
             linears++;
             const qc_type *w = qc_value_type(qc_op_operand_named(op, "w"));
             width = qc_dim_as_int(qc_type_dim(w, -1), &columns) && columns > width ? columns : width;
@@ -199,6 +199,7 @@ static const struct {
     {"gemma2", REFUSES_R1},
     {"gemma3", REFUSES_R1},
     {"olmo2", REFUSES_R1},
+    {"glm4", REFUSES_R1},
     {"granite", 0},
     {"mixtral", 0},
     {"qwen2_moe", 0},
@@ -248,7 +249,25 @@ static void check_architecture(const char *directory, int refuses)
     free(plain);
 }
 
-/* Experts, routers, latent attention, norms with offsets, layers without RoPE. */
+/* Experts, routers, latent attention, norms with offsets, layers without RoPE: those that lie in the tree. */
+static void test_architectures_in_the_tree(void)
+{
+    static const char *const folders[] = {"tests/data/dense_models", "tests/data/moe_models"};
+    qc_arena arena;
+    size_t found = 0;
+    qc_arena_init(&arena, NULL);
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++)
+        for (size_t k = 0; k < sizeof folders / sizeof *folders; k++) {
+            const char *directory = path_of(&arena, folders[k], architectures[i].name);
+            if (!qc_is_file(qc_path_join(&arena, directory, "config.json")))
+                continue;
+            found++;
+            check_architecture(directory, architectures[i].refuses);
+        }
+    CHECK(found >= 7);
+    qc_arena_fini(&arena);
+}
+
 static void test_architectures(void)
 {
     const char *data = getenv("QC_DATA");
@@ -256,9 +275,11 @@ static void test_architectures(void)
         SKIP("QC_DATA is not set");
     qc_arena arena;
     qc_arena_init(&arena, NULL);
-    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++)
-        check_architecture(
-            qc_arena_printf(&arena, "%s/models/%s", data, architectures[i].name), architectures[i].refuses);
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
+        const char *directory = qc_arena_printf(&arena, "%s/models/%s", data, architectures[i].name);
+        if (qc_is_file(qc_path_join(&arena, directory, "config.json")))
+            check_architecture(directory, architectures[i].refuses);
+    }
     qc_arena_fini(&arena);
 }
 
@@ -315,6 +336,7 @@ int main(void)
 {
     RUN(test_models_in_the_tree);
     RUN(test_more_models);
+    RUN(test_architectures_in_the_tree);
     RUN(test_architectures);
     RUN(test_centering_is_seen);
     RUN(test_refusals);
