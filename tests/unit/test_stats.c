@@ -129,6 +129,63 @@ static void test_merge(void)
     end(&j);
 }
 
+/* Four experts: the counts of tokens, and a range of those that saw some. */
+static qc_stats make_experts(job *j, const int64_t tokens[4])
+{
+    qc_stats stats;
+    qc_stats_init(&stats, &j->arena);
+    qc_stats_record *r = qc_stats_add(&stats, "m.experts", QC_STATS_TOKENS, 0, 4);
+    for (size_t e = 0; e < 4; e++) {
+        r->routed[e] = r->seen[e] = tokens[e];
+        if (!tokens[e])
+            continue;
+        const char *tap = qc_arena_printf(&j->arena, "m.experts.%zu.down.input", e);
+        qc_stats_record *range = qc_stats_add(&stats, tap, QC_STATS_MINMAX, 1, 1);
+        range->max[0] = (float)tokens[e];
+        range->min[0] = -1.0f;
+        qc_stats_record *squares = qc_stats_add(&stats, tap, QC_STATS_SQUARES, 0, 2);
+        squares->tokens = tokens[e];
+        squares->sums[1] = 0.5;
+    }
+    return stats;
+}
+
+/* Files may lack what is of experts that saw nothing, and of no others. */
+static void test_experts(void)
+{
+    static const int64_t first[4] = {3, 0, 5, 0}, second[4] = {0, 2, 7, 0}, none[4] = {0};
+    job j;
+    size_t length, expert = 9;
+    if (!begin(&j))
+        SKIP("no directory can be made here");
+    qc_stats a = make_experts(&j, first), b = make_experts(&j, second), read;
+    save(&j, &a, "experts", &length);
+    qc_stats_init(&read, &j.arena);
+    CHECK_INT(qc_stats_load(&j.diag, &read, qc_path_join(&j.arena, j.directory, "experts")), QC_OK);
+    CHECK_INT(read.records.count, 5);
+    CHECK_INT(qc_stats_merge(&j.diag, &read, &b, "b"), QC_OK);
+    const qc_stats_record *tokens = qc_stats_find_experts(&read, "m.experts.2.down.input", &expert);
+    CHECK(tokens && expert == 2 && tokens->routed[2] == 12 && tokens->seen[0] == 3 && tokens->seen[3] == 0);
+    CHECK(!qc_stats_find_experts(&read, "m.experts.4.down.input", &expert));
+    CHECK(!qc_stats_find_experts(&read, "m.experts.down.input", &expert));
+    const qc_stats_record *both = qc_stats_find(&read, "m.experts.2.down.input", QC_STATS_MINMAX),
+                          *new = qc_stats_find(&read, "m.experts.1.down.input", QC_STATS_MINMAX);
+    CHECK(both && both->sequences == 2 && both->max[1] == 7.0f);
+    CHECK(new &&new->sequences == 1 && new->max[0] == 2.0f);
+    const qc_stats_record *squares = qc_stats_find(&read, "m.experts.2.down.input", QC_STATS_SQUARES);
+    CHECK(squares && squares->tokens == 12 && squares->sums[1] == 1);
+    CHECK(!qc_stats_find(&read, "m.experts.3.down.input", QC_STATS_MINMAX));
+    /* what is missing of an expert that saw tokens is missing */
+    b = make_experts(&j, none);
+    ((qc_stats_record *)qc_stats_find(&b, "m.experts", QC_STATS_TOKENS))->seen[1] = 2;
+    CHECK_INT(qc_stats_merge(&j.diag, &read, &b, "b"), QC_ERROR);
+    CHECK(said(&j.said, "b: m.experts.1.down.input is missing"));
+    a = make_experts(&j, first);
+    a.records.entries[0].value = qc_stats_add(&b, "n.experts", QC_STATS_TOKENS, 0, 4);
+    CHECK_INT(qc_stats_merge(&j.diag, &b, &a, "a"), QC_ERROR);
+    end(&j);
+}
+
 /* A file of up to two F32 tensors [rows, columns]. */
 static void check_refused(
     const char *first, int64_t rows, const char *second, float value, const char *message)
@@ -179,6 +236,9 @@ static void test_refusals(void)
     check_refused("a.channel_min", 2, NULL, 0.0f, "a has no .channel_max beside its .channel_min");
     check_refused("a.channel_max", 2, "a.channel_min", 0.0f,
         "must be F32 [columns], alike for .channel_min and .channel_max");
+    check_refused("a.routed_tokens", 2, NULL, 0.0f, "a has no .seen_tokens beside its .routed_tokens");
+    check_refused("a.routed_tokens", 2, "a.seen_tokens", 0.0f,
+        "must be I64 [experts], alike for .routed_tokens and .seen_tokens");
     check_refused("a.tokens", 2, NULL, 0.0f, "there are no statistics in it");
     check_refused("a.max", 2, NULL, 0.0f, "there are no statistics in it");
 }
@@ -199,6 +259,7 @@ int main(void)
 {
     RUN(test_round_trip);
     RUN(test_merge);
+    RUN(test_experts);
     RUN(test_refusals);
     RUN(test_missing_file);
     return check_done();
