@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "ir/ctx.h"
+#include "ir/dim.h"
 #include "runtime/plan_internal.h"
 
 /* ---- slots and refs ------------------------------------------------------------------------------------ */
@@ -41,6 +42,31 @@ static bool static_product(int rank, const qc_dim *const *dims, int first, int w
     return true;
 }
 
+/* Is it B * S * n? */
+static bool rows_of_tokens(const qc_plan *plan, const qc_dim *dim, size_t *n)
+{
+    const qc_dim_binding one_token[3] = {{"B", 1}, {"S", 1}, {"P", 0}};
+    int64_t count;
+    qc_ctx *ctx = plan->env.ctx;
+    if (!qc_dim_evaluate(dim, one_token, 3, &count) || count < 1 || count > (1 << 30) ||
+        dim != qc_dim_mul(ctx, qc_dim_mul(ctx, plan->batch, plan->sequence), qc_dim_int(ctx, count)))
+        return false;
+    *n = (size_t)count;
+    return true;
+}
+
+/* Rows [B * S * n, ..] of experts, and what they are, [3, B * S * n]. */
+static bool are_by_expert(const qc_plan *plan, int rank, const qc_dim *const *dims, size_t *row_elems)
+{
+    for (int axis = 0; axis < 2 && rank > 1; axis++) {
+        size_t rows, others;
+        if (rows_of_tokens(plan, dims[axis], &rows))
+            return static_product(rank, dims, 0, axis, &others) &&
+                   !__builtin_mul_overflow(rows, others, row_elems);
+    }
+    return false;
+}
+
 int qc_plan_slot(qc_plan *plan, qc_dtype dtype, int rank, const qc_dim *const *dims, bool by_token)
 {
     qc_slot slot = {.dtype = dtype, .rank = rank, .alias = -1, .first = INT_MAX, .last = -1};
@@ -49,6 +75,8 @@ int qc_plan_slot(qc_plan *plan, qc_dtype dtype, int rank, const qc_dim *const *d
     int axis = by_token ? 2 : 1;
     bool rows = rank > axis && is_one(plan, dims[0]) && dims[axis] == plan->sequence;
     slot.token_rows = rows && static_product(rank, dims, 1, axis, &slot.row_elems);
+    slot.by_expert = !rows && are_by_expert(plan, rank, dims, &slot.row_elems);
+    slot.token_rows = slot.token_rows || slot.by_expert;
     QC_PUSH(&plan->arena, &plan->slots, slot);
     return (int)plan->slots.count - 1;
 }
@@ -319,7 +347,7 @@ static qc_status plan_arguments(qc_plan *plan)
         qc_slot *slot = qc_plan_slot_at(plan, from.slot);
         slot->place = QC_PLACE_INPUT;
         slot->index = i;
-        if (!slot->token_rows)
+        if (!slot->token_rows || slot->by_expert)
             return qc_ctx_error(
                 ctx, qc_func_name(func), "%s is no data of tokens", qc_type_text(ctx, input_type));
         qc_plan_set_ref(plan, input, from);
@@ -339,7 +367,7 @@ static qc_status plan_outputs(qc_plan *plan)
         const qc_op *op = qc_value_op(output);
         int slot =
             op && fits_by_token(plan, qc_value_type(output)) ? qc_plan_by_token(plan, op, ref) : ref->slot;
-        if (!qc_plan_slot_at(plan, slot)->token_rows)
+        if (!qc_plan_slot_at(plan, slot)->token_rows || qc_plan_slot_at(plan, slot)->by_expert)
             return qc_ctx_error(ctx, qc_func_name(plan->request.func), "%s is no data of tokens",
                 qc_type_text(ctx, qc_value_type(output)));
         QC_PUSH(&plan->arena, &plan->output_slots, slot);
@@ -378,7 +406,7 @@ static void use_slot(qc_plan *plan, int slot, int step, bool by_tail)
 }
 
 /* First and last uses; and, from the end, the steps that the last token alone can be had from. */
-static void plan_lives(qc_plan *plan)
+static void find_lives(qc_plan *plan)
 {
     for (size_t i = 0; i < plan->output_slots.count; i++)
         use_slot(plan, plan->output_slots.items[i], INT_MAX, true);
@@ -394,6 +422,43 @@ static void plan_lives(qc_plan *plan)
         for (int k = 0; k < step->in_count; k++)
             use_slot(plan, step->in[k], (int)i, step->tail);
     }
+}
+
+/* Does a step of the last token alone read rows of experts that are there for all tokens? */
+static bool has_lost_rows(const qc_plan *plan)
+{
+    for (size_t i = 0; i < plan->steps.count; i++) {
+        const qc_step *step = &plan->steps.items[i];
+        for (int k = 0; step->tail && k < step->in_count; k++)
+            if (step->in[k] >= 0 && plan->slots.items[step->in[k]].by_expert &&
+                !plan->slots.items[step->in[k]].tail)
+                return true;
+    }
+    return false;
+}
+
+static bool touches_experts(const qc_plan *plan, const qc_step *step)
+{
+    bool touches = step->out >= 0 && plan->slots.items[step->out].by_expert;
+    for (int k = 0; k < step->in_count; k++)
+        touches |= step->in[k] >= 0 && plan->slots.items[step->in[k]].by_expert;
+    return touches;
+}
+
+static void plan_lives(qc_plan *plan)
+{
+    find_lives(plan);
+    if (!has_lost_rows(plan))
+        return;
+    for (size_t i = 0; i < plan->steps.count; i++)
+        plan->steps.items[i].row_wise &= !touches_experts(plan, &plan->steps.items[i]);
+    for (size_t i = 0; i < plan->slots.count; i++) {
+        qc_slot *slot = &plan->slots.items[i];
+        slot->first = INT_MAX;
+        slot->last = -1;
+        slot->tail = slot->read_by_others = false;
+    }
+    find_lives(plan);
 }
 
 qc_plan *qc_plan_create(const qc_plan_env *env, const qc_plan_request *request)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * plan_experts.c - routing, and the rows of experts, as kernel calls. Rows [R, n] are ordered by expert; R follows from
- * the tokens of the run. All experts' products of a layer are one call, whose tiles the threads share.
+ * the tokens of the run, or of its last token alone. All experts' products of a layer are one call, whose tiles the
+ * threads share.
  *
  * What the ids of tokens or experts point into is checked by the kernels, as the reference semantics do.
  */
@@ -194,7 +195,7 @@ qc_status qc_plan_expert_rows(qc_plan *plan, const qc_op *op, bool *done)
         return QC_ERROR;
     *done = *done && dtype_of(plan, in) == QC_I32;
     if (*done)
-        add(plan, op, run_expert_rows, QC_I32, &in, 1, false, &s);
+        add(plan, op, run_expert_rows, QC_I32, &in, 1, true, &s);
     return QC_OK;
 }
 
@@ -224,7 +225,7 @@ qc_status qc_plan_expert_gather(qc_plan *plan, const qc_op *op, bool *done)
     s.elem_bytes = whole_bytes(dtype_of(plan, in[0]));
     *done = *done && s.elem_bytes;
     if (*done)
-        add(plan, op, run_gather, dtype_of(plan, in[0]), in, 2, false, &s);
+        add(plan, op, run_gather, dtype_of(plan, in[0]), in, 2, true, &s);
     return QC_OK;
 }
 
@@ -251,7 +252,7 @@ qc_status qc_plan_expert_score(qc_plan *plan, const qc_op *op, bool *done)
     s.elem_bytes = whole_bytes(dtype_of(plan, in[0]));
     *done = *done && s.elem_bytes;
     if (*done)
-        add(plan, op, run_score, dtype_of(plan, in[0]), in, 2, false, &s);
+        add(plan, op, run_score, dtype_of(plan, in[0]), in, 2, true, &s);
     return QC_OK;
 }
 
@@ -289,7 +290,7 @@ qc_status qc_plan_expert_combine(qc_plan *plan, const qc_op *op, bool *done)
     s.dtype = dtype_of(plan, in[0]);
     *done = *done && qc_is_value_dtype(s.dtype);
     if (*done)
-        add(plan, op, run_combine, s.dtype, in, 3, false, &s)->bytes = combine_bytes;
+        add(plan, op, run_combine, s.dtype, in, 3, true, &s)->bytes = combine_bytes;
     return QC_OK;
 }
 
@@ -352,6 +353,6 @@ qc_status qc_plan_expert_linear(qc_plan *plan, const qc_op *op, bool *done)
     if (!e->prepared)
         return QC_ERROR;
     int out = qc_plan_result(plan, op, output, false);
-    qc_plan_step(plan, run_expert_linear, op, out, in, 2, false, e)->bytes = expert_linear_bytes;
+    qc_plan_step(plan, run_expert_linear, op, out, in, 2, true, e)->bytes = expert_linear_bytes;
     return QC_OK;
 }

@@ -4,7 +4,9 @@
  * slots, plan_*.c turn ops into steps (one row an op in plan_ops.c) and run them, plan_run.c lays out memory.
  *
  * Invariants. A step writes its `out` slot only and reads slots that earlier steps, the caller or the bank
- * filled. Steps marked row_wise compute row t of the output from row t of token_rows operands alone.
+ * filled. Steps marked row_wise compute row t of the output from row t of token_rows operands alone; of by_expert
+ * ones, all of a token's rows of the output from all of its rows of the operands, which have a place only where they are
+ * all that there is: steps of the last token alone read none that others have written.
  */
 #ifndef QC_RUNTIME_PLAN_INTERNAL_H
 #define QC_RUNTIME_PLAN_INTERNAL_H
@@ -27,6 +29,7 @@ typedef struct qc_slot {
     int rank;
     const qc_dim *dims[QC_MAX_RANK]; /* of the IR's value */
     bool token_rows;                 /* stored as rows, one a token of this run */
+    bool by_expert;                  /* token_rows by their number alone: their order is that of experts */
     size_t row_elems;                /* of such a row */
     const void *data;                /* FIXED */
     size_t index;                    /* INPUT, PAGES */

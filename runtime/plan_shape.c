@@ -83,7 +83,8 @@ qc_status qc_plan_reshape(qc_plan *plan, const qc_op *op, bool *done)
     const qc_ref from = *x; /* planning operands may move refs */
     const qc_type *type = qc_value_type(qc_op_result(op, 0));
     bool becomes_rows = qc_type_rank(type) > 1 && qc_type_dim(type, 1) == plan->sequence;
-    if (becomes_rows && !qc_plan_slot_at(plan, from.slot)->token_rows)
+    const qc_slot *slot = qc_plan_slot_at(plan, from.slot);
+    if (becomes_rows && (!slot->token_rows || slot->by_expert))
         return QC_OK; /* a slot of its own, with a row for each token */
     alias_result(plan, op, qc_plan_dense(plan, op, &from), false);
     *done = true;

@@ -225,6 +225,28 @@ static float *run_steps(model *m, size_t row, size_t first)
     return logits;
 }
 
+/* The last token alone, behind the others or with them. */
+static void check_last(model *m, const char *body, const char *dtype, const float *whole, double tolerance)
+{
+    size_t vocabulary = (size_t)qc_executor_vocabulary(m->executor);
+    const float *expected = whole + (m->columns - 1) * vocabulary;
+    float *logits = calloc(vocabulary, sizeof *logits);
+    qc_session *session = qc_session_create(m->executor, m->columns);
+    for (size_t first = 1; first <= m->columns; first += m->columns - 1) {
+        qc_session_clear(session);
+        if ((first < m->columns &&
+                qc_session_run(session, m->ids, m->columns - first, true, logits) != QC_OK) ||
+            qc_session_run(session, m->ids + (m->columns - first) % m->columns, first, true, logits) != QC_OK)
+            CHECK_FAIL("%s", m->said.last);
+        difference d = compare(logits, expected, vocabulary);
+        if (!(d.max <= tolerance * d.range))
+            CHECK_FAIL(
+                "%s in %s, the last of %zu: max %.3g of range %.3g", body, dtype, first, d.max, d.range);
+    }
+    qc_session_destroy(session);
+    free(logits);
+}
+
 static void check_steps(model *m, const char *body, const char *dtype, const float *whole, double tolerance)
 {
     size_t row_elems = m->columns * (size_t)qc_executor_vocabulary(m->executor);
@@ -235,6 +257,7 @@ static void check_steps(model *m, const char *body, const char *dtype, const flo
             CHECK_FAIL("%s in %s by steps: max %.3g of range %.3g", body, dtype, d.max, d.range);
         free(steps);
     }
+    check_last(m, body, dtype, whole, tolerance);
 }
 
 static void check_expert_body(const char *body, const char *dtype, double tolerance)
