@@ -116,6 +116,11 @@ if [ -d "$experts" ]; then
         same "experts: $arch, INT4 in groups, asymmetric" "$data/models/$arch" \
             '--pass=quant-linear{weights={type=i4, granularity=group, group=16, symmetric=false}, ignore=[lm_head]}'
         same "experts: $arch, linear layers" "$data/models/$arch" --pass=linearize-moe
+        run 0 "$opt" --scheme=FP8_BLOCK "$@" "$data/models/$arch" -o "$work/blocks" --force
+        same "experts: $arch, FP8 in blocks quantized again" "$work/blocks" --scheme=NVFP4A16 "$@"
+        case $arch in qwen3_moe) count=56 ;; *) count=44 ;; esac
+        run 0 "$opt" --scheme=NVFP4A16 "$@" "$work/blocks" -o "$work/checkpoint" --force
+        check "experts: $arch, each counts as a weight" grep -q " $count weights are quantized again, 0 are plain now" "$work/err"
     done
 else
     skip "mixtures of experts" "QC_DATA has no models/qwen3_moe"
