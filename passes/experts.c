@@ -116,41 +116,53 @@ bool qc_linear_is_target(qc_pass_ctx *pc, const qc_op *op, bool *wrong)
     return false;
 }
 
+/* ---- readers ------------------------------------------------------------------------------------------ */
+
+bool qc_value_leads_to(const qc_value *value, qc_step (*step)(const qc_op *reader, size_t slot))
+{
+    qc_arena arena;
+    qc_map seen;
+    QC_VEC(const qc_value *) open = {0};
+    bool found = false;
+    qc_arena_init(&arena, NULL);
+    qc_map_init(&seen, &arena);
+    QC_PUSH(&arena, &open, value);
+    while (open.count && !found) {
+        size_t slot;
+        value = open.items[--open.count];
+        if (!qc_map_set_n(&seen, (const char *)&value, sizeof value, NULL))
+            continue;
+        for (size_t i = 0; i < qc_value_use_count(value) && !found; i++) {
+            const qc_op *reader = qc_value_use(value, i, &slot);
+            qc_step next = step(reader, slot);
+            found = next == QC_STEP_FOUND;
+            if (next == QC_STEP_ON && qc_op_result_count(reader))
+                QC_PUSH(&arena, &open, qc_op_result(reader, 0));
+        }
+    }
+    qc_arena_fini(&arena);
+    return found;
+}
+
 /* ---- routers ------------------------------------------------------------------------------------------- */
 
 /* What stands between a router's products and topk, beside elementwise ops. */
 #define BETWEEN "softmax|mask_groups|reduce_sum|reduce_max|reduce_mean|reshape|slice|concat"
 
-/* Does some topk depend on the value, with no product of weights between? A result that feeds the next layer comes to
- * its router's linear and no further. */
-static bool decides(const qc_value *value, qc_map *seen)
+static qc_step step_of_router(const qc_op *reader, size_t slot)
 {
-    size_t slot;
-    if (!qc_map_set_n(seen, (const char *)&value, sizeof value, NULL))
-        return false;
-    for (size_t i = 0; i < qc_value_use_count(value); i++) {
-        const qc_op *reader = qc_value_use(value, i, &slot);
-        if (qc_op_is(reader, "topk"))
-            return true;
-        if (!qc_op_is_elementwise(reader) && !qc_quant_one_of(qc_op_name(reader), BETWEEN))
-            continue;
-        if (decides(qc_op_result(reader, 0), seen))
-            return true;
-    }
-    return false;
+    (void)slot;
+    if (qc_op_is(reader, "topk"))
+        return QC_STEP_FOUND;
+    return qc_op_is_elementwise(reader) || qc_quant_one_of(qc_op_name(reader), BETWEEN) ? QC_STEP_ON
+                                                                                        : QC_STEP_STOP;
 }
 
+/* Some topk depends on the result, with no product of weights between: what feeds the next layer comes to its router's linear
+ * and no further. */
 bool qc_linear_is_router(const qc_op *op)
 {
-    if (!qc_op_is(op, "linear"))
-        return false;
-    qc_arena arena;
-    qc_map seen;
-    qc_arena_init(&arena, NULL);
-    qc_map_init(&seen, &arena);
-    bool router = decides(qc_op_result(op, 0), &seen);
-    qc_arena_fini(&arena);
-    return router;
+    return qc_op_is(op, "linear") && qc_value_leads_to(qc_op_result(op, 0), step_of_router);
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------------- */

@@ -38,6 +38,15 @@ qc_selected qc_linear_selected(const qc_pass_ctx *pc, const char *option, const 
 /* Is the op named by `targets` and not by `ignore`? An error, and *wrong, when that holds for some experts alone. */
 bool qc_linear_is_target(qc_pass_ctx *pc, const qc_op *op, bool *wrong);
 
+typedef enum qc_step {
+    QC_STEP_STOP,
+    QC_STEP_ON, /* to what the op gives */
+    QC_STEP_FOUND,
+} qc_step;
+
+/* Is one of the value's readers found, or one of the readers of what those give that `step` goes on to? */
+bool qc_value_leads_to(const qc_value *value, qc_step (*step)(const qc_op *reader, size_t slot));
+
 /* Gives every token to every expert (`all`), or takes that back: the attribute of an expert_rows, and the types of what
  * is computed by its rows. False after a diagnostic. *op is the new op. */
 bool qc_experts_set_all(qc_op **rows, bool all);

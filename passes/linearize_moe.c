@@ -29,34 +29,28 @@ typedef QC_VEC(layer) layer_list;
 
 #define ACTIVATIONS "silu|sigmoid|gelu_tanh|tanh|exp"
 
-/* Is the value, behind elementwise ops, what the experts give? Values are few: an expert's body. */
-static bool is_combined(const qc_value *value)
+/* What the experts give, behind elementwise ops. */
+static qc_step step_to_combine(const qc_op *reader, size_t slot)
 {
-    size_t slot;
-    for (size_t i = 0; i < qc_value_use_count(value); i++) {
-        const qc_op *reader = qc_value_use(value, i, &slot);
-        if (qc_op_is(reader, "expert_combine") ||
-            (qc_op_is_elementwise(reader) && is_combined(qc_op_result(reader, 0))))
-            return true;
-    }
-    return false;
+    if (qc_op_is(reader, "expert_combine"))
+        return slot == 0 ? QC_STEP_FOUND : QC_STEP_STOP;
+    return qc_op_is_elementwise(reader) ? QC_STEP_ON : QC_STEP_STOP;
 }
 
-/* Is the op's result activated before it is multiplied with that of the other? Factors of its own are no such product. */
-static bool is_activated(const qc_value *value)
+/* An activation before the product with what the other projection gives. Factors of its own are no such product. */
+static qc_step step_to_activation(const qc_op *reader, size_t slot)
 {
-    size_t slot;
-    for (size_t i = 0; i < qc_value_use_count(value); i++) {
-        const qc_op *reader = qc_value_use(value, i, &slot);
-        if (qc_quant_one_of(qc_op_name(reader), ACTIVATIONS))
-            return true;
-        int64_t count = 0;
-        const qc_value *other = qc_op_is(reader, "mul") ? qc_op_operand(reader, 1 - slot) : NULL;
-        bool factor = !other || (qc_type_static_count(qc_value_type(other), &count) && count == 1);
-        if (qc_op_is_elementwise(reader) && factor && is_activated(qc_op_result(reader, 0)))
-            return true;
-    }
-    return false;
+    if (qc_quant_one_of(qc_op_name(reader), ACTIVATIONS))
+        return QC_STEP_FOUND;
+    int64_t count = 0;
+    const qc_value *other = qc_op_is(reader, "mul") ? qc_op_operand(reader, 1 - slot) : NULL;
+    bool factor = !other || (qc_type_static_count(qc_value_type(other), &count) && count == 1);
+    return qc_op_is_elementwise(reader) && factor ? QC_STEP_ON : QC_STEP_STOP;
+}
+
+static bool is_activated(const qc_op *op)
+{
+    return qc_value_leads_to(qc_op_result(op, 0), step_to_activation);
 }
 
 static layer *layer_of(qc_pass_ctx *pc, layer_list *layers, qc_op *op)
@@ -78,7 +72,7 @@ static qc_status add_op(qc_pass_ctx *pc, layer_list *layers, qc_op *op)
         return QC_ERROR;
     }
     layer *l = layer_of(pc, layers, op);
-    bool down = is_combined(qc_op_result(op, 0));
+    bool down = qc_value_leads_to(qc_op_result(op, 0), step_to_combine);
     qc_op **place = down ? &l->down : !l->gate ? &l->gate : &l->up;
     if (!*place) {
         *place = op;
@@ -102,7 +96,7 @@ static qc_status tell_apart(qc_pass_ctx *pc, layer *l)
         l->gate = NULL;
         return QC_OK;
     }
-    bool first = is_activated(qc_op_result(l->gate, 0)), second = is_activated(qc_op_result(l->up, 0));
+    bool first = is_activated(l->gate), second = is_activated(l->up);
     if (first == second) {
         qc_pass_fail(pc, l->gate, "which of these is gate_proj the graph does not say: %s has an activation",
             first ? "each" : "neither");
@@ -153,6 +147,10 @@ static qc_status linearize(qc_pass_ctx *pc, qc_module *module, layer *l)
     int64_t experts = qc_linear_experts(l->down);
     const char *path = qc_node_path(l->node);
     qc_node *after = l->node;
+    if (experts < 1) {
+        qc_pass_fail(pc, l->down, "how many experts there are is not known");
+        return QC_ERROR;
+    }
     if (qc_module_find_node(module, qc_arena_printf(pc->arena, "%s.0", path))) {
         qc_pass_fail(pc, l->down, "the tree has modules of single experts, and the graph does not name them");
         return QC_ERROR;

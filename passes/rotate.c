@@ -183,51 +183,68 @@ qc_op *qc_rotate_reader(const qc_value *value, const char *op_name, bool sole)
 typedef struct reading {
     qc_arena *arena;
     qc_op_list *linears;
+    qc_map seen; /* values and linears, by address */
+    QC_VEC(const qc_value *) open;
     const qc_op *misfit;
 } reading;
 
-static void read_all(reading *r, const qc_value *value);
+static void start_reading(reading *r, qc_arena *arena, qc_op_list *linears)
+{
+    *r = (reading){.arena = arena, .linears = linears};
+    qc_map_init(&r->seen, arena);
+}
+
+static bool is_new(reading *r, const void *thing)
+{
+    return qc_map_set_n(&r->seen, (const char *)&thing, sizeof thing, NULL);
+}
 
 static void read_one(reading *r, qc_op *op, size_t slot, const qc_value *value)
 {
+    bool same = slot == 0 && (qc_op_is(op, "cast") || qc_op_is(op, "expert_gather")) &&
+                qc_dtype_is_float(qc_type_dtype(qc_value_type(qc_op_result(op, 0))));
     if (qc_is_linear(op) && slot == 0) {
-        bool known = false;
-        for (size_t i = 0; i < r->linears->count && !known; i++)
-            known = r->linears->items[i] == op;
-        if (!known)
+        if (is_new(r, op))
             QC_PUSH(r->arena, r->linears, op);
-    } else if (((qc_op_is(op, "cast") || qc_op_is(op, "expert_gather")) && slot == 0 &&
-                   qc_dtype_is_float(qc_type_dtype(qc_value_type(qc_op_result(op, 0))))) ||
-               qc_quant_scaled(op) == value) {
-        read_all(r, qc_op_result(op, 0));
+    } else if (same || qc_quant_scaled(op) == value) {
+        QC_PUSH(r->arena, &r->open, qc_op_result(op, 0));
     } else if (!r->misfit) {
         r->misfit = op;
     }
 }
 
-static void read_all(reading *r, const qc_value *value)
+static void read_open(reading *r)
 {
     size_t slot;
-    if (qc_quant_is_returned(value) && !r->misfit)
-        r->misfit = qc_value_op(value);
-    for (size_t i = 0; i < qc_value_use_count(value); i++) {
-        qc_op *op = qc_value_use(value, i, &slot);
-        read_one(r, op, slot, value);
+    while (r->open.count) {
+        const qc_value *value = r->open.items[--r->open.count];
+        if (!is_new(r, value))
+            continue;
+        if (qc_quant_is_returned(value) && !r->misfit)
+            r->misfit = qc_value_op(value);
+        for (size_t i = 0; i < qc_value_use_count(value); i++) {
+            qc_op *op = qc_value_use(value, i, &slot);
+            read_one(r, op, slot, value);
+        }
     }
 }
 
 const qc_op *qc_rotate_linears(qc_arena *arena, const qc_value *value, qc_op_list *linears)
 {
-    reading r = {.arena = arena, .linears = linears};
-    read_all(&r, value);
+    reading r;
+    start_reading(&r, arena, linears);
+    QC_PUSH(arena, &r.open, value);
+    read_open(&r);
     return r.misfit;
 }
 
 const qc_op *qc_rotate_use_linears(
     qc_arena *arena, qc_op *op, size_t slot, const qc_value *value, qc_op_list *linears)
 {
-    reading r = {.arena = arena, .linears = linears};
+    reading r;
+    start_reading(&r, arena, linears);
     read_one(&r, op, slot, value);
+    read_open(&r);
     return r.misfit;
 }
 
