@@ -392,6 +392,29 @@ static void test_threads(void)
     remove_expert_model(&m);
 }
 
+/* What layers give is that of the router, whoever sees what for the statistics. */
+static void test_true_routing(void)
+{
+    expert_model m = {.dtype = QC_BF16, .sum = "each", .observed = true, .end = true};
+    job j[2];
+    if (!write_expert_model(&m))
+        SKIP("no directory can be made here");
+    for (int all = 0; all < 2; all++) {
+        m.all = all;
+        CHECK(open_job(&j[all], &m) && calibrate(&j[all], 2, 0) == QC_OK);
+    }
+    static const char *const taps[] = {"middle", "end"};
+    for (size_t i = 0; i < 2; i++) {
+        const qc_stats_record *a = qc_stats_find(&j[0].stats, taps[i], QC_STATS_MINMAX),
+                              *b = qc_stats_find(&j[1].stats, taps[i], QC_STATS_MINMAX);
+        CHECK(a && b && memcmp(a->min, b->min, a->sequences * a->heads * sizeof(float)) == 0 &&
+              memcmp(a->max, b->max, a->sequences * a->heads * sizeof(float)) == 0);
+    }
+    close_job(&j[0]);
+    close_job(&j[1]);
+    remove_expert_model(&m);
+}
+
 /* Hidden states wait on disk, and so do unfinished sums: as many experts are resident as make that the least. */
 static void check_memory(bool all, const char *sum)
 {
@@ -840,6 +863,7 @@ int main(void)
     RUN(test_routed);
     RUN(test_all);
     RUN(test_threads);
+    RUN(test_true_routing);
     RUN(test_memory);
     RUN(test_groups);
     RUN(test_merge);
