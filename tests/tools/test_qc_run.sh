@@ -331,6 +331,12 @@ ok "logits: Transformers' in f32" $?
 qc logits "$model" --input="$golden" -o "$work/logits.safetensors"
 [ $status -eq 0 ] && python3 "$work/compare.py" "$work/logits.safetensors" "$golden" logits_bf16 0.26 >"$work/out" 2>"$work/err"
 ok "logits: Transformers' in bf16" $?
+for other in "$2"/tests/data/dense_models/*; do
+    qc logits "$other" --input="$other/golden.safetensors" -o "$work/logits.safetensors" --dtype=f32
+    [ $status -eq 0 ] && python3 "$work/compare.py" "$work/logits.safetensors" "$other/golden.safetensors" logits 0.0002 \
+        >"$work/out" 2>"$work/err"
+    ok "logits: Transformers' of $(basename "$other") in f32" $?
+done
 
 # tensor DTYPE SHAPE BYTES DATA: a safetensors file $work/in.safetensors with input_ids.
 tensor()
