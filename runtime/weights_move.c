@@ -92,6 +92,24 @@ static bool slice_of_rows(
     return !together || rows;
 }
 
+/* Every step-th element of `bytes` bytes, `count` of them. */
+static void pick(size_t bytes, const char *from, int64_t step, int64_t count, char *to)
+{
+    const uint16_t *from_16 = (const void *)from;
+    const uint32_t *from_32 = (const void *)from;
+    uint16_t *to_16 = (void *)to;
+    uint32_t *to_32 = (void *)to;
+    if (bytes == 2)
+        for (int64_t i = 0; i < count; i++)
+            to_16[i] = from_16[i * step];
+    else if (bytes == 4)
+        for (int64_t i = 0; i < count; i++)
+            to_32[i] = from_32[i * step];
+    else
+        for (int64_t i = 0; i < count; i++)
+            memcpy(to + (size_t)i * bytes, from + (size_t)(i * step) * bytes, bytes);
+}
+
 static bool slice_of_columns(
     scratch *s, const qc_weights *w, const value_info *v, int64_t first, int64_t count, char *out, failure *f)
 {
@@ -103,14 +121,18 @@ static bool slice_of_columns(
     const char *rows = in_file ? NULL : qc_weights_operand_rows(s, w, x, first, count, f);
     if (!in_file && !rows)
         return false;
-    for (int64_t r = 0; r < count * m->outer; r++)
-        for (int64_t i = 0; i < runs; i++, out += run_bytes) {
-            int64_t at = (r * m->size + m->start + i * m->step) * m->inner;
-            if (!in_file)
-                memcpy(out, rows + qc_weights_bytes(v->dtype, at), run_bytes);
-            else if (!qc_weights_read_elems(s, w, x, first * x->row_elems + at, run, out, f))
-                return false;
+    for (int64_t r = 0; r < count * m->outer; r++) {
+        int64_t from = (r * m->size + m->start) * m->inner;
+        if (!in_file) {
+            pick(run_bytes, rows + qc_weights_bytes(v->dtype, from), m->step, runs, out);
+            out += (size_t)runs * run_bytes;
+            continue;
         }
+        for (int64_t i = 0; i < runs; i++, out += run_bytes)
+            if (!qc_weights_read_elems(
+                    s, w, x, first * x->row_elems + from + i * m->step * m->inner, run, out, f))
+                return false;
+    }
     return true;
 }
 
