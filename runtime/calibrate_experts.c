@@ -467,7 +467,23 @@ static size_t list_experts(const experts_run *e, int64_t *numbers)
     return count;
 }
 
-static qc_status run_group(experts_run *e, const int64_t *numbers, size_t count, qc_stats *stats)
+/* The system reads the weights of the next ones while these run. */
+static qc_status read_ahead(const experts_run *e, const int64_t *numbers, size_t count)
+{
+    qc_calibration *c = e->p->c;
+    for (size_t i = 0; i < count; i++) {
+        qc_expert_body *body = qc_expert_body_create(c->ctx, c->module, e->r, &c->kinds, numbers[i]);
+        if (!body)
+            return QC_ERROR;
+        for (size_t k = 0; k < body->weight_count; k++)
+            qc_weights_read_ahead(c->weights, body->weights[k]);
+        qc_expert_body_destroy(body);
+    }
+    return QC_OK;
+}
+
+/* `next`: experts that come behind them. */
+static qc_status run_group(experts_run *e, const int64_t *numbers, size_t count, size_t next, qc_stats *stats)
 {
     qc_status status = QC_OK;
     e->resident_count = 0;
@@ -478,6 +494,8 @@ static qc_status run_group(experts_run *e, const int64_t *numbers, size_t count,
             status = add_records(e, x, stats);
     }
     qc_calibration_forget_plans(e->p);
+    if (status == QC_OK)
+        status = read_ahead(e, numbers + count, next);
     if (status == QC_OK)
         status = qc_calibration_visit(e->p, run_sequence, e, false);
     for (size_t i = 0; i < e->resident_count; i++)
@@ -494,10 +512,10 @@ static qc_status run_groups(experts_run *e, qc_stats *stats)
     size_t count = list_experts(e, numbers), done = 0;
     e->resident = QC_NEW_ARRAY(&e->arena, expert, at_once);
     do {
-        size_t group = count - done < at_once ? count - done : at_once;
+        size_t group = count - done < at_once ? count - done : at_once, left = count - done - group;
         e->first = done == 0;
         e->last = done + group == count;
-        if (run_group(e, numbers + done, group, stats) != QC_OK)
+        if (run_group(e, numbers + done, group, left < at_once ? left : at_once, stats) != QC_OK)
             return QC_ERROR;
         done += group;
         if (count)
