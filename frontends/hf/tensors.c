@@ -231,11 +231,12 @@ static qc_status check_scales(const qc_hf_state *s, const listing *l)
 static const char *class_of(const qc_hf_state *s, const char *path)
 {
     const qc_st_tensor *weight = find_beside(s, path, "weight");
+    const bool in_graph =
+        s->model.path != NULL; /* then attention is in the tree, and what is not is a vision tower's */
     if ((weight && is_named_weight(weight->name) && has_elements(weight) && is_plain(weight)) ||
         has_codes(s, path))
-        return "Linear";
-    /* Attention of a graph is in the tree already; what is not there is a vision tower's. */
-    return s->outline.arch && !s->model.path && qc_ends_with(path, ".self_attn")
+        return in_graph && strstr(qc_hf_short_name(path), "embed") ? "Embedding" : "Linear";
+    return s->outline.arch && !in_graph && qc_ends_with(path, ".self_attn")
                ? s->outline.arch->info.attention_class
                : "Module";
 }

@@ -216,7 +216,7 @@ static void test_trees(void)
 static void test_wrapper_trees(void)
 {
     static const struct {
-        const char *name, *parts[7];
+        const char *name, *parts[8];
     } cases[] = {
         {"gemma3_vision",
             {"module \"\" Gemma3ForConditionalGeneration\n"
@@ -234,7 +234,8 @@ static void test_wrapper_trees(void)
                          "module \"model.vision_tower.patch_conv\" Module {weight}\n",
                          "weight \"model.language_model.layers.0.self_attn.q_proj.weight\""}},
         {"llama4_vision",
-            {"module \"language_model\" Llama4ForCausalLM\n",
+            {"module \"vision_model.patch_embedding.linear\" Linear {weight}\n",
+                "module \"language_model\" Llama4ForCausalLM\n",
                 "module \"language_model.lm_head\" Linear {weight}\n",
                 "module \"language_model.model.layers.1.feed_forward.router\" Llama4Router {weight}\n",
                 "module \"vision_model\" Module {class_embedding, positional_embedding_vlm}\n"}},
@@ -253,7 +254,7 @@ static void test_wrapper_trees(void)
         qc_arena arena;
         qc_arena_init(&arena, NULL);
         const char *ir = ir_of(&arena, qc_arena_printf(&arena, "dense_models/%s", cases[i].name), &j);
-        for (size_t part = 0; part < 7 && cases[i].parts[part]; part++)
+        for (size_t part = 0; part < 8 && cases[i].parts[part]; part++)
             CHECK(holds(ir, cases[i].parts[part]));
         CHECK(said(&j, "tensors beside the text model are copied as they are"));
         const char *main_at = strstr(ir, "func @main");
