@@ -12,6 +12,8 @@
  */
 #include "frontends/hf/moe.h"
 
+#include <stdlib.h>
+
 #include "frontends/hf/tree.h"
 
 static const char *const part_names[][QC_HF_EXPERT_PARTS] = {
@@ -62,11 +64,12 @@ static void find_each(const qc_hf_state *s, findings *f, const char *name, const
         }
 }
 
-static findings find(qc_hf_state *s, const qc_node *experts)
+/* `present`: room for one an expert. */
+static findings find(qc_hf_state *s, const qc_node *experts, bool *present)
 {
     const char *path = qc_node_path(experts);
     const size_t length = strlen(path);
-    findings f = {.present = QC_NEW_ARRAY(s->arena, bool, (size_t)s->config.moe.experts)};
+    findings f = {.present = present};
     for (size_t i = 0; i < s->set.tensor_count; i++) {
         const char *name = s->set.tensors[i].name, *rest = name + length + 1;
         if (strncmp(name, path, length) != 0 || name[length] != '.')
@@ -98,11 +101,10 @@ static void check_present(qc_hf_state *s, const findings *f, const qc_node *expe
                 s->config.moe.experts_key));
 }
 
-/* Chooses layer->moe.layout; false after an error. */
-static bool choose_layout(qc_hf_state *s, qc_hf_moe *moe)
+/* Chooses moe->layout by what was found. */
+static void judge(qc_hf_state *s, qc_hf_moe *moe, bool *present)
 {
-    const size_t errors = s->error_count;
-    const findings f = find(s, moe->experts);
+    const findings f = find(s, moe->experts, present);
     const char *path = qc_node_path(moe->experts);
     const char *one = f.each ? f.each : f.fused, *other = f.mxfp4 ? f.mxfp4 : f.fused;
     if (!f.each && !f.fused && !f.mxfp4)
@@ -127,6 +129,18 @@ static bool choose_layout(qc_hf_state *s, qc_hf_moe *moe)
         check_present(s, &f, moe->experts);
     moe->layout = f.each ? QC_HF_EXPERTS_EACH : f.fused ? QC_HF_EXPERTS_FUSED : QC_HF_EXPERTS_MXFP4;
     moe->names = part_names[f.by_naming[1] ? 1 : 0];
+}
+
+/* False after an error. */
+static bool choose_layout(qc_hf_state *s, qc_hf_moe *moe)
+{
+    const size_t errors = s->error_count;
+    bool *present = calloc((size_t)s->config.moe.experts, sizeof *present);
+    if (present)
+        judge(s, moe, present);
+    else
+        complain(s, NULL, "out of memory");
+    free(present);
     return s->error_count == errors;
 }
 

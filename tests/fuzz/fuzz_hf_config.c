@@ -39,6 +39,22 @@ static void check_rope(const qc_hf_rope *rope, int64_t head_dim)
         "an attention factor for yarn and longrope");
 }
 
+static void check_moe(const qc_hf_config *c)
+{
+    const qc_hf_moe_config *m = &c->moe;
+    const int64_t sizes[] = {m->experts, m->top_k, m->intermediate, m->dense};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        demand(sizes[i] > 0 && sizes[i] <= INT32_MAX, "sizes of experts within 31 bits");
+    demand(m->shared >= 0 && m->shared <= INT32_MAX, "a shared expert within 31 bits");
+    demand(m->experts <= 65536 && m->top_k <= m->experts, "as many experts as are chosen");
+    demand(isfinite(m->scaling) && m->layers != NULL, "a factor, and which layers have experts");
+    if (c->arch->moe->routing == QC_HF_ROUTING_GROUPED_SIGMOID)
+        demand(m->groups > 0 && m->experts % m->groups == 0 && m->experts / m->groups >= 2 &&
+                   m->top_groups > 0 && m->top_groups <= m->groups &&
+                   m->top_k <= m->top_groups * (m->experts / m->groups),
+            "groups that experts can be chosen from");
+}
+
 static void check_quantization(qc_arena *arena, const qc_hf_config *config)
 {
     qc_ctx *ctx = qc_ctx_create(NULL, NULL, NULL);
@@ -89,6 +105,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             demand(span->chunk >= 0 && span->chunk <= INT32_MAX, "chunks within 31 bits");
             demand(span->rope >= -1 && span->rope < 2, "one of the ropes");
         }
+        if (c.arch->moe)
+            check_moe(&c);
         check_quantization(&arena, &c);
     }
     qc_arena_fini(&arena);
