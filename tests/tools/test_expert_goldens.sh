@@ -1,20 +1,22 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Mixtures of experts and other architectures, of which QC_DATA has small ones: what is written is llm-compressor's, byte for
+# Mixtures of experts and other architectures, of which tests/data and QC_DATA have small ones: what is written is llm-compressor's, byte for
 # byte; where data is involved, but for the noise of the forward pass in scales of activations. What make_expert_goldens.py
 # puts right before is said there.
 . "$(dirname "$0")/golden_tap.sh"
 goldens=$QC_SOURCE_ROOT/tests/data/expert_goldens
 
-for g in "$goldens"/*/; do
+for g in "$QC_SOURCE_ROOT"/tests/data/small_expert_goldens/*/ "$goldens"/*/; do
     g=${g%/}
     name=$(basename "$g")
-    source=$data/models/${name%%.*} small=$QC_SOURCE_ROOT/tests/data/dense_models/${name%%.*}
-    if [ -d "$small" ] && [ ! -f "$g/config.json" ]; then
-        source=$small
-    fi
+    arch=${name%%.*}
+    source=$data/models/$arch
+    case $g in
+    */small_expert_goldens/*) source=$QC_SOURCE_ROOT/tests/data/moe_models/$arch name="small $name" ;;
+    *) [ -f "$g/config.json" ] || source=$QC_SOURCE_ROOT/tests/data/dense_models/$arch ;;
+    esac
     if [ ! -d "$source" ]; then
-        skip "$name" "QC_DATA has no models/${name%%.*}"
+        skip "$name" "QC_DATA has no models/$arch"
         continue
     fi
     set -- "--recipe=$g/recipe.in.yaml"
