@@ -182,18 +182,23 @@ typedef struct transpose_job {
     char *out;
 } transpose_job;
 
-/* Rows [first, first + count) of x, at `rows`, as columns of out, for elements of one size. */
+/* Rows [first, first + count) of x, at `rows`, as columns of out, for elements of one size. A tile is turned in a buffer
+ * of its own, so that each line of memory is touched once: with rows of powers of two all those of a tile would share a
+ * place in the cache. */
 #define SCATTER(name, element)                                                                               \
     static void name(const value_info *v, int64_t first, int64_t count, const element *rows, element *out)   \
     {                                                                                                        \
         const int64_t columns = v->rows, stride = v->row_elems;                                              \
+        element tile[TILE][TILE];                                                                            \
         for (int64_t c0 = 0; c0 < columns; c0 += TILE)                                                       \
             for (int64_t r0 = 0; r0 < count; r0 += TILE) {                                                   \
-                int64_t c1 = columns - c0 < TILE ? columns : c0 + TILE;                                      \
-                int64_t r1 = count - r0 < TILE ? count : r0 + TILE;                                          \
-                for (int64_t c = c0; c < c1; c++)                                                            \
-                    for (int64_t r = r0; r < r1; r++)                                                        \
-                        out[c * stride + first + r] = rows[r * columns + c];                                 \
+                int64_t wide = columns - c0 < TILE ? columns - c0 : TILE;                                    \
+                int64_t high = count - r0 < TILE ? count - r0 : TILE;                                        \
+                for (int64_t r = 0; r < high; r++)                                                           \
+                    for (int64_t c = 0; c < wide; c++)                                                       \
+                        tile[c][r] = rows[(r0 + r) * columns + c0 + c];                                      \
+                for (int64_t c = 0; c < wide; c++)                                                           \
+                    memcpy(out + (c0 + c) * stride + first + r0, tile[c], (size_t)high * sizeof(element));   \
             }                                                                                                \
     }
 SCATTER(scatter_8, uint8_t)
