@@ -177,6 +177,20 @@ void qc_hf_wrapper_places(qc_hf_state *s)
         s->model.head_path = head;
 }
 
+const char *qc_hf_wrapper_module_name(const qc_hf_state *s, const char *path)
+{
+    static const char inside[] = "model.language_model";
+    const char *above = s->model.path;
+    if (!s->config.wrapper || !above || strcmp(above, inside) == 0)
+        return NULL;
+    if (strcmp(path, s->model.head_path) == 0)
+        return "lm_head";
+    const size_t length = strlen(above);
+    return qc_starts_with(path, above) && (path[length] == '.' || !path[length])
+               ? qc_arena_printf(s->arena, "%s%s", inside, path + length)
+               : NULL;
+}
+
 void qc_hf_wrapper_tree(qc_hf_state *s)
 {
     const qc_hf_wrapper *wrapper = s->config.wrapper;

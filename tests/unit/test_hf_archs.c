@@ -263,6 +263,42 @@ static void test_wrapper_trees(void)
     }
 }
 
+/* Lists of a quantized wrapper may name modules as Transformers does, tensors as the hub does. */
+static void test_quantized_wrapper(void)
+{
+    BEGIN(c,
+        "{" CLASS("Mistral3ForConditionalGeneration",
+            "mistral3") ", 'quantization_config': {"
+                        "'quant_method': 'compressed-tensors', 'format': 'float-quantized', 'ignore': "
+                        "['lm_head', "
+                        "'model.language_model.layers.0.mlp.down_proj'], 'config_groups': {'group_0': "
+                        "{'targets': ['Linear'], "
+                        "'weights': {'num_bits': 8, 'type': 'float', 'strategy': 'channel', 'symmetric': "
+                        "true, "
+                        "'dynamic': false}}}}, 'text_config': {'model_type': 'mistral', 'hidden_size': 8, "
+                        "'intermediate_size': 6, 'num_hidden_layers': 1, 'num_attention_heads': 2, "
+                        "'num_key_value_heads': 1, "
+                        "'vocab_size': 10, 'max_position_embeddings': 64, 'sliding_window': null}}");
+    const size_t count = c->tensor_count;
+    for (size_t i = 0; i < count; i++) {
+        qc_st_out *t = &c->tensors[i];
+        const bool coded = strstr(t->name, "_proj.weight") && !strstr(t->name, "down_proj");
+        t->name = qc_arena_printf(&c->arena, "language_model.%s", t->name);
+        if (coded) {
+            t->dtype = "F8_E4M3";
+            put(c, qc_arena_printf(&c->arena, "%s_scale", t->name), "BF16", 2, t->shape[0], 1, 1);
+        }
+    }
+    const char *ir = import(c);
+    CHECK_INT(c->j.counts[QC_SEVERITY_WARNING] + c->j.counts[QC_SEVERITY_ERROR], 0);
+    if (!ir)
+        printf("# %s\n", c->j.text);
+    CHECK_INT(occurrences(ir, " = dequantize "), 6);
+    CHECK(holds(ir, "weight \"language_model.lm_head.weight\" : bf16[10, 8]"));
+    CHECK(holds(ir, "weight \"language_model.model.layers.0.mlp.down_proj.weight\" : bf16[8, 6]"));
+    end(c);
+}
+
 /* Without generation_config.json the end of a text stands in text_config. */
 static void test_wrapper_generation(void)
 {
@@ -315,6 +351,7 @@ int main(void)
     RUN(test_refused_classes);
     RUN(test_trees);
     RUN(test_wrapper_trees);
+    RUN(test_quantized_wrapper);
     RUN(test_wrapper_generation);
     return check_done();
 }
