@@ -46,7 +46,7 @@ refused() {
         return
     fi
     if run 0 "$opt" "$source" -o "$work/refused" "$@" --allow="$rule" && run 1 "$QC_BIN/qc-check" --target=vllm "$work/refused" &&
-        cat "$work/out" "$work/err" | grep -q "vllm: refused: .*(rule $rule)"; then
+        cat "$work/out" "$work/err" | grep -q "vllm: refused: .*\((rule $rule)\|$text\)"; then
         ok "allowed and refused by vLLM's rules: $text"
     else
         not_ok "allowed and refused by vLLM's rules: $text" "exit $got" "$(grep refused "$work/out")" "$(cat "$work/err")"
@@ -79,6 +79,8 @@ plain="--ignore=lm_head --ignore=re:.*mlp.gate$ --ignore=re:.*shared_expert_gate
     refused experts "in two schemes\|by two schemes" qwen3_moe '--pass=quant-linear{scheme=FP8_DYNAMIC, targets="re:.*(gate|up)_proj$"}' \
         '--pass=quant-linear{scheme=FP8_BLOCK, targets="re:.*experts.*down_proj$"}'
     refused experts "in part\|experts of one layer" qwen3_moe '--pass=quant-linear{scheme=FP8_DYNAMIC, targets="re:.*(gate|up)_proj$"}'
+    refused experts "blocks of 96 rows\|no multiple of its blocks" qwen3_moe \
+        '--pass=quant-linear{weights={type=f8e4m3, granularity=block, block=[96, 128]}, input={type=f8e4m3, granularity=group, group=128, dynamic}, targets="re:.*experts.*"}'
     refused router "gate of a shared expert" qwen2_moe --scheme=FP8_DYNAMIC --ignore=lm_head
     for model in mixtral qwen2_moe qwen3_moe deepseek_v3 glm4_moe moe_stories llama4 gpt_oss; do
         for scheme in FP8_DYNAMIC NVFP4A16; do

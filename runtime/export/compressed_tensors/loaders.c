@@ -42,6 +42,23 @@ static const check_group *group_of_scheme(ct_plan *plan, const check_model *mode
     return NULL;
 }
 
+/* Rows of gate and up lie in one tensor there, and their blocks are not cut off. */
+static qc_status check_blocks(ct_plan *plan, const qc_op *bank, const qc_symbol *symbol)
+{
+    const ct_group *g = ct_find_group(plan, symbol, false);
+    const qc_type *type = qc_value_type(qc_op_operand_named(bank, "w"));
+    const qc_scheme_part *part = g ? &g->weights.part : NULL;
+    const char *module = ct_text_attr(bank, "module");
+    int64_t rows;
+    if (!part || part->granularity != QC_GRANULARITY_BLOCK || qc_ends_with(module, ".down_proj") ||
+        qc_ends_with(module, ".w2") || qc_type_rank(type) != 3 ||
+        !qc_dim_as_int(qc_type_dim(type, 1), &rows) || rows % part->block_rows == 0)
+        return QC_OK;
+    return ct_refuse(plan, QC_RULE_EXPERTS, ct_where_of(bank),
+        "vLLM refuses it: blocks of %lld rows do not divide the %lld of its experts",
+        (long long)part->block_rows, (long long)rows);
+}
+
 /* Experts of one node are one layer of vLLM. */
 static qc_status check_experts(ct_plan *plan, const check_model *model)
 {
@@ -63,7 +80,9 @@ static qc_status check_experts(ct_plan *plan, const check_model *model)
         }
         const check_group *g = symbol ? group_of_scheme(plan, model, symbol) : NULL;
         const char *why = g ? check_vllm_experts(g) : NULL;
-        if (why && ct_refuse(plan, QC_RULE_EXPERTS, ct_where_of(bank), "vLLM refuses it: %s", why) != QC_OK)
+        if ((why &&
+                ct_refuse(plan, QC_RULE_EXPERTS, ct_where_of(bank), "vLLM refuses it: %s", why) != QC_OK) ||
+            (symbol && check_blocks(plan, bank, symbol) != QC_OK))
             return QC_ERROR;
     }
     return QC_OK;
