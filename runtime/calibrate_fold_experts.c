@@ -193,6 +193,9 @@ qc_status qc_fold_experts(qc_fold_job *job, qc_op *op)
         .experts = qc_attr_as_int(qc_op_attr(op, "experts")),
         .min_tokens = qc_attr_as_int(qc_op_attr(op, "min_tokens"))};
     size_t experts = (size_t)l.experts;
+    if (l.experts > QC_MOST_EXPERTS)
+        return qc_ctx_error(
+            job->ctx, l.tap, "ranges of %lld experts do not fit a constant", (long long)l.experts);
     l.min = QC_NEW_ARRAY(&job->arena, float, 2 * experts);
     l.max = l.min + experts;
     l.tokens = QC_NEW_ARRAY(&job->arena, int64_t, experts);

@@ -100,6 +100,10 @@ static qc_status add_region(finder *f, const qc_op *op)
     const qc_type *type = qc_value_type(r.ids);
     if (!qc_dim_as_int(qc_type_dim(type, -1), &r.chosen) || qc_type_dtype(type) != QC_I32)
         return qc_ctx_error(f->ctx, where_of(op), "expert_rows: ids must be i32[B, S, k] to be calibrated");
+    if (r.experts > QC_MOST_EXPERTS)
+        return qc_ctx_error(f->ctx, where_of(op),
+            "expert_rows: %lld experts, more than %d cannot be calibrated", (long long)r.experts,
+            QC_MOST_EXPERTS);
     if (qc_value_kind_of(f->kinds, r.ids) != QC_VALUE_DATA)
         return qc_ctx_error(
             f->ctx, where_of(op), "expert_rows: ids that depend on no data are not calibrated");

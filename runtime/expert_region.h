@@ -11,6 +11,9 @@
 
 #include "runtime/value_kinds.h"
 
+/* Of a layer: a range for each fits a constant of the IR. */
+enum { QC_MOST_EXPERTS = 1 << 15 };
+
 /* What crosses into the region for each token: rows of x, or the token's weight for the expert. */
 typedef struct qc_expert_input {
     const qc_op *op;       /* expert_gather or expert_score */

@@ -651,98 +651,7 @@ static void test_resolved_all(void)
     remove_expert_model(&m);
 }
 
-/* ---- errors -------------------------------------------------------------------------------------------- */
-
-static void set_all(expert_model *m, const char *name, float value)
-{
-    for (size_t i = 0; i < m->tensor_count; i++)
-        if (strcmp(m->tensors[i].name, name) == 0) {
-            float values[WIDTH * INNER];
-            for (size_t k = 0; k < WIDTH * INNER; k++)
-                values[k] = value;
-            qc_encode_f32(m->dtype, values, m->tensors[i].user, WIDTH * INNER);
-        }
-}
-
-/* The message of a calibration and its resolution, when the weights of one tensor are all `value`. */
-static void check_error(expert_model m, const char *tensor, float value, const char *says)
-{
-    job j;
-    if (!write_expert_model(&m))
-        SKIP("no directory can be made here");
-    set_all(&m, tensor, value);
-    qc_diag diag;
-    messages quiet = {0};
-    qc_diag_init(&diag, &m.arena, keep_message, &quiet);
-    CHECK(write_shard(&diag, &m.arena, m.directory, m.tensors, m.tensor_count));
-    if (open_job(&j, &m)) {
-        bool failed =
-            calibrate(&j, 2, 0) != QC_OK || qc_calibrate_resolve(j.ctx, j.module, &j.stats) != QC_OK;
-        CHECK(failed && said(&j.said, says));
-    }
-    close_job(&j);
-    remove_expert_model(&m);
-}
-
-static void keep_errors(void *user, qc_severity severity, const char *where, const char *what)
-{
-    if (severity == QC_SEVERITY_ERROR)
-        keep_message(user, severity, where, what);
-}
-
-static void test_errors(void)
-{
-    expert_model m = {.dtype = QC_F32, .sum = "each", .observed = true, .end = true, .all = true};
-    check_error(
-        m, "m1.e.1.up.weight", 3e38f, "m1.e.1.down.input: a value is infinite or NaN, in sequence 0 of");
-    check_error(m, "m1.e.3.up.weight", 0, "m1.e.3.down.input: its statistics are all zero");
-    m.all = false;
-    m.spread = 100;
-    check_error(m, "shared", 0.25f, "--moe-calib=routed{fallback=layer}");
-    m.fallback = "layer";
-    m.min_tokens = 10000;
-    check_error(m, "shared", 0.25f, "--moe-calib=all");
-}
-
-/* Refused, by its words; and kept statistics that lack an expert. */
-static void test_lacking(void)
-{
-    expert_model m = {
-        .dtype = QC_F32, .sum = "each", .observed = true, .end = true, .spread = 100, .min_tokens = 2};
-    job j = {0};
-    if (!write_expert_model(&m))
-        SKIP("no directory can be made here");
-    if (open_job(&j, &m) && calibrate(&j, 2, 0) == QC_OK) {
-        qc_ctx *ctx = qc_ctx_create(NULL, keep_errors, &j.said);
-        const char *text = expert_model_text(&m, &j.arena);
-        qc_module *module = qc_module_parse(ctx, "test", text, strlen(text));
-        CHECK_INT(qc_calibrate_resolve(ctx, module, &j.stats), QC_ERROR);
-        CHECK(said(&j.said, "m1.e: 1 of 4 experts saw fewer than 2 tokens: 2 (0 tokens)"));
-        qc_module_destroy(module);
-        m.spread = 0;
-        m.all = true;
-        text = expert_model_text(&m, &j.arena);
-        module = qc_module_parse(ctx, "test", text, strlen(text));
-        qc_module_set_source(module, m.directory);
-        qc_stats all, less;
-        qc_stats_init(&all, &j.arena);
-        qc_stats_init(&less, &j.arena);
-        CHECK_INT(qc_calibrate(ctx, module, &j.data, NULL, &all), QC_OK);
-        for (size_t i = 0; i < all.records.count; i++) {
-            qc_stats_record *r = all.records.entries[i].value;
-            if (strcmp(r->tap, "m2.e.1.down.input") != 0)
-                qc_map_set(&less.records, all.records.entries[i].key, r);
-        }
-        CHECK_INT(qc_calibrate_resolve(ctx, module, &less), QC_ERROR);
-        CHECK(said(&j.said, "m2.e.1.down.input: there are no statistics of it"));
-        qc_module_destroy(module);
-        qc_ctx_destroy(ctx);
-    } else {
-        CHECK_FAIL("%s", j.said.last);
-    }
-    close_job(&j);
-    remove_expert_model(&m);
-}
+#include "tests/unit/calibrate_expert_errors.h"
 
 int main(void)
 {
@@ -758,6 +667,7 @@ int main(void)
     RUN(test_fallbacks);
     RUN(test_resolved_all);
     RUN(test_errors);
+    RUN(test_refused);
     RUN(test_lacking);
     return check_done();
 }
