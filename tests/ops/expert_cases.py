@@ -92,14 +92,24 @@ def rows():
             simple("expert_linear", ["x", "w", "r"] + ["b"] * (b is not None), [xs, weight, r] + [b] * (b is not None),
                    "expert_linear %x, %w, %r" + (", bias=%b" if b is not None else ""), y,
                    "torch.nn.functional.linear, a row at a time", ulp, abs_)
-        z = normal((len(token), 8), dtype)
-        kept = slot >= 0
+
+
+def combining():
+    """Four experts a token: what is rounded after each addition is not what is rounded once."""
+    seed("expert_combine")
+    for dtype, every in (("bf16", False), ("bf16", True), ("f16", False), ("f32", True)):
+        experts = 6
+        ids = chosen_experts(2, 3, experts, 4)
+        r = rows_of(ids, experts, every)
+        expert, token, slot = r.long()
+        z, kept = normal((len(token), 8), dtype), slot >= 0
         # Transformers adds what one expert gives to the tokens, expert by expert
         each = torch.zeros(6, 8, dtype=TYPES[dtype])
         for e in range(experts):
             of_expert = kept & (expert == e)
             each.index_add_(0, token[of_expert], z[of_expert])
         once = torch.zeros(6, 8).index_add_(0, token[kept], z[kept].float()).to(TYPES[dtype])
+        assert dtype == "f32" or not torch.equal(each, once)
         simple("expert_combine", ["z", "r", "i"], [z, r, ids], "expert_combine %z, %r, %i", each.reshape(2, 3, 8),
                "torch.index_add_, an expert at a time")
         simple("expert_combine", ["z", "r", "i"], [z, r, ids], "expert_combine %z, %r, %i {sum = once}",
@@ -317,5 +327,5 @@ def expert_inputs():
 
 
 def expert_cases():
-    for part in (routing, rows, stored_banks, banks, bank_movements, expert_inputs):
+    for part in (routing, rows, combining, stored_banks, banks, bank_movements, expert_inputs):
         part()
