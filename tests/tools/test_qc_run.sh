@@ -385,6 +385,10 @@ ok "bench: rates, and the bytes of the model's weights" $?
 qc bench "$model" --context=16 --max-tokens=2
 [ $status -eq 0 ] && grep -q '^decode .* tokens/s (2 tokens)$' "$work/out"
 ok "bench: lines for people" $?
+# 2 layers of attention (3072 numbers), norms (64), router (128) and two of four experts (6144), a norm, the head; bf16
+qc bench "$2/tests/data/moe_models/mixtral" --json --context=8 --max-tokens=2
+[ $status -eq 0 ] && [ "$(number decode_weight_bytes)" = $((2 * (2 * (3072 + 64 + 128 + 6144) + 32 + 2048))) ]
+ok "bench: a token reads the experts that it goes through" $?
 
 # ---- the command line and the model
 
