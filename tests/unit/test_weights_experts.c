@@ -322,6 +322,74 @@ static void test_turned(void)
     end_large(l);
 }
 
+/* ---- coded experts ------------------------------------------------------------------------------------- */
+
+/* Part 1 of gpt-oss's blocks of MXFP4, and an expert of DeepSeek's blocks of FP8: nothing of them is held whole. */
+static void test_coded(void)
+{
+    static const int64_t blocks[] = {2, 4, 1, 16}, exponents[] = {2, 4, 1}, codes[] = {5, 6},
+                         scales[] = {3, 2};
+    static const float scale_values[] = {1, 2, 4, 8, 16, 32};
+    uint8_t bytes[128], exponent_bytes[8], code_bytes[30];
+    for (int i = 0; i < 128; i++)
+        bytes[i] = (uint8_t)(i * 37);
+    for (int i = 0; i < 8; i++)
+        exponent_bytes[i] = (uint8_t)(125 + i);
+    for (int i = 0; i < 30; i++)
+        code_bytes[i] = (uint8_t)(0x30 + i);
+    static const char *const bodies[][2] = {
+        {"bf16[2, 32]", "  %b = weight \"b\" {index = 1} : u8[4, 1, 16]\n  %r = reshape %b : u8[4, 16]\n"
+                        "  %c = unpack %r {axis = 1} : f4e2m1[4, 32]\n"
+                        "  %e = weight \"e\" {index = 1} : u8[4, 1]\n  %s = unpack %e : f8e8m0[4, 1]\n"
+                        "  %w = dequantize %c, %s {group = 32, to = bf16}\n"
+                        "  %y = slice %w {axis = 0, start = 1, step = 2, stop = 4}\n"},
+        {"f32[5, 6]", "  %c = weight \"c\" : f8e4m3[5, 6]\n  %s = weight \"s\" : f32[3, 2]\n"
+                      "  %y = dequantize %c, %s {block = [2, 4], to = f32}\n"}};
+    static const float fp4[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+    char directory[] = "qc-test-coded-XXXXXX";
+    messages m = {0};
+    qc_arena arena;
+    qc_diag diag;
+    if (!mkdtemp(directory))
+        SKIP("no directory can be made here");
+    qc_arena_init(&arena, NULL);
+    qc_diag_init(&diag, &arena, keep_message, &m);
+    qc_ctx *ctx = qc_ctx_create(NULL, keep_message, &m);
+    qc_st_out outs[] = {{.name = "b", .dtype = "U8", .rank = 4, .shape = blocks, .user = bytes},
+        {.name = "e", .dtype = "U8", .rank = 3, .shape = exponents, .user = exponent_bytes},
+        {.name = "c", .dtype = "F8_E4M3", .rank = 2, .shape = codes, .user = code_bytes},
+        {.name = "s", .dtype = "F32", .rank = 2, .shape = scales, .user = (void *)(uintptr_t)scale_values}};
+    CHECK(write_shard(&diag, &arena, directory, outs, 4));
+    for (size_t i = 0; i < 2; i++) {
+        const char *text = qc_arena_printf(
+            &arena, "qc 1\nfunc @main() -> %s {\n%s  return %%y\n}\n", bodies[i][0], bodies[i][1]);
+        qc_module *module = qc_module_parse(ctx, "coded", text, strlen(text));
+        qc_weights *weights = module ? qc_weights_open(ctx, module, directory) : NULL;
+        const qc_value *value = module ? qc_func_result(qc_module_func(module, "main"), 0) : NULL;
+        qc_weight_stream *s = weights ? qc_weight_stream_open(weights, value) : NULL;
+        uint16_t row[32] = {0};
+        float real[30] = {0};
+        if (!s || qc_weight_stream_read(s, i ? 0 : 1, i ? 5 : 1, i ? (void *)real : row) != QC_OK)
+            CHECK_FAIL("%s", m.last);
+        CHECK(s && qc_weight_stream_bytes(s) == 0);
+        CHECK(weights && qc_weights_needs(weights, value, 1).whole_bytes == 0);
+        for (int j = 0; j < 32 && i == 0; j++) { /* row 3 of part 1 */
+            unsigned code = bytes[112 + j / 2] >> (j % 2 * 4) & 15u;
+            float expected = fp4[code & 7] * (code & 8 ? -1.0f : 1.0f) * 32.0f; /* 2^(132 - 127) */
+            CHECK_NEAR(qc_bf16_to_f32(row[j]), expected, 0);
+        }
+        for (int j = 0; j < 30 && i == 1; j++)
+            CHECK_NEAR(real[j], qc_f8e4m3_to_f32(code_bytes[j]) * scale_values[j / 12 * 2 + j % 6 / 4], 0);
+        qc_weight_stream_close(s);
+        qc_weights_close(weights);
+        if (module)
+            qc_module_destroy(module);
+    }
+    qc_ctx_destroy(ctx);
+    CHECK_INT(qc_remove_tree(&diag, directory), QC_OK);
+    qc_arena_fini(&arena);
+}
+
 /* ---- what is not there --------------------------------------------------------------------------------- */
 
 static void test_refusals(void)
@@ -380,6 +448,7 @@ int main(void)
     RUN(test_expressions);
     RUN(test_parts);
     RUN(test_turned);
+    RUN(test_coded);
     RUN(test_refusals);
     return check_done();
 }
