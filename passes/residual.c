@@ -25,9 +25,11 @@ static bool is_new(walk *w, const void *thing)
     return qc_map_set_n(&w->seen, (const char *)&thing, sizeof thing, NULL);
 }
 
+/* The first in the function is named, in whatever order they are found. */
 static void misfit(walk *w, const qc_op *op, const char *why)
 {
-    if (w->residual->misfit)
+    const qc_op *known = w->residual->misfit;
+    if (known && (!op || qc_op_func(op) != qc_op_func(known) || !qc_quant_comes_before(op, known)))
         return;
     w->residual->misfit = op;
     w->residual->why = why;
