@@ -238,6 +238,17 @@ static qc_status plan_cast(ct_walk *w, const qc_value *value)
     return QC_OK;
 }
 
+/* What is stored of an expression that one op computes with in another type than the model's (routers in f32). */
+static const qc_value *behind_computing_type(const ct_walk *w, const qc_value *value)
+{
+    const qc_dtype computed = ct_computed_dtype(w->plan->module);
+    while (ct_made_by(value, "cast") && computed != QC_DTYPE_NONE &&
+           qc_type_dtype(qc_value_type(value)) != computed &&
+           qc_dtype_is_float(qc_type_dtype(qc_value_type(ct_operand(value, "x")))))
+        value = ct_operand(value, "x");
+    return value;
+}
+
 static bool has_weight(const ct_site *site)
 {
     for (size_t i = 0; site->node && i < qc_node_tensor_count(site->node); i++)
@@ -270,7 +281,7 @@ static qc_status plan_weight_operand(ct_walk *w, const qc_op *op, size_t slot)
     if (!b.name)
         return qc_ctx_error(plan->ctx, ct_where_of(op),
             "%s: its weight expression belongs to no tensor of this module", qc_op_name(op));
-    return ct_put_tensor(w, b.name, value) ? QC_OK : QC_ERROR;
+    return ct_put_tensor(w, b.name, behind_computing_type(w, value)) ? QC_OK : QC_ERROR;
 }
 
 /* ---- the walk ------------------------------------------------------------------------------------------ */
