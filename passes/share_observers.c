@@ -203,9 +203,11 @@ void qc_pass_share_observers(qc_registry *registry)
     qc_pass *pass =
         qc_registry_add(registry, "share-observers", "Observe a value once for all who need it", run);
     qc_pass_set_licence(pass, QC_LICENCE_EXACT);
-    qc_pass_set_description(pass, "Observers of one value that observe it in the same way become the "
-                                  "first of them; statistics are then "
-                                  "recorded under\nits tap alone, and a remark names the others. Under "
-                                  "`calibrate-all-experts` all experts of a layer that read its input share "
-                                  "one\nobservation and one scale.");
+    qc_pass_set_description(pass,
+        "Observers of one value that observe it in the same way become the "
+        "first of them; statistics are then "
+        "recorded under\nits tap alone, and a remark names the others. Under "
+        "`calibrate-all-experts` all experts of a layer that read its input share "
+        "one\nobservation and one scale. Gate and up of each expert always share; where too few tokens came "
+        "and weights serve instead (`fallback=weights`), those of the first.");
 }
