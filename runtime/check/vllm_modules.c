@@ -53,9 +53,28 @@ static bool has_class(const check_module *m, const char *target)
     return found;
 }
 
-static const check_group *group_of(const visit *v, const check_module *m, bool *by_class)
+/* The module under the name by which vLLM asks for its scheme: experts are gate_proj, up_proj and down_proj to it even where
+ * the model calls them w1, w3 and w2. */
+static check_module asked_for(const visit *v, const check_module *m)
+{
+    static const char *const names[][2] = {{"w1", "gate_proj"}, {"w3", "up_proj"}, {"w2", "down_proj"}};
+    const char *last = strrchr(m->path, '.');
+    check_module named = *m;
+    for (size_t i = 0; last && strstr(m->path, ".experts.") && i < sizeof names / sizeof *names; i++) {
+        if (strcmp(last + 1, names[i][0]) != 0)
+            continue;
+        named.path = qc_arena_printf(v->arena, "%.*s.%s", (int)(last - m->path), m->path, names[i][1]);
+        named.node = qc_module_find_node(v->model->tree, named.path);
+        if (!named.node)
+            named.node = qc_module_add_node(v->model->tree, named.path, qc_node_class(m->node));
+    }
+    return named;
+}
+
+static const check_group *group_of(const visit *v, const check_module *module, bool *by_class)
 {
     const check_model *model = v->model;
+    const check_module named = asked_for(v, module), *m = &named;
     for (int pass = 0; pass < 2; pass++)
         for (size_t i = 0; i < model->group_count; i++) {
             const check_group *g = &model->groups[i];
@@ -70,8 +89,9 @@ static const check_group *group_of(const visit *v, const check_module *m, bool *
     return NULL;
 }
 
-static bool is_ignored(const visit *v, const check_module *m)
+static bool is_ignored(const visit *v, const check_module *module)
 {
+    const check_module named = asked_for(v, module), *m = &named;
     bool by_class;
     for (size_t i = 0; i < v->model->ignore_count; i++)
         if (check_matches(m, v->model->ignore[i], &by_class) && !by_class)
@@ -224,7 +244,12 @@ static void check_coded(visit *v, const check_module *m, const qc_st_tensor *cod
     bool by_class;
     const check_group *g = group_of(v, m, &by_class);
     const qc_st_tensor *scale = m->parts[CHECK_WEIGHT_SCALE];
+    const check_module named = asked_for(v, m);
     if (!g) {
+        if (named.path != m->path && check_group_of(v->model, m, NULL))
+            check_find(v->model, v->verdict, CHECK_REFUSED,
+                "%s holds codes, but no target names %s, for which it asks (rule " QC_RULE_EXPERTS ")",
+                codes->name, named.path);
         if (m->kind == CHECK_LM_HEAD && check_group_of(v->model, m, NULL))
             check_find(v->model, v->verdict, CHECK_REFUSED,
                 "%s holds codes, but only a class target reaches it, which is no linear here: its scales are "

@@ -81,6 +81,13 @@ plain="--ignore=lm_head --ignore=re:.*mlp.gate$ --ignore=re:.*shared_expert_gate
     refused experts "in part\|experts of one layer" qwen3_moe '--pass=quant-linear{scheme=FP8_DYNAMIC, targets="re:.*(gate|up)_proj$"}'
     refused experts "blocks of 96 rows\|no multiple of its blocks" qwen3_moe \
         '--pass=quant-linear{weights={type=f8e4m3, granularity=block, block=[96, 128]}, input={type=f8e4m3, granularity=group, group=128, dynamic}, targets="re:.*experts.*"}'
+    refused experts "no target names\|no target of" mixtral '--pass=quant-linear{scheme=FP8_DYNAMIC, targets=["re:.*experts.*w[123]$"]}'
+    passes "Mixtral, experts of a layer left alone" "$opt" --scheme=FP8_DYNAMIC --ignore=lm_head '--ignore=re:.*layers.0.*experts.*' \
+        "$data/models/mixtral" -o "$work/alone"
+    passes "Mixtral, experts of a layer left alone, for vLLM" "$QC_BIN/qc-check" --target=vllm "$work/alone"
+    sed 's/experts\.\([0-9]*\)\.gate_proj/experts.\1.other/' "$work/alone/config.json" >"$work/config" && mv "$work/config" "$work/alone/config.json"
+    run 1 "$QC_BIN/qc-check" --target=vllm "$work/alone"
+    check "Mixtral, experts that vLLM would take for quantized" grep -q "experts.0.w1.weight is BF16, but a class target reaches it" "$work/out"
     refused router "gate of a shared expert" qwen2_moe --scheme=FP8_DYNAMIC --ignore=lm_head
     for model in mixtral qwen2_moe qwen3_moe deepseek_v3 glm4_moe moe_stories llama4 gpt_oss; do
         for scheme in FP8_DYNAMIC NVFP4A16; do

@@ -276,8 +276,12 @@ static void name_modules(ct_plan *plan, const qc_map *quantized, ct_group *g)
     QC_VEC(const qc_attr *) paths = {0};
     for (const qc_node *n = qc_module_first_node(plan->module); n; n = qc_node_next(n)) {
         const qc_symbol *symbol = qc_map_get(quantized, qc_node_path(n));
-        if (symbol && ct_find_group(plan, symbol, false) == g)
-            QC_PUSH(&plan->arena, &paths, qc_attr_string(plan->ctx, qc_node_path(n)));
+        const char *alias = ct_expert_alias(&plan->arena, qc_node_path(n));
+        if (!symbol || ct_find_group(plan, symbol, false) != g)
+            continue;
+        QC_PUSH(&plan->arena, &paths, qc_attr_string(plan->ctx, qc_node_path(n)));
+        if (alias)
+            QC_PUSH(&plan->arena, &paths, qc_attr_string(plan->ctx, alias));
     }
     g->named = qc_attr_list(plan->ctx, paths.items, paths.count);
     if (!plan->quiet)

@@ -230,6 +230,8 @@ void ct_settle_targets(ct_plan *plan, const qc_map *quantized);
  * holds the paths of modules with a config group. */
 void ct_order_tensors(ct_plan *plan);
 void ct_fill_ignore(ct_plan *plan, const qc_map *quantized);
+/* What vLLM calls a Linear of Mixtral's experts (w1, w3, w2) when it asks for its scheme; NULL: as the model does. */
+const char *ct_expert_alias(qc_arena *arena, const char *path);
 /* tied.c: what input and output embeddings have in common is written once: plan->tie. */
 qc_status ct_tie_embeddings(ct_plan *plan);
 

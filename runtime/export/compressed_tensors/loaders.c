@@ -59,6 +59,31 @@ static qc_status check_blocks(ct_plan *plan, const qc_op *bank, const qc_symbol 
         (long long)part->block_rows, (long long)rows);
 }
 
+/* Is the first expert's module in the group under the name by which vLLM asks for it? */
+static bool is_found(ct_plan *plan, const ct_group *g, const qc_op *bank)
+{
+    const char *path = qc_expert_path(&plan->arena, bank, 0), *alias = ct_expert_alias(&plan->arena, path);
+    const qc_node *own = qc_module_find_node(plan->module, path), *node;
+    if (!alias || !own || g->named)
+        return true;
+    node = qc_module_find_node(plan->scratch, alias);
+    node = node ? node : qc_module_add_node(plan->scratch, alias, qc_node_class(own));
+    for (size_t i = 0; i < qc_attr_count(g->targets); i++)
+        if (qc_node_matches(node, qc_attr_as_text(qc_attr_item(g->targets, i))))
+            return true;
+    return false;
+}
+
+static qc_status check_name(ct_plan *plan, const qc_op *bank, const qc_symbol *symbol)
+{
+    const ct_group *g = ct_find_group(plan, symbol, false);
+    if (!g || is_found(plan, g, bank))
+        return QC_OK;
+    return ct_refuse(plan, QC_RULE_EXPERTS, ct_where_of(bank),
+        "vLLM asks for the scheme of %s, which no target of @%s names",
+        ct_expert_alias(&plan->arena, qc_expert_path(&plan->arena, bank, 0)), qc_symbol_name(symbol));
+}
+
 /* Experts of one node are one layer of vLLM. */
 static qc_status check_experts(ct_plan *plan, const check_model *model)
 {
@@ -82,7 +107,8 @@ static qc_status check_experts(ct_plan *plan, const check_model *model)
         const char *why = g ? check_vllm_experts(g) : NULL;
         if ((why &&
                 ct_refuse(plan, QC_RULE_EXPERTS, ct_where_of(bank), "vLLM refuses it: %s", why) != QC_OK) ||
-            (symbol && check_blocks(plan, bank, symbol) != QC_OK))
+            (symbol &&
+                (check_blocks(plan, bank, symbol) != QC_OK || check_name(plan, bank, symbol) != QC_OK)))
             return QC_ERROR;
     }
     return QC_OK;

@@ -101,6 +101,24 @@ static const char *loader_class(const char *class_name)
     return class_name;
 }
 
+const char *ct_expert_alias(qc_arena *arena, const char *path)
+{
+    static const char *const names[][2] = {{"w1", "gate_proj"}, {"w3", "up_proj"}, {"w2", "down_proj"}};
+    const char *last = strrchr(path, '.');
+    for (size_t i = 0; last && strstr(path, ".experts.") && i < sizeof names / sizeof *names; i++)
+        if (strcmp(last + 1, names[i][0]) == 0)
+            return qc_arena_printf(arena, "%.*s.%s", (int)(last - path), path, names[i][1]);
+    return NULL;
+}
+
+static void push_ignored(ct_plan *plan, const char *path)
+{
+    const char *alias = ct_expert_alias(&plan->arena, path);
+    QC_PUSH(&plan->arena, &plan->ignore, path);
+    if (alias)
+        QC_PUSH(&plan->arena, &plan->ignore, alias);
+}
+
 void ct_fill_ignore(ct_plan *plan, const qc_map *quantized)
 {
     qc_map classes; /* that have a quantized module */
@@ -121,6 +139,6 @@ void ct_fill_ignore(ct_plan *plan, const qc_map *quantized)
         for (const qc_node *n = qc_module_first_node(plan->module); n; n = qc_node_next(n))
             if (strcmp(loader_class(qc_node_class(n)), order.items[i]) == 0 &&
                 !qc_map_find_n(quantized, qc_node_path(n), strlen(qc_node_path(n))))
-                QC_PUSH(&plan->arena, &plan->ignore, qc_node_path(n));
+                push_ignored(plan, qc_node_path(n));
     }
 }
