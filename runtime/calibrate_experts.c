@@ -16,6 +16,8 @@
 #include "ir/dtype/codec.h"
 #include "runtime/calibrate_internal.h"
 
+enum { EXPERT_NAMES_BYTES = 1024, RECORD_NAMES_BYTES = 512 };
+
 /* One expert that is resident. */
 typedef struct expert {
     int64_t number;
@@ -610,7 +612,9 @@ qc_status qc_calibration_measure_experts(qc_calibration *c, size_t segment, qc_e
     needs->values = s->input_count + 1;
     needs->worker +=
         qc_block_bytes(needs->row_bytes, needs->values, c->longest) + c->longest * 2 * sizeof(int64_t);
-    needs->records += (uint64_t)r->experts * c->dataset->count * sizeof(uint32_t);
+    /* counts; names of tensors, and names and heads of records, which stay */
+    needs->records += (uint64_t)r->experts * (c->dataset->count * sizeof(uint32_t) + EXPERT_NAMES_BYTES +
+                                                 r->observe_count * RECORD_NAMES_BYTES);
     qc_arena_fini(&e.arena);
     return status;
 }
