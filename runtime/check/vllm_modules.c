@@ -217,7 +217,9 @@ static void check_whole(visit *v, const char *path, const check_module *first)
                               : NULL;
         if (!dot)
             continue;
-        const int64_t e = strtoll(m->path + length, NULL, 10);
+        int64_t e = strtoll(m->path + length, NULL, 10);
+        e = e < (int64_t)v->model->module_count ? e
+                                                : (int64_t)v->model->module_count; /* then one is missing */
         count = e >= count ? e + 1 : count;
         if (e == 0 && name_count < 8)
             names[name_count++] = dot + 1;

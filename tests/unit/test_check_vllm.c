@@ -526,6 +526,10 @@ static void test_experts(void)
     add(&m, EXPERT "2.up_proj.weight_scale", "BF16", 2, 2, 1, halves);
     expect_line(p, &m, ONE(F8(CHANNEL), F8(TOKEN), "float-quantized"),
         "vllm: wrong: " EXPERT "1.up_proj has no tensors: that part of the expert keeps initial values\n");
+    m.items[2].name = EXPERT "99999999999999999999.up_proj.weight";
+    m.items[3].name = EXPERT "99999999999999999999.up_proj.weight_scale";
+    expect_line(p, &m, ONE(F8(CHANNEL), F8(TOKEN), "float-quantized"),
+        "vllm: wrong: " EXPERT "1.up_proj has no tensors: that part of the expert keeps initial values\n");
     end(p);
 }
 
