@@ -64,11 +64,16 @@ static void take_data(job *j, const char *model)
     qc_st_close(&golden);
 }
 
+/* "small.NAME": in the tree; else in QC_DATA. */
 static bool open_job(job *j, const char *model, const char *mode)
 {
     char path[1024], pipeline[512];
+    const char *root = getenv("QC_SOURCE_ROOT");
     *j = (job){0};
-    snprintf(path, sizeof path, "%s/models/%s", getenv("QC_DATA"), model);
+    if (strncmp(model, "small.", 6) == 0)
+        snprintf(path, sizeof path, "%s/tests/data/moe_models/%s", root ? root : ".", model + 6);
+    else
+        snprintf(path, sizeof path, "%s/models/%s", getenv("QC_DATA"), model);
     j->ctx = qc_ctx_create(NULL, keep_message, &j->said);
     qc_arena_init(&j->arena, NULL);
     qc_stats_init(&j->stats, &j->arena);
@@ -188,18 +193,30 @@ static void check_model(const char *model, const char *mode)
         for (const qc_op *op = qc_func_first_op(qc_module_func(j.module, "main")); op; op = qc_op_next(op))
             if (qc_op_is(op, "observe") && qc_op_operand_named(op, "rows"))
                 compare_layer(&j, &goldens, model, mode, op, &t);
-        if (strcmp(model, "llama4") != 0) /* whose experts are given rows of zeros for all other tokens */
+        if (!strstr(model, "llama4")) /* whose experts are given rows of zeros for all other tokens */
             compare_tokens(&j, &goldens, model);
         qc_st_close(&goldens);
         printf("# %s, %s: of %zu experts %zu equal, %zu within two units of bf16; the largest difference is "
                "%g\n",
             model, mode, t.values, t.equal, t.near, t.largest);
-        CHECK(t.values > 0 && t.near == t.values && 10 * t.equal >= 6 * t.values);
+        /* a token whose scores are next to equal may have gone elsewhere, with its values */
+        const size_t elsewhere = strcmp(mode, "routed") == 0;
+        CHECK(t.values > 0 && t.near + elsewhere >= t.values && 10 * t.equal >= 6 * t.values);
     }
     close_job(&j);
 }
 
-static void test_goldens(void)
+static void test_small(void)
+{
+    static const char *const models[] = {"small.mixtral", "small.qwen2_moe", "small.qwen3_moe",
+        "small.llama4", "small.gpt_oss", "small.deepseek_v3", "small.glm4_moe"};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        check_model(models[i], "all");
+        check_model(models[i], "routed");
+    }
+}
+
+static void test_large(void)
 {
     static const char *const models[] = {
         "mixtral", "qwen2_moe", "qwen3_moe", "llama4", "gpt_oss", "deepseek_v3", "glm4_moe", "moe_stories"};
@@ -213,6 +230,7 @@ static void test_goldens(void)
 
 int main(void)
 {
-    RUN(test_goldens);
+    RUN(test_small);
+    RUN(test_large);
     return check_done();
 }
