@@ -333,10 +333,32 @@ static void test_mxfp4_source(void)
     check_model(tree_path("gpt_oss_mxfp4"), QC_F32, 1e-4, true);
 }
 
-/* FP8 blocks, with a layer for next-token prediction behind the last, which takes no part. */
+/* FP8 blocks, with a layer for next-token prediction behind the last, which takes no part: as numbers, and as they are
+ * run, with inputs rounded to FP8 in groups of as many columns. */
 static void test_fp8_source(void)
 {
+    fixture f;
+    qc_tensor ids = {0}, expected = {0}, logits = {0};
     check_model(tree_path("deepseek_v3_fp8"), QC_F32, 1e-4, true);
+    if (open_model(&f, tree_path("deepseek_v3_fp8"), QC_F32, false)) {
+        qc_diag *diag = qc_ctx_diag(f.ctx);
+        const char *golden =
+            qc_path_join(qc_ctx_arena(f.ctx), tree_path("deepseek_v3_fp8"), "golden.safetensors");
+        if (qc_st_open_file(diag, qc_ctx_arena(f.ctx), golden, &f.golden) == QC_OK &&
+            read_stored(diag, &f.golden, "input_ids", &ids) == QC_OK &&
+            read_stored(diag, &f.golden, "logits_quantized", &expected) == QC_OK &&
+            run_model(&f, &ids, &logits)) {
+            const double off = gap(&logits, &expected);
+            printf("# with quantized inputs off by %.3g of their range\n", off);
+            CHECK(off <= 1e-4);
+        } else {
+            CHECK_FAIL("%s", f.said.last);
+        }
+    }
+    qc_tensor_free(&ids);
+    qc_tensor_free(&expected);
+    qc_tensor_free(&logits);
+    close_model(&f);
 }
 
 /* ---- the same numbers, stored in another way ------------------------------------------------------------ */
