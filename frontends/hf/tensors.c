@@ -328,6 +328,9 @@ qc_status qc_hf_tensors_build(qc_hf_state *s)
     qc_map_init(&s->owned, s->arena);
     if (s->dequantize && qc_hf_quantization_read(s))
         return QC_ERROR;
+    if (s->quantization.mxfp4)
+        return qc_error(s->diag, s->config.path,
+            "experts in blocks of MXFP4 become numbers by the graph that reads them: --import=graph");
     for (size_t i = 0; s->dequantize && i < s->quantization.transform_count; i++)
         if (s->quantization.transforms[i].online)
             return qc_error(s->diag, s->config.path,

@@ -255,6 +255,10 @@ static void test_blocks(void)
     CHECK(holds(text, "f4e2m1[4, 64, 32]"));
     CHECK(holds(text, "f8e8m0[4, 64, 1]"));
     CHECK(holds(text, "scheme @mxfp4"));
+    const qc_hf_options numbers = {.mode = QC_HF_TENSORS, .dequantize = true};
+    CHECK(!import_as(c, &numbers));
+    CHECK(said(
+        &c->j, "experts in blocks of MXFP4 become numbers by the graph that reads them: --import=graph"));
     change(c, "{'quantization_config': null}");
     CHECK(!import(c));
     CHECK(said(&c->j, "the experts of model.layers.0.mlp.experts are blocks of MXFP4, but config.json has no "
