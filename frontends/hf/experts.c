@@ -15,14 +15,6 @@
 #include "frontends/hf/moe.h"
 #include "qc/ops.h"
 
-static qc_value *number(qc_hf_graph *g, double value, const char *hint)
-{
-    const float narrow = (float)value;
-    const qc_dim *one = qc_dim_int(g->ctx, 1);
-    return qc_build_const(
-        g->b, qc_attr_data(g->ctx, QC_F32, &narrow, 1), qc_type_tensor(g->ctx, QC_F32, 1, &one), hint);
-}
-
 /* ---- banks --------------------------------------------------------------------------------------------- */
 
 /* A tensor of each expert, stacked, in D; `short_name` is weight or bias. */
@@ -159,12 +151,12 @@ static qc_value *build_gated(qc_hf_graph *g, const qc_hf_moe *moe, qc_value *gat
         qc_builder_set_node(g->b, moe->experts);
         return qc_build_mul(g->b, gate, up, "m");
     }
-    qc_value *high = number(g, limit, "high"), *low = number(g, -limit, "low");
+    qc_value *high = qc_hf_build_number(g, limit, "high"), *low = qc_hf_build_number(g, -limit, "low");
     gate = qc_build_minimum(g->b, gate, high, "gate");
     up = qc_build_maximum(g->b, qc_build_minimum(g->b, up, high, "up"), low, "up");
-    qc_value *open = qc_build_mul(g->b, gate, number(g, alpha, "alpha"), "open");
+    qc_value *open = qc_build_mul(g->b, gate, qc_hf_build_number(g, alpha, "alpha"), "open");
     qc_value *glu = qc_build_mul(g->b, gate, qc_build_sigmoid(g->b, open, "open"), "glu");
-    return qc_build_mul(g->b, qc_build_add(g->b, up, number(g, 1, "one"), "up"), glu, "m");
+    return qc_build_mul(g->b, qc_build_add(g->b, up, qc_hf_build_number(g, 1, "one"), "up"), glu, "m");
 }
 
 qc_value *qc_hf_experts_build(

@@ -125,6 +125,9 @@ void qc_hf_moe_own_next(qc_hf_state *state);
 /* The output of the experts for x [B, S, hidden]. */
 qc_value *qc_hf_moe_build(qc_hf_graph *graph, const qc_hf_layer *layer, int64_t index, qc_value *x);
 
+/* A constant f32[1]. */
+qc_value *qc_hf_build_number(qc_hf_graph *graph, double value, const char *hint);
+
 /* The output of the chosen experts, [B, S, hidden], for their ids and weights [B, S, k]. */
 qc_value *qc_hf_experts_build(
     qc_hf_graph *graph, const qc_hf_moe *moe, qc_value *x, qc_value *ids, qc_value *weights);

@@ -18,7 +18,7 @@
 #include "frontends/hf/graph.h"
 #include "qc/ops.h"
 
-static qc_value *number(qc_hf_graph *g, double value, const char *hint)
+qc_value *qc_hf_build_number(qc_hf_graph *g, double value, const char *hint)
 {
     const float narrow = (float)value;
     const qc_dim *one = qc_dim_int(g->ctx, 1);
@@ -71,7 +71,7 @@ static qc_value *over_sum(qc_hf_graph *g, qc_value *w, double more)
 {
     qc_value *sum = qc_build_reduce_sum(g->b, w, "sum");
     if (more > 0)
-        sum = qc_build_add(g->b, sum, number(g, more, "tiny"), "sum");
+        sum = qc_build_add(g->b, sum, qc_hf_build_number(g, more, "tiny"), "sum");
     return qc_build_div(g->b, w, sum, "w");
 }
 
@@ -92,7 +92,7 @@ static choice route_grouped(qc_hf_graph *g, const qc_hf_moe *moe, qc_value *x)
     if (m->normalized)
         c.weights = over_sum(g, c.weights, 1e-20);
     if (m->scaling != 1)
-        c.weights = qc_build_mul(g->b, c.weights, number(g, m->scaling, "scaling"), "w");
+        c.weights = qc_build_mul(g->b, c.weights, qc_hf_build_number(g, m->scaling, "scaling"), "w");
     return c;
 }
 
