@@ -146,13 +146,18 @@ static qc_status read_dtype(const reader *r)
     return QC_OK;
 }
 
-/* final_logit_softcapping: null is none, an absent key the architecture's default. */
+/* final_logit_softcapping: null is none, an absent key the architecture's default. Gemma 3's wrapper has a head of its own in
+ * Transformers, which leaves the cap out, where vLLM runs the text model's with it. */
 static qc_status read_logits_cap(const reader *r)
 {
     const char *key = "final_logit_softcapping";
     const qc_json *value = qc_json_get(r->root, key);
     if (!r->config->arch->logits_cap || (value && value->kind == QC_JSON_NULL))
         return QC_OK;
+    if (value && r->config->wrapper)
+        return qc_error(r->diag, r->config->path,
+            "%s is set, and %s leaves it out in Transformers where %s does not", key,
+            r->config->wrapper->info.architecture, r->config->arch->info.architecture);
     r->config->logits_cap = r->config->arch->logits_cap_default;
     return qc_hf_config_positive(r->diag, r->config, r->root, key, &r->config->logits_cap);
 }

@@ -110,6 +110,9 @@ static void test_refused_keys(void)
             "text_config: model_type 'qwen2' is not supported in Mistral3ForConditionalGeneration; supported "
             "is "
             "mistral"},
+        {"{" CLASS("Gemma3ForConditionalGeneration",
+             "gemma3") ", 'text_config': {'final_logit_softcapping': 30.0}}",
+            "final_logit_softcapping is set, and Gemma3ForConditionalGeneration leaves it out"},
         {"{" CLASS("Gemma3ForConditionalGeneration", "llama4") ", 'text_config': {}}",
             "architecture Gemma3ForConditionalGeneration and model_type 'llama4' contradict each other"},
         {"{" CLASS("Mistral3ForConditionalGeneration", "mistral3") ", 'text_config': {'logit_scale': 2}}",
