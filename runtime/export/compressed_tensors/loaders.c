@@ -84,6 +84,24 @@ static qc_status check_name(ct_plan *plan, const qc_op *bank, const qc_symbol *s
         ct_expert_alias(&plan->arena, qc_expert_path(&plan->arena, bank, 0)), qc_symbol_name(symbol));
 }
 
+/* Experts with biases are those of gpt-oss. Its loader in vLLM takes names of all experts together, and passes over others
+ * without a word; read there, not seen running. */
+static void warn_of_biases(ct_plan *plan)
+{
+    for (size_t i = 0; i < plan->banks.count; i++) {
+        const qc_op *bank = plan->banks.items[i];
+        if (!qc_op_operand_named(bank, "bias") || !scheme_of(plan, bank))
+            continue;
+        plan->not_for_vllm = true;
+        if (!plan->quiet)
+            qc_warning(qc_ctx_diag(plan->ctx), ct_where_of(bank),
+                "its experts have biases (gpt-oss): vLLM's loader of that model knows no names of single "
+                "experts, as "
+                "llm-compressor and qc write them; make sure that yours does");
+        return;
+    }
+}
+
 /* Experts of one node are one layer of vLLM. */
 static qc_status check_experts(ct_plan *plan, const check_model *model)
 {
@@ -128,6 +146,8 @@ qc_status ct_warn_of_loaders(ct_plan *plan)
         check_vllm_config(&model, &verdict);
     if (status == QC_OK)
         status = check_experts(plan, &model);
+    if (status == QC_OK)
+        warn_of_biases(plan);
     check_model_close(&model);
     for (size_t i = 0; i < verdict.findings.count; i++) {
         const char *what = verdict.findings.items[i].what;
