@@ -79,8 +79,8 @@ static const check_group *group_of(const visit *v, const check_module *module, b
         for (size_t i = 0; i < model->group_count; i++) {
             const check_group *g = &model->groups[i];
             for (size_t k = 0; g->weights.present && k < g->target_count; k++) {
-                bool class_name, named = check_matches(m, g->targets[k], &class_name) && !class_name;
-                if (pass == 0 ? named : class_name && has_class(m, g->targets[k])) {
+                bool class_name, by_path = check_matches(m, g->targets[k], &class_name) && !class_name;
+                if (pass == 0 ? by_path : class_name && has_class(m, g->targets[k])) {
                     *by_class = pass == 1;
                     return g;
                 }
