@@ -71,10 +71,11 @@ static const char *list_never(qc_arena *arena, const qc_expert_layer *layer)
 const char *qc_expert_usage_line(qc_arena *arena, const qc_expert_layer *layer)
 {
     return qc_arena_printf(arena,
-        "%s: %zu experts, chosen by %.4g tokens each on average: least %zu by %lld, most %zu by %lld%s%s",
-        layer->module, layer->experts, layer->mean, layer->least, (long long)layer->routed[layer->least],
-        layer->most, (long long)layer->routed[layer->most], layer->never ? "; never chosen: " : "",
-        list_never(arena, layer));
+        "%s: %zu experts, chosen by %.*f tokens each on average, from %lld (expert %zu) to %lld (expert "
+        "%zu)%s%s",
+        layer->module, layer->experts, layer->mean < 100, layer->mean, (long long)layer->routed[layer->least],
+        layer->least, (long long)layer->routed[layer->most], layer->most,
+        layer->never ? "; never chosen: " : "", list_never(arena, layer));
 }
 
 static void fill_cells(qc_arena *arena, const qc_expert_layer *layer, const char **cells)

@@ -26,7 +26,7 @@ typedef struct qc_expert_usage {
 
 /* The counts stay those of the statistics. */
 void qc_expert_usage_take(qc_arena *arena, const qc_stats *stats, qc_expert_usage *usage);
-/* "MODULE: 8 experts, chosen by 128 tokens each on average: least 3 by 12, most 5 by 310; never chosen: 2, 6" */
+/* "MODULE: 8 experts, chosen by 128 tokens each on average, from 0 (expert 2) to 310 (expert 5); never chosen: 2, 6" */
 const char *qc_expert_usage_line(qc_arena *arena, const qc_expert_layer *layer);
 void qc_expert_usage_print_text(qc_arena *arena, const qc_expert_usage *usage, qc_str *out);
 /* An array, one object a layer. */
