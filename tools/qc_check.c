@@ -17,9 +17,12 @@ static const qc_cli_option options[] = {
     {"baseline", 0, "MODEL",
         "how far the weights are from those of MODEL, which DIR was made of: worst first", NULL},
     {"stats", 0, "FILE",
-        "what statistics that qc-opt --save-stats kept say of q, k and v of attention: amax of each head "
-        "before and after "
-        "R3, outliers, the granularity that each type of codes asks for, and why",
+        "what statistics that qc-opt --save-stats kept say: of experts, how many tokens chose each; of q, k "
+        "and v of attention, amax of each head before and after R3, outliers, the granularity that each type "
+        "of codes asks for, and why",
+        NULL},
+    {"every-expert", 0, NULL,
+        "a line for each expert, in place of one for those of a layer that are alike; --json always has each",
         NULL},
     {"json", 0, NULL, "print one JSON object", NULL},
     {"html", 0, "FILE", "write a page with plots in place of text (not of --diff)", NULL},
@@ -133,11 +136,13 @@ static int check(qc_cli *cli, bool diff, const qc_check_diff_options *parts, int
     const char *const *names = cli->positionals.items;
     const char *baseline = qc_cli_text(cli, "baseline", NULL), *html = qc_cli_text(cli, "html", NULL);
     qc_check_baseline_options errors = {.json = parts->json || html,
+        .every_expert = parts->every_expert,
         .threads = threads,
         .progress = parts->progress,
         .progress_user = parts->progress_user};
-    const qc_check_list_options list = {
-        .json = parts->json || html, .target = qc_cli_text(cli, "target", NULL)};
+    const qc_check_list_options list = {.json = parts->json || html,
+        .every_expert = parts->every_expert,
+        .target = qc_cli_text(cli, "target", NULL)};
     qc_status status = check_page(&diag, html);
     if (status == QC_OK)
         status = diff       ? qc_check_diff(&diag, &cli->arena, names[0], names[1], parts, &out, &count)
@@ -153,7 +158,7 @@ static int check(qc_cli *cli, bool diff, const qc_check_diff_options *parts, int
 /* The exit status of --stats=FILE. */
 static int run_stats(qc_cli *cli)
 {
-    static const char *const others[] = {"diff", "only", "baseline", "target", "threads"};
+    static const char *const others[] = {"diff", "only", "baseline", "target", "threads", "every-expert"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (qc_cli_has(cli, others[i]))
             return qc_cli_usage_error(cli, "--stats and --%s are two questions", others[i]);
@@ -165,8 +170,10 @@ static int run_stats(qc_cli *cli)
 static int run(qc_cli *cli)
 {
     bool diff = qc_cli_has(cli, "diff"), baseline = qc_cli_has(cli, "baseline");
-    qc_check_diff_options parts = {
-        .json = qc_cli_has(cli, "json"), .progress = qc_cli_progress, .progress_user = cli};
+    qc_check_diff_options parts = {.every_expert = qc_cli_has(cli, "every-expert"),
+        .json = qc_cli_has(cli, "json"),
+        .progress = qc_cli_progress,
+        .progress_user = cli};
     int64_t threads = 0;
     const char *progress = qc_cli_text(cli, "progress", "auto");
     cli->progress = strcmp(progress, "auto") == 0 ? -1 : strcmp(progress, "always") == 0;

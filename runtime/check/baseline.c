@@ -505,7 +505,7 @@ qc_status qc_check_baseline(qc_diag *diag, qc_arena *arena, const char *director
     if (status == QC_OK) {
         j.result.pairs = j.pairs.items;
         j.result.pair_count = j.pairs.count;
-        check_errors_report(arena, &j.result, options->json, out);
+        check_errors_report(arena, &j.result, options, out);
         *problem_count = j.result.problems.count;
     }
     check_model_close(&j.model);

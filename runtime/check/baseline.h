@@ -35,6 +35,7 @@ typedef struct check_baseline {
 } check_baseline;
 
 /* Sorts the pairs by harm and adds the report; problems become lines of it. */
-void check_errors_report(qc_arena *arena, check_baseline *baseline, bool json, qc_str *out);
+void check_errors_report(
+    qc_arena *arena, check_baseline *baseline, const qc_check_baseline_options *options, qc_str *out);
 
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ir/support/io.h"
+#include "runtime/check/merge.h"
 #include "runtime/check/quant.h"
 
 enum { MAX_CONFIG_BYTES = 64 << 20 };
@@ -259,7 +260,7 @@ static void add_totals(qc_str *out, const listing *l)
 
 static const char *const effects[] = {[CHECK_REFUSED] = "refused", [CHECK_WRONG] = "wrong"};
 
-static void add_verdict(qc_str *out, const listing *l)
+static void add_verdict(qc_str *out, const listing *l, bool every_expert)
 {
     const check_verdict *v = &l->verdict;
     if (!v->target)
@@ -269,38 +270,66 @@ static void add_verdict(qc_str *out, const listing *l)
         check_add_safe(out, v->kernels.items[i].group);
         qc_str_addf(out, " is %s\n", v->kernels.items[i].what);
     }
-    for (size_t i = 0; i < v->findings.count; i++) {
-        qc_str_addf(out, "%s: %s: ", v->target, effects[v->findings.items[i].effect]);
-        check_add_safe(out, v->findings.items[i].what);
+    check_merge findings;
+    check_merge_init(&findings, l->arena, every_expert);
+    for (size_t i = 0; i < v->findings.count; i++)
+        check_merge_add(&findings, v->findings.items[i].what, effects[v->findings.items[i].effect]);
+    for (size_t i = 0; i < findings.lines.count; i++) {
+        const check_merged *line = findings.lines.items[i];
+        qc_str_addf(out, "%s: %s: ", v->target, effects[v->findings.items[line->first].effect]);
+        check_add_safe(out, check_merged_name(l->arena, line));
         qc_str_add_char(out, '\n');
     }
     if (v->findings.count == 0 && l->problems.count == 0)
         qc_str_addf(out, "%s: nothing against it\n", v->target);
 }
 
-static void add_text(qc_str *out, const listing *l)
+/* A line a tensor; experts whose tensors are of one type and shape have one together. */
+static void add_tensors(qc_str *out, const listing *l, bool every_expert)
 {
+    check_merge merge;
     size_t width = 0;
-    for (size_t i = 0; i < l->set.tensor_count; i++)
-        width = strlen(l->tensors[i]->name) > width ? strlen(l->tensors[i]->name) : width;
-    width = width > 80 ? 80 : width;
+    check_merge_init(&merge, l->arena, every_expert);
     for (size_t i = 0; i < l->set.tensor_count; i++) {
         const qc_st_tensor *t = l->tensors[i];
+        check_merge_add(&merge, t->name,
+            qc_arena_printf(l->arena, "%s %s", t->dtype, check_shape_text(l->arena, t->shape, t->rank)));
+    }
+    const char **names = QC_NEW_ARRAY(l->arena, const char *, merge.lines.count + 1);
+    for (size_t i = 0; i < merge.lines.count; i++) {
+        names[i] = check_merged_name(l->arena, merge.lines.items[i]);
+        width = strlen(names[i]) > width ? strlen(names[i]) : width;
+    }
+    width = width > 80 ? 80 : width;
+    for (size_t i = 0; i < merge.lines.count; i++) {
+        const check_merged *line = merge.lines.items[i];
+        const qc_st_tensor *t = l->tensors[line->first];
+        const char *shape = check_shape_text(l->arena, t->shape, t->rank);
         size_t before = out->length;
-        check_add_safe(out, t->name);
+        check_add_safe(out, names[i]);
         while (out->length - before < width)
             qc_str_add_char(out, ' ');
-        qc_str_addf(out, "  %-8s  %-16s  %" PRIu64 "\n", t->dtype,
-            check_shape_text(l->arena, t->shape, t->rank), t->size_bytes);
+        if (line->count > 1)
+            shape = qc_arena_printf(l->arena, "%zu x %s", line->count, shape);
+        qc_str_addf(out, "  %-8s  %-16s  %" PRIu64 "\n", t->dtype, shape, t->size_bytes * line->count);
     }
+}
+
+static void add_text(qc_str *out, const listing *l, bool every_expert)
+{
+    add_tensors(out, l, every_expert);
     add_totals(out, l);
     add_quantization(out, l);
-    for (size_t i = 0; i < l->problems.count; i++) {
+    check_merge problems;
+    check_merge_init(&problems, l->arena, every_expert);
+    for (size_t i = 0; i < l->problems.count; i++)
+        check_merge_add(&problems, l->problems.items[i], "");
+    for (size_t i = 0; i < problems.lines.count; i++) {
         qc_str_add(out, "problem: ");
-        check_add_safe(out, l->problems.items[i]);
+        check_add_safe(out, check_merged_name(l->arena, problems.lines.items[i]));
         qc_str_add_char(out, '\n');
     }
-    add_verdict(out, l);
+    add_verdict(out, l, every_expert);
 }
 
 /* ---- JSON ---------------------------------------------------------------------------------------------- */
@@ -378,7 +407,7 @@ qc_status qc_check_list(qc_diag *diag, qc_arena *arena, const char *directory,
     if (options->json)
         add_json(out, &l);
     else
-        add_text(out, &l);
+        add_text(out, &l, options->every_expert);
     *problem_count = l.problems.count + l.verdict.findings.count;
     qc_st_close(&l.set);
     return QC_OK;

@@ -12,6 +12,7 @@
 
 typedef struct qc_check_list_options {
     bool json;
+    bool every_expert;  /* text: a line a tensor; else one for experts of a layer that are alike */
     const char *target; /* "vllm": what that loader would say too; NULL: none */
 } qc_check_list_options;
 
@@ -30,9 +31,10 @@ qc_status qc_check_target(
     qc_diag *diag, qc_arena *arena, const char *directory, const char *target, qc_check_findings *findings);
 
 typedef struct qc_check_diff_options {
-    bool tensors; /* names, types, shapes, elements */
-    bool config;  /* the values of config.json */
-    bool files;   /* everything else that lies there, byte for byte; headers and names of weight files */
+    bool every_expert; /* text: a line a difference; else one for experts of a layer that differ alike */
+    bool tensors;      /* names, types, shapes, elements */
+    bool config;       /* the values of config.json */
+    bool files;        /* everything else that lies there, byte for byte; headers and names of weight files */
     bool json;
     qc_progress_fn progress; /* may be NULL */
     void *progress_user;
@@ -40,7 +42,8 @@ typedef struct qc_check_diff_options {
 
 typedef struct qc_check_baseline_options {
     bool json;
-    int threads;             /* 0: one a core */
+    bool every_expert; /* text: a line a weight; else one for the experts of a layer, the worst of them */
+    int threads;       /* 0: one a core */
     qc_progress_fn progress; /* may be NULL */
     void *progress_user;
 } qc_check_baseline_options;
@@ -52,7 +55,8 @@ typedef struct qc_check_baseline_options {
 qc_status qc_check_baseline(qc_diag *diag, qc_arena *arena, const char *directory, const char *baseline,
     const qc_check_baseline_options *options, qc_str *out, size_t *problem_count);
 
-/* A page of HTML with plots, of what qc_check_list or qc_check_baseline said as JSON: report[length]. */
+/* A page of HTML with plots, of what qc_check_list or qc_check_baseline said as JSON: report[length]. Experts of a layer that
+ * are alike have one line, as in text. */
 qc_status qc_check_page(qc_diag *diag, qc_arena *arena, const char *report, size_t length, qc_str *out);
 
 /* Compares two checkpoints, or the tensors of two safetensors files. `b` may be a golden: golden.json (SHA-256 of files, headers and tensors) and small.golden

@@ -14,6 +14,7 @@
 
 #include "ir/support/io.h"
 #include "runtime/check/internal.h"
+#include "runtime/check/merge.h"
 
 enum { MAX_JSON_BYTES = 256 << 20, VALUE_CHARS = 80 };
 
@@ -21,7 +22,7 @@ void check_differ(check_diff *d, const char *kind, const char *name, const char 
 {
     va_list args;
     va_start(args, format);
-    check_difference difference = {kind, name, qc_arena_vprintf(d->arena, format, args)};
+    check_difference difference = {kind, name, qc_arena_vprintf(d->arena, format, args), format};
     va_end(args);
     QC_PUSH(d->arena, &d->differences, difference);
 }
@@ -325,16 +326,41 @@ static qc_status open_side(check_diff *d, check_side *side, const char *director
     return qc_st_open_file(d->diag, d->arena, small, &side->set);
 }
 
-static void add_report(check_diff *d, qc_str *out)
+/* Does another expert of the line differ otherwise than the first? */
+static bool line_varies(const check_diff *d, const check_merge *merge, const check_merged *line)
 {
+    const check_difference *x = &d->differences.items[line->first];
+    for (size_t i = line->first + 1; line->count > 1 && i <= line->last; i++)
+        if (merge->line_of.items[i] == line && strcmp(d->differences.items[i].what, x->what) != 0)
+            return true;
+    return false;
+}
+
+/* A line a difference; experts of a layer that differ in the same way have one, with the numbers of the first. */
+static void add_differences(check_diff *d, qc_str *out)
+{
+    check_merge merge;
+    check_merge_init(&merge, d->arena, d->options->every_expert);
     for (size_t i = 0; i < d->differences.count; i++) {
         const check_difference *x = &d->differences.items[i];
+        check_merge_add(&merge, x->name, qc_arena_printf(d->arena, "%s %s", x->kind, x->form));
+    }
+    for (size_t i = 0; i < merge.lines.count; i++) {
+        const check_merged *line = merge.lines.items[i];
+        const check_difference *x = &d->differences.items[line->first];
         qc_str_addf(out, "%s ", x->kind);
-        check_add_safe(out, x->name);
+        check_add_safe(out, check_merged_name(d->arena, line));
         qc_str_add(out, ": ");
         check_add_safe(out, x->what);
+        if (line_varies(d, &merge, line))
+            qc_str_addf(out, " (expert %" PRId64 "; the others by other numbers)", line->experts.items[0]);
         qc_str_add_char(out, '\n');
     }
+}
+
+static void add_report(check_diff *d, qc_str *out)
+{
+    add_differences(d, out);
     if (d->differences.count) {
         qc_str_addf(
             out, "%zu %s\n", d->differences.count, d->differences.count == 1 ? "difference" : "differences");
@@ -379,6 +405,7 @@ qc_status qc_check_diff(qc_diag *diag, qc_arena *arena, const char *a, const cha
 {
     const bool files = qc_is_file(a) && qc_is_file(b);
     const qc_check_diff_options tensors = {.tensors = true,
+        .every_expert = options->every_expert,
         .json = options->json,
         .progress = options->progress,
         .progress_user = options->progress_user};

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "runtime/check/baseline.h"
+#include "runtime/check/merge.h"
 
 /* What holds for all weights that are quantized. */
 typedef struct summary {
@@ -87,7 +88,9 @@ static summary summarize(qc_arena *arena, check_baseline *b)
 
 /* ---- text ---------------------------------------------------------------------------------------------- */
 
-static void add_row(qc_arena *arena, qc_str *out, const check_pair *p, int width)
+/* A weight, in a line that stands for `count` experts of which it is the worst and `best` the best. */
+static void add_row(
+    qc_arena *arena, qc_str *out, const check_pair *p, const check_pair *best, size_t count, int width)
 {
     const check_sums *t = &p->sums;
     const char *scheme = check_weight_text(arena, &p->coded);
@@ -106,10 +109,27 @@ static void add_row(qc_arena *arena, qc_str *out, const check_pair *p, int width
         qc_str_addf(out, "  %9s  %9s", "-", "-");
     qc_str_addf(out, "  %10" PRId64 "  %-*s  ", elements_of(p), width, scheme);
     check_add_safe(out, p->name);
+    if (count > 1)
+        qc_str_addf(out, " (the worst of %zu experts; the best: %.6f)", count, best->relative_error);
     qc_str_add_char(out, '\n');
 }
 
-static void add_text(qc_arena *arena, qc_str *out, const check_baseline *b, const summary *s)
+/* The lines, and in `shown` the pairs that they are of. */
+static void merge_pairs(
+    qc_arena *arena, const check_baseline *b, bool every_expert, check_merge *merge, const check_pair **shown)
+{
+    check_merge_init(merge, arena, every_expert);
+    for (size_t i = 0; i < b->pair_count; i++) {
+        const check_pair *p = &b->pairs[i];
+        if (!is_coded(p) && !has_changed(p))
+            continue;
+        shown[merge->items] = p;
+        check_merge_add(merge, p->name, check_weight_text(arena, &p->coded));
+    }
+}
+
+static void add_text(
+    qc_arena *arena, qc_str *out, const check_baseline *b, const summary *s, bool every_expert)
 {
     int width = (int)strlen("scheme");
     for (size_t i = 0; i < b->pair_count; i++) {
@@ -119,9 +139,13 @@ static void add_text(qc_arena *arena, qc_str *out, const check_baseline *b, cons
     }
     qc_str_addf(out, "%14s  %7s  %10s  %9s  %9s  %10s  %-*s  %s\n", "relative error", "SQNR dB", "max error",
         "saturated", "zero", "elements", width, "scheme", "weight");
-    for (size_t i = 0; i < b->pair_count; i++)
-        if (is_coded(&b->pairs[i]) || has_changed(&b->pairs[i]))
-            add_row(arena, out, &b->pairs[i], width);
+    check_merge merge;
+    const check_pair **shown = QC_NEW_ARRAY(arena, const check_pair *, b->pair_count + 1);
+    merge_pairs(arena, b, every_expert, &merge, shown);
+    for (size_t i = 0; i < merge.lines.count; i++) {
+        const check_merged *line = merge.lines.items[i];
+        add_row(arena, out, shown[line->first], shown[line->last], line->count, width);
+    }
     qc_str_addf(out,
         "%zu quantized weights, %" PRIu64 " elements: relative error %.6f together, %.6f on average, "
         "%.6f at worst (",
@@ -208,12 +232,13 @@ static void add_json(qc_arena *arena, qc_str *out, const check_baseline *b, cons
     qc_str_add_char(out, '\n');
 }
 
-void check_errors_report(qc_arena *arena, check_baseline *b, bool json, qc_str *out)
+void check_errors_report(
+    qc_arena *arena, check_baseline *b, const qc_check_baseline_options *options, qc_str *out)
 {
     qsort(b->pairs, b->pair_count, sizeof *b->pairs, by_harm);
     const summary s = summarize(arena, b);
-    if (json)
+    if (options->json)
         add_json(arena, out, b, &s);
     else
-        add_text(arena, out, b, &s);
+        add_text(arena, out, b, &s, options->every_expert);
 }

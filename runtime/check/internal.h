@@ -24,6 +24,7 @@ typedef struct check_side {
 typedef struct check_difference {
     const char *kind; /* "tensor", "config", "file" */
     const char *name, *what;
+    const char *form; /* what `what` was made with: differences of one form are alike */
 } check_difference;
 
 typedef struct check_diff {

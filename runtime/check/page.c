@@ -7,6 +7,7 @@
 
 #include "ir/support/json.h"
 #include "runtime/check/check.h"
+#include "runtime/check/merge.h"
 #include "runtime/report/html.h"
 #include "runtime/report/plot.h"
 
@@ -55,14 +56,18 @@ static void add_json(qc_arena *arena, const char *heading, const qc_json *value,
     qc_str_fini(&text);
 }
 
-static void add_problems(const qc_json *report, qc_str *out)
+static void add_problems(qc_arena *arena, const qc_json *report, qc_str *out)
 {
     const qc_json *first = children(report, "problems");
     qc_html_heading(out, 2, "Problems");
     if (!first)
         qc_html_paragraph(out, "None.");
+    check_merge merge;
+    check_merge_init(&merge, arena, false);
     for (const qc_json *p = first; p; p = p->next)
-        qc_html_paragraph(out, p->kind == QC_JSON_STRING ? p->text : "");
+        check_merge_add(&merge, p->kind == QC_JSON_STRING ? p->text : "", "");
+    for (size_t i = 0; i < merge.lines.count; i++)
+        qc_html_paragraph(out, check_merged_name(arena, merge.lines.items[i]));
 }
 
 /* ---- a listing ----------------------------------------------------------------------------------------- */
@@ -99,17 +104,28 @@ static void add_listing(qc_arena *arena, const qc_json *report, qc_str *out)
     static const char *const heads[] = {"tensor", "type", "shape", "bytes"};
     qc_html_heading(out, 2, "Element types");
     add_types(arena, report, out);
-    add_problems(report, out);
+    add_problems(arena, report, out);
     add_json(arena, "Loader", qc_json_get(report, "target"), out);
     add_json(arena, "Quantization", qc_json_get(report, "quantization_config"), out);
     qc_html_heading(out, 2, "Tensors");
     qc_html_table_begin(out, heads, 4);
-    for (const qc_json *t = children(report, "tensors"); t; t = t->next) {
+    check_merge merge;
+    check_merge_init(&merge, arena, false);
+    const qc_json *next = children(report, "tensors");
+    for (const qc_json *t = next; t; t = t->next)
+        check_merge_add(&merge, text_of(t, "name"),
+            qc_arena_printf(arena, "%s %s", text_of(t, "dtype"), shape_of(arena, t)));
+    for (size_t i = 0; next; next = next->next, i++) {
+        const check_merged *line = merge.line_of.items[i];
+        if (line->first != i)
+            continue;
         qc_html_row_begin(out);
-        qc_html_cell(out, false, text_of(t, "name"));
-        qc_html_cell(out, false, text_of(t, "dtype"));
-        qc_html_cell(out, false, shape_of(arena, t));
-        add_number_cell(arena, out, "%.0f", number_of(t, "bytes"));
+        qc_html_cell(out, false, check_merged_name(arena, line));
+        qc_html_cell(out, false, text_of(next, "dtype"));
+        qc_html_cell(out, false,
+            line->count > 1 ? qc_arena_printf(arena, "%zu x %s", line->count, shape_of(arena, next))
+                            : shape_of(arena, next));
+        add_number_cell(arena, out, "%.0f", number_of(next, "bytes") * (double)line->count);
         qc_html_row_end(out);
     }
     qc_html_table_end(out);
@@ -117,16 +133,49 @@ static void add_listing(qc_arena *arena, const qc_json *report, qc_str *out)
 
 /* ---- errors -------------------------------------------------------------------------------------------- */
 
-static void add_errors(qc_arena *arena, const qc_json *report, qc_str *out)
+/* The name of a line: of experts, that of the worst and how many they are. */
+static const char *name_of(qc_arena *arena, const check_merged *line)
+{
+    return line->count > 1 ? qc_arena_printf(arena, "%s (the worst of %zu experts)", line->name, line->count)
+                           : line->name;
+}
+
+/* A line a weight, experts of a layer in one: that of the worst, which comes first. */
+static void add_weights(qc_arena *arena, const qc_json *report, const check_merge *merge, qc_str *out)
 {
     static const char *const heads[] = {
         "weight", "scheme", "relative error", "SQNR dB", "max error", "saturated", "zero"};
+    qc_html_table_begin(out, heads, 7);
+    size_t i = 0;
+    for (const qc_json *w = children(report, "weights"); w; w = w->next, i++) {
+        if (merge->line_of.items[i]->first != i)
+            continue;
+        qc_html_row_begin(out);
+        qc_html_cell(out, false, name_of(arena, merge->line_of.items[i]));
+        qc_html_cell(out, false, text_of(w, "scheme"));
+        add_number_cell(arena, out, "%.6f", number_of(w, "relative_error"));
+        add_number_cell(arena, out, "%.2f", number_of(w, "sqnr_db"));
+        add_number_cell(arena, out, "%.4g", number_of(w, "max_error"));
+        add_number_cell(arena, out, "%.5f", number_of(w, "saturated"));
+        add_number_cell(arena, out, "%.5f", number_of(w, "zero"));
+        qc_html_row_end(out);
+    }
+    qc_html_table_end(out);
+}
+
+static void add_errors(qc_arena *arena, const qc_json *report, qc_str *out)
+{
     const qc_json *summary = qc_json_get(report, "summary");
     qc_plot_bar bars[MAX_BARS];
-    size_t count = 0;
-    for (const qc_json *w = children(report, "weights"); w && count < MAX_BARS; w = w->next)
-        if (is_true(w, "quantized"))
-            bars[count++] = (qc_plot_bar){text_of(w, "name"), number_of(w, "relative_error")};
+    size_t count = 0, i = 0;
+    check_merge merge;
+    check_merge_init(&merge, arena, false);
+    for (const qc_json *w = children(report, "weights"); w; w = w->next)
+        check_merge_add(&merge, text_of(w, "name"), text_of(w, "scheme"));
+    for (const qc_json *w = children(report, "weights"); w && count < MAX_BARS; w = w->next, i++)
+        if (is_true(w, "quantized") && merge.line_of.items[i]->first == i)
+            bars[count++] =
+                (qc_plot_bar){name_of(arena, merge.line_of.items[i]), number_of(w, "relative_error")};
     qc_html_paragraph(out,
         qc_arena_printf(arena,
             "%.0f quantized weights, %.0f elements: relative error %.6f together, %.6f on average, %.6f at "
@@ -137,21 +186,9 @@ static void add_errors(qc_arena *arena, const qc_json *report, qc_str *out)
             number_of(summary, "not_quantized")));
     qc_html_heading(out, 2, "Errors of weights, worst first");
     qc_plot_bars(out, "relative error of the worst weights", "sqrt(sum (w - v)^2 / sum w^2)", bars, count);
-    add_problems(report, out);
+    add_problems(arena, report, out);
     qc_html_heading(out, 2, "Weights");
-    qc_html_table_begin(out, heads, 7);
-    for (const qc_json *w = children(report, "weights"); w; w = w->next) {
-        qc_html_row_begin(out);
-        qc_html_cell(out, false, text_of(w, "name"));
-        qc_html_cell(out, false, text_of(w, "scheme"));
-        add_number_cell(arena, out, "%.6f", number_of(w, "relative_error"));
-        add_number_cell(arena, out, "%.2f", number_of(w, "sqnr_db"));
-        add_number_cell(arena, out, "%.4g", number_of(w, "max_error"));
-        add_number_cell(arena, out, "%.5f", number_of(w, "saturated"));
-        add_number_cell(arena, out, "%.5f", number_of(w, "zero"));
-        qc_html_row_end(out);
-    }
-    qc_html_table_end(out);
+    add_weights(arena, report, &merge, out);
 }
 
 qc_status qc_check_page(qc_diag *diag, qc_arena *arena, const char *report, size_t length, qc_str *out)

@@ -9,7 +9,7 @@ moe=$QC_SOURCE_ROOT/tests/data/moe_models/qwen3_moe
 fp8="--scheme=FP8 --ignore=lm_head"
 
 passes "all tokens through all experts" "$opt" $fp8 "$moe" --calib=random --calib-samples=5 --calib-seqlen=30 --save-stats="$work/all.stats" -o "$work/all"
-check "a line a layer" test "$(grep -cE 'model\.layers\.[0-9]\.mlp\.experts: [0-9]+ experts, chosen by [0-9.]+ tokens each on average: least [0-9]+ by [0-9]+, most [0-9]+ by [0-9]+' "$work/err")" -ge 1
+check "a line a layer" test "$(grep -cE 'model\.layers\.[0-9]\.mlp\.experts: [0-9]+ experts, chosen by [0-9.]+ tokens each on average, from [0-9]+ \(expert [0-9]+\) to [0-9]+ \(expert [0-9]+\)' "$work/err")" -ge 1
 check "what it cost" grep -qE 'every token went through every expert: [0-9.]+ times the routed products \([0-9]+ rows for [0-9]+\); experts took' "$work/err"
 for threads in 1 3; do
     passes "with --threads=$threads" "$opt" $fp8 "$moe" --threads=$threads --calib=random --calib-samples=5 --calib-seqlen=30 -o "$work/t$threads"
@@ -17,6 +17,19 @@ for threads in 1 3; do
 done
 passes "kept statistics in place of data" "$opt" $fp8 "$moe" --stats="$work/all.stats" -o "$work/again"
 check "the same bytes" diff -r "$work/all" "$work/again"
+passes "what it holds" "$check" "$work/all"
+check "a line for the experts of a layer" grep -qE '^model\.layers\.1\.mlp\.experts\.\{0-[0-9]+\}\.up_proj\.weight +F8_E4M3 +[0-9]+ x \[[0-9]+, [0-9]+\] +[0-9]+$' "$work/out"
+check "and none for one of them" sh -c "! grep -q 'experts\.0\.' '$work/out'"
+passes "as a page" "$check" "$work/all" --html="$work/all.html"
+check "with these lines" python3 "$here/check_page.py" "$work/all.html" 'experts.{0-' "Tensors"
+passes "expert by expert" "$check" "$work/all" --every-expert
+check "a line each" grep -qE '^model\.layers\.1\.mlp\.experts\.0\.up_proj\.weight +F8_E4M3 +\[' "$work/out"
+passes "errors of the weights" "$check" "$work/all" --baseline="$moe"
+check "are those of the worst expert of a layer" grep -qE 'model\.layers\.1\.mlp\.experts\.[0-9]+\.up_proj\.weight \(the worst of [0-9]+ experts; the best: 0\.[0-9]+\)$' "$work/out"
+passes "as a page" "$check" "$work/all" --baseline="$moe" --html="$work/errors.html"
+check "too" python3 "$here/check_page.py" "$work/errors.html" "(the worst of" "Weights"
+passes "expert by expert" "$check" "$work/all" --baseline="$moe" --every-expert
+check "a line each" test "$(grep -cE 'model\.layers\.1\.mlp\.experts\.[0-9]+\.up_proj\.weight$' "$work/out")" -gt 1
 passes "routed tokens alone" "$opt" $fp8 "$moe" --calib=random --calib-samples=20 --calib-seqlen=30 --moe-calib=routed --save-stats="$work/routed.stats" -o "$work/routed"
 check "it says so" grep -qE 'experts saw the [0-9]+ rows routed to them' "$work/err"
 passes "all of the same data" "$opt" $fp8 "$moe" --calib=random --calib-samples=20 --calib-seqlen=30 --save-stats="$work/full.stats" -o "$work/full"
