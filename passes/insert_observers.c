@@ -249,18 +249,6 @@ static const char *granularity_of(const qc_op *op, const qc_attr *part)
     return qc_attr_as_text(qc_attr_find(part, "granularity"));
 }
 
-/* Moves what computes the value in front of `before`, unless it is there already. */
-static void hoist(qc_value *value, qc_op *before)
-{
-    qc_op *op = qc_value_op(value);
-    if (!op || qc_quant_comes_before(op, before))
-        return;
-    for (size_t i = 0; i < qc_op_operand_count(op); i++)
-        if (qc_op_operand(op, i))
-            hoist(qc_op_operand(op, i), before);
-    qc_op_move_before(op, before);
-}
-
 /* What an observe of all experts, built at `op`, has besides: their rows, and what is to be done for those that few tokens
  * come to, which calibrate-all-experts left on the op of the rows. */
 static void set_experts(qc_builder *b, qc_op *op, const qc_op *linear)
@@ -278,7 +266,7 @@ static void set_experts(qc_builder *b, qc_op *op, const qc_op *linear)
         qc_make_attr(b, "fallback", qc_op_attr(from, "fallback"));
     if (strcmp(qc_attr_as_text(qc_op_attr(from, "fallback")), "weights") == 0) {
         w = qc_plain_value(qc_op_operand_named(linear, "w"));
-        hoist(w, op);
+        qc_quant_hoist(w, op);
         qc_make_operand(b, "w", w);
     }
 }

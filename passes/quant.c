@@ -254,6 +254,40 @@ bool qc_quant_comes_before(const qc_op *op, const qc_op *other)
     return false;
 }
 
+/* An operand of the op that is computed behind `before`; NULL: there is none. */
+static qc_op *late_operand(const qc_op *op, const qc_op *before)
+{
+    for (size_t i = 0; i < qc_op_operand_count(op); i++) {
+        const qc_value *operand = qc_op_operand(op, i);
+        qc_op *from = operand ? qc_value_op(operand) : NULL;
+        if (from && !qc_quant_comes_before(from, before))
+            return from;
+    }
+    return NULL;
+}
+
+/* With a stack of its own: an expression may be deeper than calls can nest. */
+void qc_quant_hoist(qc_value *value, qc_op *before)
+{
+    qc_arena arena;
+    QC_VEC(qc_op *) open = {0};
+    qc_op *last = qc_value_op(value);
+    if (!last || qc_quant_comes_before(last, before))
+        return;
+    qc_arena_init(&arena, NULL);
+    QC_PUSH(&arena, &open, last);
+    while (open.count) {
+        qc_op *op = open.items[open.count - 1], *from = late_operand(op, before);
+        if (from) {
+            QC_PUSH(&arena, &open, from);
+            continue;
+        }
+        open.count--;
+        qc_op_move_before(op, before);
+    }
+    qc_arena_fini(&arena);
+}
+
 /* ---- ops ----------------------------------------------------------------------------------------------- */
 
 /* "w_scale" */

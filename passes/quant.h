@@ -48,6 +48,9 @@ qc_value *qc_quant_scaled(const qc_op *op);
 /* Does `op` come before `other` in their function? Quick when they are neighbours. */
 bool qc_quant_comes_before(const qc_op *op, const qc_op *other);
 
+/* Moves what computes the value in front of `before`, in its order, unless it is there already. */
+void qc_quant_hoist(qc_value *value, qc_op *before);
+
 /* What stands for one tensor. */
 typedef struct qc_quant_codes {
     qc_value *codes, *scale;

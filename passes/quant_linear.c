@@ -409,18 +409,6 @@ static qc_status check_sets(job *j)
     return QC_OK;
 }
 
-/* Moves what computes the value in front of `before`, unless it is there already. */
-static void hoist(qc_value *value, qc_op *before)
-{
-    qc_op *op = qc_value_op(value);
-    if (!op || qc_quant_comes_before(op, before))
-        return;
-    for (size_t i = 0; i < qc_op_operand_count(op); i++)
-        if (qc_op_operand(op, i))
-            hoist(qc_op_operand(op, i), before);
-    qc_op_move_before(op, before);
-}
-
 /* One global scale over the weights of all members. */
 static void make_global(job *j, item *it, const char *scheme)
 {
@@ -431,7 +419,7 @@ static void make_global(job *j, item *it, const char *scheme)
         return;
     }
     for (size_t i = 0; i < count; i++)
-        hoist(qc_op_operand_named(members[i]->op, members[i]->operand), it->op);
+        qc_quant_hoist(qc_op_operand_named(members[i]->op, members[i]->operand), it->op);
     qc_builder *b = qc_builder_before(it->op);
     qc_make(b, "global_scale");
     qc_make_attr_symbol(b, "scheme", scheme);

@@ -235,18 +235,6 @@ static qc_status scale_weight(qc_pass_ctx *pc, qc_op *linear, qc_value *factors)
     return QC_OK;
 }
 
-/* Moves what computes the factors in front of the op that will read them: a cast of a weight may stand anywhere before. */
-static void hoist(qc_value *value, qc_op *before)
-{
-    qc_op *op = qc_value_op(value);
-    if (!op || qc_quant_comes_before(op, before))
-        return;
-    for (size_t i = 0; i < qc_op_operand_count(op); i++)
-        if (qc_op_operand(op, i))
-            hoist(qc_op_operand(op, i), before);
-    qc_op_move_before(op, before);
-}
-
 /* What the norm multiplies with: its weight, or weight and offset, summed in f32 as the norm does. */
 static qc_value *factors_of(qc_pass_ctx *pc, qc_op *norm)
 {
@@ -324,7 +312,7 @@ qc_status qc_fold_norm(qc_pass_ctx *pc, qc_op *norm, bool *folded)
         return QC_ERROR;
     for (size_t i = 0; i < linears.count; i++) {
         size_t slot;
-        hoist(factors, qc_rotate_stored(linears.items[i], "w", &slot));
+        qc_quant_hoist(factors, qc_rotate_stored(linears.items[i], "w", &slot));
         if (scale_weight(pc, linears.items[i], factors) != QC_OK)
             return QC_ERROR;
     }
