@@ -362,12 +362,11 @@ qc_status qc_stats_merge(qc_diag *diag, qc_stats *a, const qc_stats *b, const ch
     }
     for (size_t i = 0; i < b->records.count; i++) {
         const qc_stats_record *y = b->records.entries[i].value;
-        qc_stats_record nothing = {.tap = y->tap, .kind = y->kind, .heads = y->heads, .columns = y->columns};
         if (qc_stats_find(a, y->tap, y->kind))
             continue;
-        if (y->kind != QC_STATS_MINMAX) /* sums of nothing, ranges of nothing */
-            nothing = *record_new(a->arena, y->tap, y->kind, 0, y->columns);
-        qc_map_set(&a->records, key_of(a->arena, y->tap, y->kind), merge_records(a->arena, &nothing, y));
+        const qc_stats_record *nothing =
+            record_new(a->arena, y->tap, y->kind, 0, y->kind == QC_STATS_MINMAX ? y->heads : y->columns);
+        qc_map_set(&a->records, key_of(a->arena, y->tap, y->kind), merge_records(a->arena, nothing, y));
     }
     return QC_OK;
 }

@@ -247,7 +247,9 @@ static const char *expert_model_text(const expert_model *m, qc_arena *arena)
     if (m->end)
         observe_end(m, &out, "x3", "end");
     qc_str_addf(&out, "  return %%x3\n}\n");
-    return qc_arena_strdup(arena, out.data);
+    const char *text = qc_arena_strdup(arena, out.data);
+    qc_str_fini(&out);
+    return text;
 }
 
 #endif
