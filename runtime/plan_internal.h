@@ -160,8 +160,7 @@ const qc_op_info *qc_plan_op_info(const char *name);
 void *qc_run_at(const qc_run *run, const qc_step *step, int slot);
 /* The pages of a slot; NULL where it lies in one piece. */
 const void *const *qc_run_pages(const qc_run *run, int slot);
-/* Tokens that the step works on, and elements of a slot that it sees. */
-size_t qc_run_tokens(const qc_run *run, const qc_step *step);
+/* Elements of a slot that the step sees: of all tokens, or of the last. */
 bool qc_run_count(const qc_run *run, const qc_step *step, int slot, size_t *count);
 bool qc_run_dim(const qc_run *run, const qc_dim *dim, int64_t *value);
 

@@ -159,11 +159,6 @@ static qc_status prepare(qc_run *run)
 
 /* ---- what steps ask ------------------------------------------------------------------------------------ */
 
-size_t qc_run_tokens(const qc_run *run, const qc_step *step)
-{
-    return step->tail && run->last_only ? 1 : run->tokens;
-}
-
 static void *slot_base(const qc_run *run, const qc_slot *slot)
 {
     switch (slot->place) {

@@ -443,11 +443,6 @@ static const qc_hf_arch archs[] = {
     },
 };
 
-const qc_hf_arch *qc_hf_arch_at(size_t index)
-{
-    return index < sizeof archs / sizeof *archs ? &archs[index] : NULL;
-}
-
 const qc_hf_arch *qc_hf_arch_by_name(const char *architecture)
 {
     for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)

@@ -63,8 +63,6 @@ typedef struct qc_hf_arch {
     bool tied;
 } qc_hf_arch;
 
-/* Row `index`, NULL behind the last. */
-const qc_hf_arch *qc_hf_arch_at(size_t index);
 /* NULL when unknown. */
 const qc_hf_arch *qc_hf_arch_by_name(const char *architecture);
 const qc_hf_arch *qc_hf_arch_by_model_type(const char *model_type);
