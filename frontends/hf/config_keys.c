@@ -133,6 +133,9 @@ static const struct {
     double value;
 } idle_keys[] = {{"interpolate_factor", 1}, {"full_attn_mod", 1}};
 
+/* The one key that says something where it is off: Transformers and vLLM take the causal mask away. */
+static const char causal_key[] = "is_causal";
+
 /* A part of a name that speaks of arithmetic. */
 static const char *const arithmetic_parts[] = {"scal", "multiplier", "rope", "rotary", "window", "bias",
     "act", "cap", "clip", "expert", "moe", "logit", "per_layer", "compression", "alibi", "parallel", "mup",
@@ -199,6 +202,13 @@ qc_status qc_hf_config_check_keys(qc_diag *diag, const qc_json *root, const qc_h
         const char *key = value->key;
         if (IS_IN(key, used_keys) || IS_IN(key, harmless_keys) || is_used_by(config, key))
             continue;
+        if (strcmp(key, causal_key) == 0) {
+            if (value->kind != QC_JSON_BOOL || !value->boolean)
+                status = qc_error(diag, config->path,
+                    "%s is not true, and %s without a causal mask is not supported", key,
+                    config->arch->info.architecture);
+            continue;
+        }
         if (qc_starts_with(key, "unsloth_") || qc_hf_json_is_off(value) || is_idle(value))
             continue;
         if (looks_arithmetic(key))
