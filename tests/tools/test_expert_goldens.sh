@@ -86,7 +86,7 @@ plain="--ignore=lm_head --ignore=re:.*mlp.gate$ --ignore=re:.*shared_expert_gate
         "$data/models/mixtral" -o "$work/alone"
     passes "Mixtral, experts of a layer left alone, for vLLM" "$QC_BIN/qc-check" --target=vllm "$work/alone"
     sed 's/experts\.\([0-9]*\)\.gate_proj/experts.\1.other/' "$work/alone/config.json" >"$work/config" && mv "$work/config" "$work/alone/config.json"
-    run 1 "$QC_BIN/qc-check" --target=vllm "$work/alone"
+    run 1 "$QC_BIN/qc-check" --target=vllm --every-expert "$work/alone"
     check "Mixtral, experts that vLLM would take for quantized" grep -q "experts.0.w1.weight is BF16, but a class target reaches it" "$work/out"
     refused router "gate of a shared expert" qwen2_moe --scheme=FP8_DYNAMIC --ignore=lm_head
     for model in mixtral qwen2_moe qwen3_moe deepseek_v3 glm4_moe moe_stories llama4 gpt_oss; do
