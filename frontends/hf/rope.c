@@ -325,6 +325,12 @@ static qc_status read_two(
     if (!parameters) {
         snprintf(where, sizeof where, "%s: rope_scaling", r->config->path);
         inner.object = scaling;
+        if (scaling && !qc_json_get(scaling, "rope_type") && qc_json_get(scaling, "type"))
+            return qc_error(r->diag, where,
+                "its type is under 'type', which Transformers 4 reads in %s and Transformers 5 does not: "
+                "write "
+                "'rope_type'",
+                r->config->arch->info.architecture);
         return read_object(&inner, &ropes[0]);
     }
     if (scaling)

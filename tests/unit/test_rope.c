@@ -138,6 +138,10 @@ static const refusal refusals[] = {
     {GEMMA2, "'use_bidirectional_attention': true", "use_bidirectional_attention is set"},
     {GEMMA3, "'sliding_window_pattern': 0", "sliding_window_pattern must be from 1"},
     {GEMMA3, "'rope_local_base_freq': 0", "rope_local_base_freq must be greater than 0"},
+    {GEMMA3, "'rope_scaling': {'factor': 2.0, 'type': 'linear'}",
+        "rope_scaling: its type is under 'type', which Transformers 4 reads in Gemma3ForCausalLM and "
+        "Transformers 5 "
+        "does not"},
     {GEMMA3, "'rope_parameters': {'rope_theta': 3.0}",
         "rope_parameters: 'rope_theta' is neither full_attention nor sliding_attention"},
     {GEMMA3, "'rope_scaling': {'factor': 2.0, 'type': 'linear'}, 'rope_parameters': {'full_attention': {}}",
