@@ -91,7 +91,7 @@ qc_status qc_infer_expert_rows(qc_op *op, const char *where, const qc_type **typ
     int64_t experts = int_attr(op, "experts"), k;
     if (ids->rank != 3 || !qc_dim_as_int(ids->dims[2], &k))
         FAIL("expert_rows: ids must be [B, S, k], not %s", ids->text);
-    if (experts < 1 || k > experts)
+    if (experts < 1 || k < 1 || k > experts)
         FAIL("expert_rows: a token cannot choose %lld of %lld experts", (long long)k, (long long)experts);
     int64_t times = qc_attr_as_bool(qc_op_attr(op, "all")) ? experts : k;
     const qc_dim *tokens = qc_dim_mul(ctx, ids->dims[0], ids->dims[1]);

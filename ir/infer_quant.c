@@ -7,6 +7,7 @@
  * A bank is [E, rows, columns], the weights of E experts. With `experts = E` each of them is a tensor of its own, and
  * what one of them has as [..] the bank has as [E, ..], with [1] as [E, 1, 1].
  */
+#include "ir/experts.h"
 #include "ir/ir.h"
 #include "ir/scheme.h"
 #include "op_table.h"
@@ -161,8 +162,9 @@ qc_status qc_verify_observe(const qc_op *op, const char *where)
         FAIL("observe: percentile must be above 0 and at most 100, recall above 0 and at most 1");
     if (searches && !qc_op_attr(op, "scheme"))
         FAIL("observe: an observer that searches needs the scheme that it searches for");
-    if (word_is(op, "granularity", "expert") && !strstr(qc_attr_as_text(qc_op_attr(op, "tap")), "{e}"))
-        FAIL("observe: the tap of all experts needs {e}, where the number of one stands");
+    if (word_is(op, "granularity", "expert") &&
+        !qc_expert_name_is_valid(qc_attr_as_text(qc_op_attr(op, "tap"))))
+        FAIL("observe: the tap of all experts must have {e} once, for the number of the expert");
     if (qc_attr_as_int(qc_op_attr(op, "min_tokens")) < 1)
         FAIL("observe: min_tokens must be at least 1");
     if (word_is(op, "fallback", "weights") && !operand_type(op, 2))
