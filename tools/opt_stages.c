@@ -4,6 +4,8 @@
  * the output implies (observers, calibration, export). Stages are passes of the registry, so --dump-pipeline shows them
  * and --pipeline accepts them.
  */
+#include <unistd.h>
+
 #include "frontends/text/dataset.h"
 #include "ir/ctx.h"
 #include "ir/support/io.h"
@@ -321,6 +323,12 @@ static qc_status calibrate_data(opt_job *job, qc_module *module, const char *cal
     qc_cli_say(cli, "calibrating on %zu sequence%s, %llu tokens; planned peak memory: %llu MiB",
         dataset.count, dataset.count == 1 ? "" : "s", (unsigned long long)dataset.token_count,
         (unsigned long long)(planned >> 20) + 1);
+    const uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    if (planned > memory)
+        qc_warning(qc_ctx_diag(job->ctx), "memory",
+            "this machine has %llu MiB of memory: with --max-memory=SIZE hidden states wait on disk, and "
+            "shorter sequences (--calib-seqlen) or fewer (--calib-samples) need less",
+            (unsigned long long)(memory >> 20));
     if (qc_cli_has(cli, "dry-run"))
         return QC_OK;
     if (qc_calibrate(job->ctx, module, &dataset, &options, &job->stats) != QC_OK)

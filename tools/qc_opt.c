@@ -185,6 +185,30 @@ static size_t collect(qc_cli *cli, const char *name, const char *const **values)
     return count;
 }
 
+static bool has_experts(const qc_module *module, const qc_node *node)
+{
+    for (const qc_func *f = qc_module_first_func(module); node && f; f = qc_func_next(f))
+        for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
+            if (qc_op_is(op, "expert_linear") && qc_op_node(op) == node)
+                return true;
+    return false;
+}
+
+/* Does the pattern name a linear of an expert? It may, where linear modules are yet to be made of one tensor. */
+static bool names_an_expert(const qc_module *module, const char *pattern)
+{
+    for (const qc_func *f = qc_module_first_func(module); f; f = qc_func_next(f))
+        for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op))
+            if (qc_op_is(op, "expert_linear") && !qc_op_attr(op, "module"))
+                return true;
+    for (const qc_node *n = qc_module_first_node(module); n; n = qc_node_next(n)) {
+        const qc_node *expert = qc_node_parent(n);
+        if (expert && qc_node_matches(n, pattern) && has_experts(module, qc_node_parent(expert)))
+            return true;
+    }
+    return false;
+}
+
 /* Does the pattern name a module with something to quantize? A path names one module, not those inside of it. */
 static bool names_a_module(const qc_module *module, const char *pattern)
 {
@@ -194,7 +218,7 @@ static bool names_a_module(const qc_module *module, const char *pattern)
                     qc_op_is(op, "keep")) &&
                 qc_op_node(op) && qc_node_matches(qc_op_node(op), pattern))
                 return true;
-    return false;
+    return names_an_expert(module, pattern);
 }
 
 static qc_status run_pipeline(opt_job *job)
