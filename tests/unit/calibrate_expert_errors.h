@@ -85,8 +85,8 @@ static void check_text(const char *old, const char *new, const char *says)
 
 static void test_refused(void)
 {
-    check_text("    %h2 = mul %a2, %u2 : f32[2*B*S, 12]\n",
-        "    %h3 = mul %a2, %u2 : f32[2*B*S, 12]\n    %h2 = reshape %h3 : f32[2*B*S, 12]\n",
+    check_text("    %h2 = mul %a2, %u2 : f32[3*B*S, 12]\n",
+        "    %h3 = mul %a2, %u2 : f32[3*B*S, 12]\n    %h2 = reshape %h3 : f32[3*B*S, 12]\n",
         "m2.e: reshape: experts one by one cannot be calibrated through it");
     check_text("    %x3 = add %x2, %c2",
         "    %c9 = expert_combine %y2, %rows2, %top2 : f32[B, S, 8]\n    %c8 = add %c2, %c9 : f32[B, S, 8]\n"
@@ -135,6 +135,38 @@ static void test_lacking(void)
         CHECK(said(&j.said, "m2.e.1.down.input: there are no statistics of it"));
         qc_module_destroy(module);
         qc_ctx_destroy(ctx);
+    } else {
+        CHECK_FAIL("%s", j.said.last);
+    }
+    close_job(&j);
+    remove_expert_model(&m);
+}
+
+/* As many tokens as the rarest of the chosen experts saw are enough, one more is not. */
+static void test_border(void)
+{
+    expert_model m = {
+        .dtype = QC_F32, .sum = "each", .observed = true, .end = true, .spread = 100, .fallback = "layer"};
+    job j = {0};
+    int64_t least = INT64_MAX;
+    if (!write_expert_model(&m))
+        SKIP("no directory can be made here");
+    if (open_job(&j, &m) && calibrate(&j, 2, 0) == QC_OK) {
+        const qc_stats_record *r = qc_stats_find(&j.stats, "m1.e", QC_STATS_TOKENS);
+        for (size_t e = 0; r && e < EXPERTS; e++)
+            least = r->seen[e] > 0 && r->seen[e] < least ? r->seen[e] : least;
+        for (int more = 0; r && more < 2; more++) {
+            size_t lacking = 0;
+            m.min_tokens = (int)least + more;
+            for (size_t e = 0; e < EXPERTS; e++)
+                lacking += r->seen[e] < m.min_tokens;
+            const char *text = expert_model_text(&m, &j.arena);
+            qc_module *module = qc_module_parse(j.ctx, "test", text, strlen(text));
+            CHECK_INT(qc_calibrate_resolve(j.ctx, module, &j.stats), QC_OK);
+            CHECK(said(&j.said, qc_arena_printf(&j.arena, "m1.e: %zu of 4 experts saw fewer than %d token",
+                                    lacking, m.min_tokens)));
+            qc_module_destroy(module);
+        }
     } else {
         CHECK_FAIL("%s", j.said.last);
     }

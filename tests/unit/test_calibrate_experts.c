@@ -345,8 +345,8 @@ static void check_model(qc_dtype dtype, bool all, const char *sum, bool end)
         if (calibrate(&j, 2, 0) == QC_OK) {
             check_outputs(&j, &m);
             check_experts(&j, &m);
-            CHECK_INT(j.cost.rows_routed, LAYERS * CHOSEN * j.data.token_count);
-            CHECK_INT(j.cost.rows_run, LAYERS * (all ? EXPERTS : CHOSEN) * j.data.token_count);
+            CHECK_INT(j.cost.rows_routed, CHOSEN * j.data.token_count);
+            CHECK_INT(j.cost.rows_run, (all ? LAYERS * EXPERTS : CHOSEN) * j.data.token_count);
         } else {
             CHECK_FAIL("%s", j.said.last);
         }
@@ -669,5 +669,6 @@ int main(void)
     RUN(test_errors);
     RUN(test_refused);
     RUN(test_lacking);
+    RUN(test_border);
     return check_done();
 }
