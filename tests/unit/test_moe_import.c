@@ -169,6 +169,24 @@ static void test_each(void)
     end(c);
 }
 
+/* Weights of experts are rounded to the model's type where Transformers does, and groups that lose are out whatever the
+ * others are worth. */
+static void test_routing(void)
+{
+    BEGIN_MOE(c, begin_qwen3(NULL));
+    CHECK(holds(import(c), "bf16[2*B*S, 1]"));
+    end(c);
+    BEGIN_MOE(d, begin_moe(mixtral, "block_sparse_moe.gate"));
+    put_each(d, "block_sparse_moe", mixtral_names, 0, EXPERTS, false);
+    CHECK(holds(import(d), "f32[2*B*S, 1]"));
+    end(d);
+    BEGIN_MOE(g, begin_glm4(NULL));
+    const char *text = import(g);
+    CHECK(holds(text, "f32[2*B*S, 1]"));
+    CHECK(holds(text, "{fill = -inf, groups = 2} : f32[B, S, 4]"));
+    end(g);
+}
+
 static void test_mixtral_names(void)
 {
     BEGIN_MOE(c, begin_moe(mixtral, "block_sparse_moe.gate"));
@@ -523,6 +541,7 @@ static void test_gpt_oss_keys(void)
 int main(void)
 {
     RUN(test_each);
+    RUN(test_routing);
     RUN(test_mixtral_names);
     RUN(test_mixtral_of_other_writers);
     RUN(test_fused);
