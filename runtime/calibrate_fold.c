@@ -35,6 +35,19 @@ static ranges join_heads(qc_arena *arena, const qc_stats_record *r, qc_dtype dty
     return out;
 }
 
+/* The value of --moe-calib that the statistics were made with, where there are some of the other. */
+static const char *other_mode(qc_fold_job *job, const char *tap, qc_stats_kind kind)
+{
+    static const char routed[] = "@routed";
+    const size_t length = strlen(tap), end = sizeof routed - 1;
+    const bool is_routed = qc_ends_with(tap, routed);
+    const char *other = is_routed ? qc_arena_strndup(&job->arena, tap, length - end)
+                                  : qc_arena_printf(&job->arena, "%s%s", tap, routed);
+    if (!qc_stats_find(job->stats, other, kind))
+        return NULL;
+    return is_routed ? "all" : "routed";
+}
+
 const qc_stats_record *qc_fold_find(qc_fold_job *job, const char *tap, qc_stats_kind kind)
 {
     const qc_stats_record *r = qc_stats_find(job->stats, tap, kind);
@@ -49,8 +62,12 @@ const qc_stats_record *qc_fold_find(qc_fold_job *job, const char *tap, qc_stats_
         return NULL;
     }
     qc_ctx_error(job->ctx, tap, "there are no statistics of it");
-    qc_ctx_note(
-        job->ctx, "statistics hold what was observed when they were made; calibrate again for other schemes");
+    const char *mode = other_mode(job, tap, kind);
+    if (mode)
+        qc_ctx_note(job->ctx, "these statistics were made with --moe-calib=%s: give it here, too", mode);
+    else
+        qc_ctx_note(job->ctx,
+            "statistics hold what was observed when they were made; calibrate again for other schemes");
     return NULL;
 }
 

@@ -84,8 +84,8 @@ static qc_status refuse(const layer *l)
         (long long)l->experts, (long long)l->min_tokens, l->min_tokens == 1 ? "" : "s", list_lacking(l));
     qc_ctx_note(ctx,
         "--moe-calib=all shows every token to every expert; --moe-calib=routed{fallback=layer} gives such "
-        "experts the range of the "
-        "others, routed{fallback=weights} that of their weights; more data (--calib-samples) may reach them");
+        "experts the range of the others, routed{fallback=weights} that of their weights, both also of "
+        "statistics that were kept (--save-stats, then --stats); more data (--calib-samples) may reach them");
     return QC_ERROR;
 }
 

@@ -412,13 +412,14 @@ void qc_hf_moe_own_next(qc_hf_state *s)
     }
     if (count && codes)
         qc_warning(s->diag, s->directory,
-            "layers behind the last predict further tokens and take no part; they are codes, and their %zu "
-            "tensors are left out",
+            "layers behind the last predict further tokens (MTP) and take no part; their %zu tensors are "
+            "codes "
+            "of the source's quantization, and left out",
             count);
     else if (count)
         qc_remark(s->diag, s->directory,
-            "layers behind the last predict further tokens and take no part; their %zu tensors are kept as "
-            "they "
-            "are, and not quantized",
+            "layers behind the last predict further tokens (MTP) and take no part; their %zu tensors are "
+            "kept as "
+            "they are, and not quantized",
             count);
 }

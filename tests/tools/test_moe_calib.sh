@@ -35,11 +35,16 @@ check "it says so" grep -qE 'experts saw the [0-9]+ rows routed to them' "$work/
 passes "all of the same data" "$opt" $fp8 "$moe" --calib=random --calib-samples=20 --calib-seqlen=30 --save-stats="$work/full.stats" -o "$work/full"
 check "has other scales" sh -c "! cmp -s '$work/full/model.safetensors' '$work/routed/model.safetensors'"
 fails "statistics of the others" 1 "there are no statistics of it" "$opt" $fp8 "$moe" --stats="$work/all.stats" --moe-calib=routed -o "$work/none"
+check "says which they are" grep -q 'note: these statistics were made with --moe-calib=all: give it here, too' "$work/err"
+fails "and the other way round" 1 "there are no statistics of it" "$opt" $fp8 "$moe" --stats="$work/routed.stats" -o "$work/none"
+check "says so, too" grep -q 'note: these statistics were made with --moe-calib=routed: ' "$work/err"
 
 few="--calib=random --calib-samples=1 --calib-seqlen=2"
 fails "experts that saw nothing" 1 "experts saw fewer than 1 token: " "$opt" $fp8 "$moe" $few --moe-calib=routed -o "$work/none"
 check "what helps is said" grep -q 'note: --moe-calib=all .*routed{fallback=layer}.*routed{fallback=weights}' "$work/err"
 check "nothing is written" test ! -e "$work/none"
+fails "experts that saw nothing, statistics kept" 1 "experts saw fewer than 1 token: " "$opt" $fp8 "$moe" $few --moe-calib=routed --save-stats="$work/few.stats" -o "$work/none"
+passes "which serve with a fallback" "$opt" $fp8 "$moe" --stats="$work/few.stats" '--moe-calib=routed{fallback=layer}' -o "$work/kept"
 for fallback in layer weights; do
     passes "the range of the $fallback" "$opt" $fp8 "$moe" $few "--moe-calib=routed{fallback=$fallback}" -o "$work/$fallback"
     check "which is said" grep -qE 'warning: model\.layers\.[0-9]\.mlp\.experts: [0-9]+ of [0-9]+ experts saw fewer than 1 token and get the range of (the others|their weights): [0-9]+ \(0 tokens\)' "$work/err"
