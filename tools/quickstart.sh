@@ -38,6 +38,12 @@ show "qc-run compare $model --recipes='$recipes' --calib=$model/calib.jsonl --ca
 build/tools/qc-run compare "$model" --recipes="$recipes" --calib="$model/calib.jsonl" --calib-samples=16 \
     --data="$work/text.txt" --context=256 | sed '/^$/,$d'
 
+title "A mixture of experts in NVFP4: calibration shows every token to every expert"
+moe=tests/data/moe_models/qwen3_moe
+show "qc-opt --scheme=NVFP4 --ignore=lm_head $moe --calib=random --calib-samples=16 --calib-seqlen=64 -o MOE"
+build/tools/qc-opt --scheme=NVFP4 --ignore=lm_head "$moe" --calib=random --calib-samples=16 --calib-seqlen=64 \
+    -o "$work/moe" 2>&1 | sed "s|$work/moe|MOE|g"
+
 title "A story by both models"
 prompt='Once upon a time'
 show "qc-run generate $model --prompt='$prompt' --max-tokens=120"
