@@ -87,21 +87,38 @@ static void forget_peak(void)
     }
 }
 
+/* A job on so many experts, whose checkpoint goes to `directory`; false after a failure, which close_large cleans up. */
+static bool open_large(job *j, char *directory, int experts)
+{
+    *j = (job){0};
+    j->ctx = qc_ctx_create(NULL, keep_message, &j->said);
+    qc_arena_init(&j->arena, NULL);
+    const char *text = large_text(&j->arena, experts);
+    j->module = mkdtemp(directory) && write_large(qc_ctx_diag(j->ctx), &j->arena, directory, experts)
+                    ? qc_module_parse(j->ctx, "test", text, strlen(text))
+                    : NULL;
+    if (!j->module) {
+        CHECK_FAIL("%s", j->said.last);
+        return false;
+    }
+    qc_module_set_source(j->module, directory);
+    random_data(j, 20, 100);
+    return true;
+}
+
+static void close_large(job *j, const char *directory)
+{
+    CHECK_INT(qc_remove_tree(qc_ctx_diag(j->ctx), directory), QC_OK);
+    close_job(j);
+}
+
 /* The planned peak of so many experts over what the process takes already; what it takes is below that. */
 static uint64_t large_peak(int experts)
 {
     char directory[] = "qc-test-experts-XXXXXX";
     uint64_t planned = 0, before = 0;
-    job j = {0};
-    j.ctx = qc_ctx_create(NULL, keep_message, &j.said);
-    qc_arena_init(&j.arena, NULL);
-    const char *text = large_text(&j.arena, experts);
-    j.module = mkdtemp(directory) && write_large(qc_ctx_diag(j.ctx), &j.arena, directory, experts)
-                   ? qc_module_parse(j.ctx, "test", text, strlen(text))
-                   : NULL;
-    if (j.module) {
-        qc_module_set_source(j.module, directory);
-        random_data(&j, 20, 100);
+    job j;
+    if (open_large(&j, directory, experts)) {
         qc_calibrate_options options = {.threads = 2};
         before = taken_bytes("VmRSS");
         CHECK_INT(qc_calibrate_plan(j.ctx, j.module, &j.data, &options, &planned), QC_OK);
@@ -112,11 +129,8 @@ static uint64_t large_peak(int experts)
             (unsigned long long)(large_expert_bytes >> 20), (unsigned long long)(planned >> 10),
             (unsigned long long)(taken_bytes("VmHWM") >> 10));
         CHECK(taken_bytes("VmHWM") <= planned);
-    } else {
-        CHECK_FAIL("%s", j.said.last);
     }
-    CHECK_INT(qc_remove_tree(qc_ctx_diag(j.ctx), directory), QC_OK);
-    close_job(&j);
+    close_large(&j, directory);
     return planned - before;
 }
 
@@ -125,6 +139,28 @@ static void test_large(void)
 {
     uint64_t few = large_peak(4), many = large_peak(32);
     CHECK(many < few + 10 * large_expert_bytes);
+}
+
+/* As many experts at a time as there is memory for: one more for what one more takes. */
+static void test_residents(void)
+{
+    char directory[] = "qc-test-experts-XXXXXX";
+    job j;
+    if (open_large(&j, directory, 32)) {
+        qc_calibration c;
+        random_data(&j, 1000, 100);
+        CHECK_INT(
+            qc_calibration_begin(&c, j.ctx, j.module, &j.data, &(qc_calibrate_options){.threads = 2}), QC_OK);
+        const uint64_t one = c.peak_bytes - c.hidden_memory;
+        CHECK(c.experts == 1 && c.hidden_memory > 20 * large_expert_bytes);
+        qc_calibration_end(&c);
+        const qc_calibrate_options options = {
+            .threads = 2, .max_memory_bytes = one + 4 * large_expert_bytes + (2 << 20)};
+        CHECK_INT(qc_calibration_begin(&c, j.ctx, j.module, &j.data, &options), QC_OK);
+        CHECK(c.experts > 2 && c.experts <= 6 && c.peak_bytes <= options.max_memory_bytes);
+        qc_calibration_end(&c);
+    }
+    close_large(&j, directory);
 }
 
 #endif

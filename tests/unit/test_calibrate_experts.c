@@ -663,6 +663,7 @@ int main(void)
     RUN(test_groups);
     RUN(test_merge);
     RUN(test_large);
+    RUN(test_residents);
     RUN(test_segments);
     RUN(test_fallbacks);
     RUN(test_resolved_all);
