@@ -18,6 +18,11 @@ typedef struct member {
     size_t region; /* number + 1; 0: none */
 } member;
 
+/* The first and the last op of a region. */
+typedef struct span {
+    size_t first, last;
+} span;
+
 typedef QC_VEC(qc_expert_region) region_list;
 
 typedef struct finder {
@@ -208,13 +213,13 @@ static size_t part_bytes(const qc_value *bank, int64_t experts)
 }
 
 static qc_status fill_region(
-    finder *f, qc_expert_region *r, const member *members, size_t count, size_t number)
+    finder *f, qc_expert_region *r, const member *members, const span *in, size_t number)
 {
     QC_VEC(const qc_op *) ops = {0};
     QC_VEC(const qc_op *) observes = {0};
     f->inputs.items = NULL;
     f->inputs.count = f->inputs.capacity = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = in->first; i <= in->last; i++) {
         const qc_op *op = members[i].op;
         if (members[i].region != number || op == r->rows || op == r->combine)
             continue;
@@ -237,21 +242,28 @@ static qc_status fill_region(
     return QC_OK;
 }
 
+/* One for each number of a region; that of 0 says nothing. */
+static span *find_spans(qc_arena *arena, const member *members, size_t count, size_t regions)
+{
+    span *spans = QC_NEW_ARRAY(arena, span, regions + 1);
+    for (size_t i = count; i-- > 0;)
+        spans[members[i].region].first = i;
+    for (size_t i = 0; i < count; i++)
+        spans[members[i].region].last = i;
+    return spans;
+}
+
 /* The order without holes. */
 static void gather(
-    const member *members, size_t count, size_t regions, size_t *last, const qc_op **ops, size_t *region_of)
+    const member *members, size_t count, const span *spans, const qc_op **ops, size_t *region_of)
 {
     size_t at = 0;
-    memset(last, 0, (regions + 1) * sizeof *last);
-    for (size_t i = 0; i < count; i++)
-        if (members[i].region)
-            last[members[i].region] = i;
     for (size_t i = 0; i < count; i++) {
         size_t region = members[i].region;
-        if (region && last[region] != i)
+        if (region && spans[region].last != i)
             continue;
-        for (size_t k = region ? 0 : i; k <= i; k++)
-            if (members[k].region == region && (region || k == i)) {
+        for (size_t k = region ? spans[region].first : i; k <= i; k++)
+            if (members[k].region == region) {
                 region_of[at] = region;
                 ops[at++] = members[k].op;
             }
@@ -272,11 +284,11 @@ qc_status qc_expert_regions_find(qc_arena *arena, const qc_value_kinds *kinds, c
     qc_map_init(&f.paths, arena);
     if (find_members(&f, ops, op_count, members) != QC_OK)
         return QC_ERROR;
+    const span *spans = find_spans(arena, members, op_count, f.regions.count);
     for (size_t i = 0; i < f.regions.count; i++)
-        if (fill_region(&f, &f.regions.items[i], members, op_count, i + 1) != QC_OK)
+        if (fill_region(&f, &f.regions.items[i], members, &spans[i + 1], i + 1) != QC_OK)
             return QC_ERROR;
-    gather(
-        members, op_count, f.regions.count, QC_NEW_ARRAY(arena, size_t, f.regions.count + 1), ops, region_of);
+    gather(members, op_count, spans, ops, region_of);
     *regions = f.regions.items;
     *region_count = f.regions.count;
     return QC_OK;
