@@ -285,14 +285,29 @@ static void say_experts(opt_job *job, const qc_calibrate_cost *cost)
         return;
     const double share = cost->seconds > 0 ? 100 * cost->expert_seconds / cost->seconds : 0;
     if (cost->rows_run > cost->rows_routed)
-        qc_cli_say(cli,
-            "every token went through every expert: %.1f times the routed products (%llu rows for %llu); "
-            "experts took %.1f s, %.0f %% of the calibration (--moe-calib=routed runs the routed ones alone)",
-            (double)cost->rows_run / (double)cost->rows_routed, (unsigned long long)cost->rows_run,
-            (unsigned long long)cost->rows_routed, cost->expert_seconds, share);
+        qc_cli_say(cli, "experts took %.1f s, %.0f %% of the calibration: %llu rows, %llu of them routed",
+            cost->expert_seconds, share, (unsigned long long)cost->rows_run,
+            (unsigned long long)cost->rows_routed);
     else
-        qc_cli_say(cli, "experts saw the %llu rows routed to them in %.1f s, %.0f %% of the calibration",
-            (unsigned long long)cost->rows_routed, cost->expert_seconds, share);
+        qc_cli_say(cli, "experts took %.1f s, %.0f %% of the calibration: the %llu rows routed to them",
+            cost->expert_seconds, share, (unsigned long long)cost->rows_routed);
+}
+
+/* What experts multiply over what the routing alone would have them multiply: 1 where no expert is shown all tokens. */
+static double cost_of_all_tokens(const qc_module *module)
+{
+    double run = 0, routed = 0;
+    for (const qc_func *f = qc_module_first_func(module); f; f = qc_func_next(f))
+        for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op)) {
+            int64_t chosen;
+            if (!qc_op_is(op, "expert_rows") ||
+                !qc_dim_as_int(qc_type_dim(qc_value_type(qc_op_operand(op, 0)), -1), &chosen))
+                continue;
+            bool all = qc_attr_as_bool(qc_op_attr(op, "all"));
+            routed += (double)chosen;
+            run += (double)(all ? qc_attr_as_int(qc_op_attr(op, "experts")) : chosen);
+        }
+    return routed > 0 ? run / routed : 1;
 }
 
 static qc_status calibrate_data(opt_job *job, qc_module *module, const char *calib)
@@ -323,6 +338,12 @@ static qc_status calibrate_data(opt_job *job, qc_module *module, const char *cal
     qc_cli_say(cli, "calibrating on %zu sequence%s, %llu tokens; planned peak memory: %llu MiB",
         dataset.count, dataset.count == 1 ? "" : "s", (unsigned long long)dataset.token_count,
         (unsigned long long)(planned >> 20) + 1);
+    const double factor = cost_of_all_tokens(module);
+    if (factor > 1)
+        qc_cli_say(cli,
+            "every token goes through every expert: %.1f times the routed products (--moe-calib=routed runs "
+            "those alone)",
+            factor);
     const uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     if (planned > memory)
         qc_warning(qc_ctx_diag(job->ctx), "memory",

@@ -10,7 +10,8 @@ fp8="--scheme=FP8 --ignore=lm_head"
 
 passes "all tokens through all experts" "$opt" $fp8 "$moe" --calib=random --calib-samples=5 --calib-seqlen=30 --save-stats="$work/all.stats" -o "$work/all"
 check "a line a layer" test "$(grep -cE 'model\.layers\.[0-9]\.mlp\.experts: [0-9]+ experts, chosen by [0-9.]+ tokens each on average, from [0-9]+ \(expert [0-9]+\) to [0-9]+ \(expert [0-9]+\)' "$work/err")" -ge 1
-check "what it cost" grep -qE 'every token went through every expert: [0-9.]+ times the routed products \([0-9]+ rows for [0-9]+\); experts took' "$work/err"
+check "what it will cost" grep -qxE 'qc-opt: every token goes through every expert: 2\.7 times the routed products \(--moe-calib=routed runs those alone\)' "$work/err"
+check "and what it did" grep -qE 'experts took [0-9.]+ s, [0-9]+ % of the calibration: 2400 rows, 900 of them routed' "$work/err"
 for threads in 1 3; do
     passes "with --threads=$threads" "$opt" $fp8 "$moe" --threads=$threads --calib=random --calib-samples=5 --calib-seqlen=30 -o "$work/t$threads"
     check "the same bytes" diff -r "$work/all" "$work/t$threads"
@@ -31,7 +32,8 @@ check "too" python3 "$here/check_page.py" "$work/errors.html" "(the worst of" "W
 passes "expert by expert" "$check" "$work/all" --baseline="$moe" --every-expert
 check "a line each" test "$(grep -cE 'model\.layers\.1\.mlp\.experts\.[0-9]+\.up_proj\.weight$' "$work/out")" -gt 1
 passes "routed tokens alone" "$opt" $fp8 "$moe" --calib=random --calib-samples=20 --calib-seqlen=30 --moe-calib=routed --save-stats="$work/routed.stats" -o "$work/routed"
-check "it says so" grep -qE 'experts saw the [0-9]+ rows routed to them' "$work/err"
+check "it says so" grep -qE 'experts took .*: the [0-9]+ rows routed to them' "$work/err"
+check "and nothing of all tokens" sh -c "! grep -q 'every token' '$work/err'"
 passes "all of the same data" "$opt" $fp8 "$moe" --calib=random --calib-samples=20 --calib-seqlen=30 --save-stats="$work/full.stats" -o "$work/full"
 check "has other scales" sh -c "! cmp -s '$work/full/model.safetensors' '$work/routed/model.safetensors'"
 fails "statistics of the others" 1 "there are no statistics of it" "$opt" $fp8 "$moe" --stats="$work/all.stats" --moe-calib=routed -o "$work/none"
