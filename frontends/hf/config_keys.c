@@ -139,7 +139,8 @@ static const char causal_key[] = "is_causal";
 /* A part of a name that speaks of arithmetic. */
 static const char *const arithmetic_parts[] = {"scal", "multiplier", "rope", "rotary", "window", "bias",
     "act", "cap", "clip", "expert", "moe", "logit", "per_layer", "compression", "alibi", "parallel", "mup",
-    "bidirectional", "norm", "residual", "attn_mod"};
+    "bidirectional", "norm", "residual", "attn_mod", "lora_rank", "head_dim", "scoring", "topk", "swiglu",
+    "chunk", "mlp_only"};
 
 bool qc_hf_json_is_off(const qc_json *value)
 {

@@ -50,19 +50,20 @@ const char *qc_hf_activation_class(const qc_hf_config *config)
     return activations[config->mlp.activation].class_name;
 }
 
-void qc_hf_mlp_tree(
-    qc_hf_state *s, const qc_node *parent, const char *name, int64_t intermediate, qc_hf_mlp *mlp)
+void qc_hf_mlp_tree(qc_hf_state *s, const qc_node *parent, const char *name, int64_t intermediate,
+    const char *key, qc_hf_mlp *mlp)
 {
     const qc_hf_config *c = &s->config;
     const qc_hf_mlp_rule *rule = &c->arch->mlp;
-    const char *up_keys = "intermediate_size, hidden_size", *down_keys = "hidden_size, intermediate_size";
+    const char *up_keys = qc_arena_printf(s->arena, "%s, hidden_size", key),
+               *down_keys = qc_arena_printf(s->arena, "hidden_size, %s", key);
     const bool bias = c->mlp.bias;
     mlp->node = rule->class_name ? qc_hf_tree_node(s, parent, name, rule->class_name)
                                  : qc_hf_tree_classed(s, parent, name, "MLP");
     mlp->intermediate = intermediate;
     if (rule->fused) {
         mlp->gate_up = qc_hf_tree_linear(s, mlp->node, "gate_up_proj", 2 * intermediate, c->hidden, bias,
-            "2 * intermediate_size, hidden_size");
+            qc_arena_printf(s->arena, "2 * %s", up_keys));
     } else {
         mlp->gate = qc_hf_tree_linear(s, mlp->node, "gate_proj", intermediate, c->hidden, bias, up_keys);
         mlp->up = qc_hf_tree_linear(s, mlp->node, "up_proj", intermediate, c->hidden, bias, up_keys);

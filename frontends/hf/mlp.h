@@ -49,9 +49,10 @@ const char *qc_hf_activation_class(const qc_hf_config *config);
 /* The activation of x, at the current node. */
 qc_value *qc_hf_activation_build(qc_hf_graph *graph, qc_value *x, const char *hint);
 
-/* Makes the nodes of an MLP of this many inner columns below `parent` and checks their tensors. */
-void qc_hf_mlp_tree(
-    qc_hf_state *state, const qc_node *parent, const char *name, int64_t intermediate, qc_hf_mlp *mlp);
+/* Makes the nodes of an MLP of this many inner columns below `parent` and checks their tensors. `key`: what of config.json
+ * says how many. */
+void qc_hf_mlp_tree(qc_hf_state *state, const qc_node *parent, const char *name, int64_t intermediate,
+    const char *key, qc_hf_mlp *mlp);
 
 /* The output of down_proj for x [..., hidden]. */
 qc_value *qc_hf_mlp_build(qc_hf_graph *graph, const qc_hf_mlp *mlp, qc_value *x);

@@ -202,7 +202,7 @@ static qc_status read_size(const reader *r, const char *key, int64_t *value)
 static qc_status read_count(const reader *r)
 {
     r->moe->experts = r->rule->experts;
-    r->moe->experts_key = "the default";
+    r->moe->experts_key = "the default number of experts";
     const char *first = NULL;
     for (size_t i = 0; i < COUNT_KEYS; i++) {
         int64_t count = r->moe->experts;
@@ -436,6 +436,12 @@ bool qc_hf_moe_layer(const qc_hf_config *config, int64_t index)
 const char *qc_hf_moe_dense_name(const qc_hf_config *config)
 {
     return config->arch->moe ? config->arch->moe->blocks[0] : "mlp";
+}
+
+const char *qc_hf_moe_dense_key(const qc_hf_config *config)
+{
+    const qc_hf_moe_rule *rule = config->arch->moe;
+    return rule && rule->dense_key ? rule->dense_key : "intermediate_size";
 }
 
 int64_t qc_hf_moe_dense_size(const qc_hf_config *config)

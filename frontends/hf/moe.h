@@ -113,6 +113,7 @@ bool qc_hf_moe_layer(const qc_hf_config *config, int64_t index);
 
 /* Name and inner columns of the MLP in a layer without experts. */
 const char *qc_hf_moe_dense_name(const qc_hf_config *config);
+const char *qc_hf_moe_dense_key(const qc_hf_config *config);
 int64_t qc_hf_moe_dense_size(const qc_hf_config *config);
 
 /* Makes the nodes of layer->moe below layer->node and checks their tensors. */

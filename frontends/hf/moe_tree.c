@@ -46,8 +46,8 @@ static void find_each(const qc_hf_state *s, findings *f, const char *name, const
 {
     int64_t expert = 0;
     const char *at = rest;
-    for (; *at >= '0' && *at <= '9' && expert <= INT32_MAX; at++)
-        expert = 10 * expert + (*at - '0');
+    for (; *at >= '0' && *at <= '9'; at++)
+        expert = expert > INT32_MAX ? expert : 10 * expert + (*at - '0');
     if (at == rest || *at++ != '.')
         return;
     for (size_t n = 0; n < NAMINGS; n++)
@@ -57,7 +57,7 @@ static void find_each(const qc_hf_state *s, findings *f, const char *name, const
                 continue;
             f->each = f->each ? f->each : name;
             f->by_naming[n] = f->by_naming[n] ? f->by_naming[n] : name;
-            if (expert < s->config.moe.experts)
+            if (expert < s->config.moe.experts && !(rest[0] == '0' && rest[1] != '.'))
                 f->present[expert] = true;
             else
                 f->beyond = name;
@@ -155,7 +155,8 @@ static const char *weight_dtype(const qc_hf_state *s, const qc_hf_linear *linear
 
 static const char *group_text(const qc_hf_state *s, const qc_hf_linear *linear)
 {
-    return linear->group ? qc_arena_printf(s->arena, "by @%s", linear->group->symbol) : "not";
+    return linear->group ? qc_arena_printf(s->arena, "quantized by @%s", linear->group->symbol)
+                         : "not quantized";
 }
 
 /* What holds for expert 0 must hold for all: they are one bank in the graph. */
@@ -163,7 +164,7 @@ static void check_alike(qc_hf_state *s, const qc_hf_linear *first, const qc_hf_l
 {
     if (linear->group != first->group)
         complain(s, NULL,
-            qc_arena_printf(s->arena, "experts of a layer must be quantized alike: %s is quantized %s, %s %s",
+            qc_arena_printf(s->arena, "experts of a layer must be quantized alike: %s is %s, %s is %s",
                 qc_node_path(first->node), group_text(s, first), qc_node_path(linear->node),
                 group_text(s, linear)));
     else if (strcmp(weight_dtype(s, first), weight_dtype(s, linear)) != 0)
@@ -355,6 +356,14 @@ static const char *block_name(qc_hf_state *s, const qc_node *layer)
     return rule->blocks[0];
 }
 
+/* What says how wide the shared expert is. */
+static const char *shared_key(const qc_hf_moe_rule *rule)
+{
+    return rule->sharing == QC_HF_SHARED_BY_KEY     ? "shared_expert_intermediate_size"
+           : rule->sharing == QC_HF_SHARED_AS_COUNT ? "n_shared_experts * moe_intermediate_size"
+                                                    : rule->intermediate_key;
+}
+
 void qc_hf_moe_tree(qc_hf_state *s, qc_hf_layer *layer, int64_t index)
 {
     const qc_hf_moe_rule *rule = s->config.arch->moe;
@@ -367,7 +376,7 @@ void qc_hf_moe_tree(qc_hf_state *s, qc_hf_layer *layer, int64_t index)
     if (rule->experts_first)
         add_router(s, moe);
     if (rule->shared)
-        qc_hf_mlp_tree(s, moe->node, rule->shared, s->config.moe.shared, &moe->shared);
+        qc_hf_mlp_tree(s, moe->node, rule->shared, s->config.moe.shared, shared_key(rule), &moe->shared);
     if (rule->shared_gate)
         moe->shared_gate =
             qc_hf_tree_linear(s, moe->node, rule->shared_gate, 1, s->config.hidden, false, "hidden_size");

@@ -541,6 +541,32 @@ static void read_mxfp4(const place *p, qc_hf_quantization *q)
     q->words = "mxfp4";
 }
 
+/* What fp8 and mxfp4 say beside what is read here. */
+static void warn_of_keys(const place *p)
+{
+    static const char *const known[] = {"quant_method", "fmt", "activation_scheme", "weight_block_size",
+        "modules_to_not_convert", "scale_fmt", "quantization_status", "dequantize"};
+    for (const qc_json *value = p->object->first; value; value = value->next) {
+        bool found = qc_hf_json_is_off(value);
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            found |= strcmp(value->key, known[i]) == 0;
+        if (!found)
+            qc_warning(p->state->diag, p->where,
+                "%s is not known to qc; it is taken to leave the arithmetic alone", value->key);
+    }
+}
+
+/* A method that reads as codes what has scales finds none: weights that were made numbers, and config.json was left
+ * as it was. */
+static void warn_of_nothing(const place *p, const char *method, const char *ending)
+{
+    for (size_t i = 0; i < p->state->set.tensor_count; i++)
+        if (qc_ends_with(p->state->set.tensors[i].name, ending))
+            return;
+    qc_warning(p->state->diag, p->where,
+        "quant_method is '%s', but no tensor ends in %s: all weights are read as numbers", method, ending);
+}
+
 qc_status qc_hf_quantization_read(qc_hf_state *s)
 {
     static const char *const unused[] = {"sparsity_config"};
@@ -553,10 +579,14 @@ qc_status qc_hf_quantization_read(qc_hf_state *s)
     if (qc_json_string(s->diag, root.where, root.object, "quant_method", false, &method) ||
         qc_json_string(s->diag, root.where, root.object, "quantization_status", false, &status))
         return QC_ERROR;
-    if (method && strcmp(method, "fp8") == 0)
-        return read_fp8(&root, q);
-    if (method && strcmp(method, "mxfp4") == 0) {
-        read_mxfp4(&root, q);
+    if (method && (strcmp(method, "fp8") == 0 || strcmp(method, "mxfp4") == 0)) {
+        const bool fp8 = strcmp(method, "fp8") == 0;
+        if (fp8 && read_fp8(&root, q))
+            return QC_ERROR;
+        if (!fp8)
+            read_mxfp4(&root, q);
+        warn_of_keys(&root);
+        warn_of_nothing(&root, method, fp8 ? ".weight_scale_inv" : "_blocks");
         return QC_OK;
     }
     if (!method || strcmp(method, "compressed-tensors") != 0)

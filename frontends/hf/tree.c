@@ -47,6 +47,14 @@ static bool dtype_fits(qc_dtype dtype, qc_dtype code)
     return code ? dtype == code : dtype == QC_BF16 || dtype == QC_F16 || dtype == QC_F32;
 }
 
+/* Where weights are FP8 in blocks, those are quantized that have scales: codes without one are read as numbers. */
+static bool is_code_without_scale(
+    const qc_hf_state *s, const qc_st_tensor *tensor, const qc_hf_expectation *e)
+{
+    return s->quantization.fp8 && !e->code &&
+           qc_dtype_from_safetensors_name(tensor->dtype) == s->quantization.groups[0].weights.code;
+}
+
 /* Checks one tensor; false when it is missing. */
 static bool check_tensor(qc_hf_state *s, const char *name, const qc_hf_expectation *e)
 {
@@ -60,6 +68,10 @@ static bool check_tensor(qc_hf_state *s, const char *name, const qc_hf_expectati
             qc_arena_printf(s->arena, "tensor %s has shape %s, but config.json implies %s (%s)", name,
                 shape_text(s->arena, tensor->rank, tensor->shape), shape_text(s->arena, e->rank, e->shape),
                 e->keys));
+    else if (is_code_without_scale(s, tensor, e))
+        qc_hf_tensor_error(s, tensor,
+            qc_arena_printf(s->arena, "tensor %s holds codes (%s), but %s_scale_inv is missing", name,
+                tensor->dtype, name));
     else if (!dtype_fits(qc_dtype_from_safetensors_name(tensor->dtype), e->code))
         qc_hf_tensor_error(s, tensor,
             qc_arena_printf(s->arena, "tensor %s has element type %s; expected %s", name, tensor->dtype,
@@ -133,7 +145,8 @@ static void add_layer(qc_hf_state *s, const qc_node *list, int64_t index, qc_hf_
     if (qc_hf_moe_layer(c, index))
         qc_hf_moe_tree(s, layer, index);
     else
-        qc_hf_mlp_tree(s, layer->node, qc_hf_moe_dense_name(c), qc_hf_moe_dense_size(c), &layer->mlp);
+        qc_hf_mlp_tree(s, layer->node, qc_hf_moe_dense_name(c), qc_hf_moe_dense_size(c),
+            qc_hf_moe_dense_key(c), &layer->mlp);
     for (int i = 0; i < QC_HF_NORM_PLACES; i++) {
         const qc_hf_layer_norm *norm = &c->arch->norms[i];
         if (norm->name)

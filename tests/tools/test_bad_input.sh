@@ -3,67 +3,10 @@
 # Bad input to the quantizing tools: recipes, options, data, weights, files that go away, places that cannot be written,
 # checkpoints made to deceive. One line that names the place, exit status 1 (2 for the command line), nothing left behind.
 . "$(dirname "$0")/tap.sh"
-opt=$QC_BIN/qc-opt
+. "$(dirname "$0")/refused.sh"
 grid=$QC_SOURCE_ROOT/tests/data/small_models/grid
 grid_f16=$QC_SOURCE_ROOT/tests/data/small_models/grid_f16
 random='--calib=random --calib-samples=2 --calib-seqlen=8'
-out=$work/out-checkpoint
-
-# edit SOURCE TARGET CODE...: a copy of a checkpoint whose tensors t[name] = [dtype, shape, bytes] and config c each piece
-# of Python changes.
-cat >"$work/edit.py" <<'PYTHON'
-import json, os, shutil, struct, sys
-source, target = sys.argv[1:3]
-shutil.rmtree(target, ignore_errors=True)
-shutil.copytree(source, target)
-for name in os.listdir(target):
-    os.chmod(os.path.join(target, name), 0o644)
-weights, config = target + "/model.safetensors", target + "/config.json"
-with open(weights, "rb") as f:
-    data = f.read()
-end = 8 + struct.unpack("<Q", data[:8])[0]
-t = {k: [v["dtype"], v["shape"], bytearray(data[end + v["data_offsets"][0]:end + v["data_offsets"][1]])]
-     for k, v in json.loads(data[8:end]).items() if k != "__metadata__"}
-c = json.load(open(config))
-up = "model.layers.0.mlp.up_proj.weight"
-for code in sys.argv[3:]:
-    exec(code)
-header, at = {}, 0
-for k, (dtype, shape, raw) in t.items():
-    header[k] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(raw)]}
-    at += len(raw)
-text = json.dumps(header).encode()
-text += b" " * (-len(text) % 8)
-with open(weights, "wb") as f:
-    f.write(struct.pack("<Q", len(text)) + text + b"".join(bytes(v[2]) for v in t.values()))
-json.dump(c, open(config, "w"))
-PYTHON
-edit() { python3 "$work/edit.py" "$@"; }
-
-# refused NAME TEXT OPTION...: as fails, with status 1, and no output is there, whole or partial.
-refused() {
-    name=$1 text=$2
-    shift 2
-    if run 1 "$opt" "$@" -o "$out" && [ "$(grep -c ': error: ' "$work/err")" -eq 1 ] &&
-        grep ': error: ' "$work/err" | grep -qF -- "$text" && [ ! -e "$out" ] && [ ! -e "$out.partial" ]; then
-        ok "$name"
-    else
-        not_ok "$name" "exit $got; expected text: $text" "$(head -n 6 "$work/err")" "$(ls -d "$out"* 2>/dev/null)"
-    fi
-    rm -rf "$out" "$out.partial"
-}
-
-# warned NAME TEXT OPTION...: done, with a line that holds TEXT.
-warned() {
-    name=$1 text=$2
-    shift 2
-    if run 0 "$opt" "$@" && grep -qF -- "$text" "$work/err"; then
-        ok "$name"
-    else
-        not_ok "$name" "exit $got; expected text: $text" "$(head -n 6 "$work/err")"
-    fi
-    rm -rf "$out"
-}
 
 # ---- recipes ---------------------------------------------------------------------------------------------------------
 

@@ -272,6 +272,19 @@ static void test_not_finite(void)
     job_end(j);
 }
 
+/* Vectors are kept as they are, and looked at all the same. */
+static void test_kept_not_finite(void)
+{
+    static const unsigned char nan16[] = {0xc0, 0x7f};
+    const char *model = "";
+    PREPARE(fp8, &model);
+    job_poke(j, model, "model.layers.3.input_layernorm.weight", 2 * 7, nan16, 2);
+    refused(j, j->out, false,
+        "error: model.layers.3.input_layernorm.weight: holds a NaN or an infinity (element 7)");
+    check_nothing(j, j->out);
+    job_end(j);
+}
+
 static void test_another_source(void)
 {
     const char *model = "";
@@ -527,6 +540,7 @@ int main(void)
     RUN(test_no_statistics);
     RUN(test_observers_left);
     RUN(test_not_finite);
+    RUN(test_kept_not_finite);
     RUN(test_another_source);
     RUN(test_another_header);
     RUN(test_bad_config);

@@ -369,7 +369,7 @@ static void test_some_experts_quantized(void)
     CHECK(!import(c));
     CHECK(said(&c->j,
         "experts of a layer must be quantized alike: model.layers.0.mlp.experts.0.up_proj is quantized "
-        "by @group_0, model.layers.0.mlp.experts.3.up_proj not"));
+        "by @group_0, model.layers.0.mlp.experts.3.up_proj is not quantized"));
     end(c);
 }
 
@@ -473,6 +473,19 @@ static void test_missing(void)
     refused(f, "tensor model.layers.0.mlp.gate.e_score_correction_bias is missing");
 }
 
+/* Numbers that no expert of config.json has, and numbers written in another way. */
+static void test_strange_experts(void)
+{
+    static const char *const numbers[] = {"4", "00", "01", "4294967296", "18446744073709551617"};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        char name[96];
+        snprintf(name, sizeof name, "model.layers.0.mlp.experts.%s.up_proj.weight", numbers[i]);
+        BEGIN_MOE(c, begin_qwen3(NULL));
+        put(c, name, "BF16", 2, INNER, HIDDEN, 1);
+        refused(c, "is of an expert that config.json does not count: num_experts is 4");
+    }
+}
+
 static void test_mixed_layouts(void)
 {
     BEGIN_MOE(c, begin_qwen3(NULL));
@@ -554,6 +567,7 @@ int main(void)
     RUN(test_counts);
     RUN(test_groups);
     RUN(test_missing);
+    RUN(test_strange_experts);
     RUN(test_mixed_layouts);
     RUN(test_orientation);
     RUN(test_router);

@@ -149,6 +149,12 @@ typedef struct ct_plan {
 
 /* plan.c; plan->ctx, module and weights are set. */
 qc_status ct_plan_make(ct_plan *plan);
+/* A weight that an op reads as it is stored. */
+typedef struct ct_read {
+    const qc_value *value;
+    bool small; /* a vector, or the matrix of a router */
+} ct_read;
+
 /* What one walk over the ops knows. */
 typedef struct ct_walk {
     ct_plan *plan;
@@ -156,6 +162,7 @@ typedef struct ct_walk {
     qc_map positions; /* addresses of nodes -> index in the tree + 1 */
     qc_map quantized; /* paths of modules with a config group -> its symbol */
     QC_VEC(const qc_op *) attentions;
+    QC_VEC(ct_read) reads;
     qc_map latents; /* addresses of nodes with a latent cache -> the op that quantizes it, or NULL */
 } ct_walk;
 

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "passes/experts.h"
 #include "runtime/export/compressed_tensors/internal.h"
 
 /* ---- what every part of the plan asks ------------------------------------------------------------------ */
@@ -303,6 +304,53 @@ static qc_status check_resolved(ct_walk *w, const qc_op *op)
     return QC_OK;
 }
 
+/* Lists what the op reads as it is stored. */
+static void list_reads(ct_walk *w, const qc_op *op)
+{
+    for (size_t i = 0; i < qc_op_operand_count(op); i++) {
+        const qc_value *value = qc_op_operand(op, i);
+        while (ct_made_by(value, "cast"))
+            value = ct_operand(value, "x");
+        if (!ct_made_by(value, "weight"))
+            continue;
+        const bool small = qc_type_rank(qc_value_type(value)) == 1 || qc_linear_is_router(op);
+        QC_PUSH(&w->plan->arena, &w->reads, ((ct_read){value, small}));
+    }
+}
+
+static bool has_shape(const ct_tensor *t, const qc_type *type)
+{
+    bool same = t->rank == qc_type_rank(type);
+    for (int i = 0; same && i < t->rank; i++) {
+        int64_t size;
+        same = qc_dim_as_int(qc_type_dim(type, i), &size) && size == t->shape[i];
+    }
+    return same;
+}
+
+/* What is copied must be what the IR reads. And nobody looks at the numbers of a copy, but a NaN in a norm, a bias or a
+ * router spoils every token: as these are small, they are written from what is read, by the code that checks. */
+static qc_status look_at_reads(ct_walk *w, bool numbers)
+{
+    for (size_t i = 0; i < w->reads.count; i++) {
+        const qc_value *value = w->reads.items[i].value;
+        const qc_op *op = qc_value_op(value);
+        const qc_type *type = qc_value_type(value);
+        const char *name = ct_text_attr(op, "tensor");
+        const ct_tensor *t = qc_map_get(&w->plan->by_name, name);
+        if (!t || t->source != CT_COPY || t->rank == 0 || qc_attr_as_int(qc_op_attr(op, "index")) >= 0)
+            continue;
+        if (!has_shape(t, type))
+            return qc_ctx_error(w->plan->ctx, name, "has another shape in the source than the IR's %s",
+                qc_type_text(w->plan->ctx, type));
+        if (numbers && w->reads.items[i].small &&
+            strcmp(t->dtype, qc_dtype_safetensors_name(qc_type_dtype(type))) == 0 &&
+            !ct_put_tensor(w, name, value))
+            return QC_ERROR;
+    }
+    return QC_OK;
+}
+
 /* Marks the results of an op without model inputs; else plans what it uses of the checkpoint. */
 static qc_status plan_op(ct_walk *w, const qc_op *op)
 {
@@ -317,6 +365,7 @@ static qc_status plan_op(ct_walk *w, const qc_op *op)
     }
     if (fixed)
         return QC_OK;
+    list_reads(w, op);
     if (qc_op_is(op, "attention"))
         return ct_plan_attention(w, op);
     if (qc_op_is(op, "expert_linear"))
@@ -434,7 +483,7 @@ qc_status ct_plan_make(ct_plan *plan)
     if (!plan->quantized && !plan->rotated)
         qc_warning(qc_ctx_diag(plan->ctx), "",
             copied ? "nothing is quantized: the output is a copy of the source" : "nothing is quantized");
-    if (!plan->as_tensors && ct_tie_embeddings(plan) != QC_OK)
+    if (!plan->as_tensors && (ct_tie_embeddings(plan) != QC_OK || look_at_reads(&w, !copied) != QC_OK))
         return QC_ERROR;
     if (plan->as_tensors)
         ct_take_ignore(plan);
