@@ -273,13 +273,27 @@ static qc_status warn_of_length(opt_job *job, const qc_module *module, const qc_
     return QC_OK;
 }
 
-/* Who chose which experts, and what it cost to run them. */
-static void say_experts(opt_job *job, const qc_calibrate_cost *cost)
+/* Is something of single experts, or of all tokens in them, observed? */
+static bool observes_experts(const qc_module *module)
+{
+    for (const qc_func *f = qc_module_first_func(module); f; f = qc_func_next(f))
+        for (const qc_op *op = qc_func_first_op(f); op; op = qc_op_next(op)) {
+            const char *granularity =
+                qc_op_is(op, "observe") ? qc_attr_as_text(qc_op_attr(op, "granularity")) : NULL;
+            if ((granularity && strcmp(granularity, "expert") == 0) ||
+                (qc_op_is(op, "expert_rows") && qc_attr_as_bool(qc_op_attr(op, "all"))))
+                return true;
+        }
+    return false;
+}
+
+/* Who chose which experts, where scales of theirs come of it, and what it cost to run them. */
+static void say_experts(opt_job *job, const qc_calibrate_cost *cost, bool observed)
 {
     qc_cli *cli = job->cli;
     qc_expert_usage usage;
     qc_expert_usage_take(&cli->arena, &job->stats, &usage);
-    for (size_t i = 0; i < usage.count; i++)
+    for (size_t i = 0; i < usage.count && observed; i++)
         qc_cli_say(cli, "%s", qc_expert_usage_line(&cli->arena, &usage.layers[i]));
     if (!cost || !cost->rows_run)
         return;
@@ -352,9 +366,10 @@ static qc_status calibrate_data(opt_job *job, qc_module *module, const char *cal
             (unsigned long long)(memory >> 20));
     if (qc_cli_has(cli, "dry-run"))
         return QC_OK;
+    const bool observed = observes_experts(module);
     if (qc_calibrate(job->ctx, module, &dataset, &options, &job->stats) != QC_OK)
         return QC_ERROR;
-    say_experts(job, &cost);
+    say_experts(job, &cost, observed);
     return QC_OK;
 }
 
