@@ -127,6 +127,7 @@ struct qc_func {
 struct qc_node {
     qc_module *module;
     const char *path, *class_name;
+    const char *alias; /* NULL: none */
     qc_node *parent, *next;
     QC_VEC(const char *) tensors;
     bool has_children;
@@ -202,6 +203,8 @@ void qc_func_number_values(qc_func *func);
 void qc_value_print_to(qc_str *out, const qc_value *value);
 /* The node of the longest path that ends where `path` has a point; NULL for the root's. */
 qc_node *qc_node_find_parent(const qc_module *module, const char *path);
+/* The alias that the node has from the node above; NULL: none. A new string each time. */
+const char *qc_node_inherited_alias(const qc_node *node);
 void qc_patterns_free(qc_ctx *ctx);
 qc_diag *qc_ctx_diag(qc_ctx *ctx);
 qc_arena *qc_ctx_arena(qc_ctx *ctx);

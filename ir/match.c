@@ -111,28 +111,54 @@ qc_status qc_target_check(qc_ctx *ctx, const char *target)
     return qc_target_check_at(ctx, target, target);
 }
 
-bool qc_node_matches(const qc_node *node, const char *target)
+/* QC_ERROR after a diagnostic. */
+static qc_status match_path(
+    const qc_node *node, pcre2_code *code, const char *target, const char *path, bool *found)
+{
+    char message[160];
+    qc_module *module = node->module;
+    pcre2_match_data *data = pcre2_match_data_create_from_pattern(code, NULL);
+    int result = data ? pcre2_match(code, (PCRE2_SPTR)path, strlen(path), 0, PCRE2_ANCHORED, data, NULL)
+                      : PCRE2_ERROR_NOMEMORY;
+    pcre2_match_data_free(data);
+    *found = result >= 0;
+    if (result >= 0 || result == PCRE2_ERROR_NOMATCH)
+        return QC_OK;
+    /* too many steps, or a path that is no UTF-8 */
+    pcre2_get_error_message(result, (PCRE2_UCHAR *)message, sizeof message);
+    module->endless_pattern = qc_arena_strdup(&module->arena, target); /* one error, not one a module */
+    return qc_error(&module->ctx->diag, target, "matching \"%s\": %s", path, message);
+}
+
+bool qc_node_is_named(const qc_node *node, const char *path)
+{
+    return !strcmp(path, node->path) || (node->alias && !strcmp(path, node->alias));
+}
+
+static bool matches(const qc_node *node, const char *target, const char *alias)
 {
     if (!qc_starts_with(target, "re:"))
         return !strcmp(target, node->path) || !strcmp(target, node->class_name) ||
+               (alias && !strcmp(target, alias)) ||
                !strcmp(target, "Module"); /* the class that all others descend from */
     char message[160];
     size_t offset;
+    bool found = false;
     qc_module *module = node->module;
     if (module->endless_pattern && strcmp(module->endless_pattern, target) == 0)
         return false;
     pcre2_code *code = compile(module->ctx, target + 3, message, &offset);
-    if (!code)
+    if (!code || match_path(node, code, target, node->path, &found) != QC_OK)
         return false;
-    pcre2_match_data *data = pcre2_match_data_create_from_pattern(code, NULL);
-    int found =
-        data ? pcre2_match(code, (PCRE2_SPTR)node->path, strlen(node->path), 0, PCRE2_ANCHORED, data, NULL)
-             : PCRE2_ERROR_NOMEMORY;
-    pcre2_match_data_free(data);
-    if (found < 0 && found != PCRE2_ERROR_NOMATCH) { /* too many steps, or a path that is no UTF-8 */
-        pcre2_get_error_message(found, (PCRE2_UCHAR *)message, sizeof message);
-        qc_error(&module->ctx->diag, target, "matching \"%s\": %s", node->path, message);
-        module->endless_pattern = qc_arena_strdup(&module->arena, target); /* one error, not one a module */
-    }
-    return found >= 0;
+    return found || (alias && match_path(node, code, target, alias, &found) == QC_OK && found);
+}
+
+bool qc_node_matches(const qc_node *node, const char *target)
+{
+    return matches(node, target, node->alias);
+}
+
+bool qc_node_matches_stored(const qc_node *node, const char *target)
+{
+    return matches(node, target, NULL);
 }

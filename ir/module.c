@@ -94,6 +94,14 @@ qc_node *qc_node_find_parent(const qc_module *module, const char *path)
     return NULL;
 }
 
+const char *qc_node_inherited_alias(const qc_node *node)
+{
+    const qc_node *above = node->parent;
+    return above && above->alias
+               ? qc_arena_printf(&node->module->arena, "%s%s", above->alias, node->path + strlen(above->path))
+               : NULL;
+}
+
 /* A node that is in the map of paths alone as yet; NULL, and *known, where there is one of this path. */
 static qc_node *new_node(qc_module *module, const char *path, const char *class_name, qc_node **known)
 {
@@ -109,6 +117,7 @@ static qc_node *new_node(qc_module *module, const char *path, const char *class_
     node->parent = qc_node_find_parent(module, path);
     if (node->parent)
         node->parent->has_children = true;
+    node->alias = qc_node_inherited_alias(node);
     return node;
 }
 
@@ -168,6 +177,18 @@ const char *qc_node_class(const qc_node *node)
 qc_node *qc_node_parent(const qc_node *node)
 {
     return node->parent;
+}
+
+const char *qc_node_alias(const qc_node *node)
+{
+    return node->alias;
+}
+
+void qc_node_set_alias(qc_node *node, const char *path)
+{
+    const bool none = !*node->path || (strcmp(path, node->path) == 0 && !node->alias);
+    if (!none && (!node->alias || strcmp(path, node->alias) != 0))
+        node->alias = text_copy(node->module, path);
 }
 
 void qc_node_add_tensor(qc_node *node, const char *name)
@@ -385,6 +406,8 @@ qc_module *qc_module_clone(const qc_module *module)
         QC_PUSH(&copy->arena, &copy->dims, module->dims.items[i]);
     for (qc_node *n = module->first_node; n; n = n->next) {
         qc_node *node = qc_module_add_node(copy, n->path, n->class_name);
+        if (n->alias)
+            qc_node_set_alias(node, n->alias);
         for (size_t i = 0; i < n->tensors.count; i++)
             QC_PUSH(&copy->arena, &node->tensors, n->tensors.items[i]);
     }

@@ -583,6 +583,15 @@ static void parse_node(parser *p)
     if (!class_name)
         return;
     qc_node *node = qc_module_add_node(p->module, path, class_name);
+    if (qc_lex_take(&p->l, "as")) {
+        const char *here = qc_lex_here(&p->l), *alias;
+        if (!qc_lex_string(&p->l, &alias))
+            return;
+        if (!*path || !*alias)
+            qc_lex_error(&p->l, here, "the root has one path alone, and nothing else has an empty one");
+        else
+            qc_node_set_alias(node, alias);
+    }
     if (!qc_lex_take_char(&p->l, '{'))
         return;
     do {

@@ -350,6 +350,11 @@ static void node_print(printer *p, const qc_node *node)
     qc_str_add_quoted(p->out, node->path, strlen(node->path));
     qc_str_add_char(p->out, ' ');
     word_print(p->out, node->class_name);
+    const char *inherited = node->alias ? qc_node_inherited_alias(node) : NULL;
+    if (node->alias && !(inherited && strcmp(inherited, node->alias) == 0)) {
+        qc_str_add(p->out, " as ");
+        qc_str_add_quoted(p->out, node->alias, strlen(node->alias));
+    }
     for (size_t i = 0; i < node->tensors.count; i++) {
         qc_str_add(p->out, i ? ", " : " {");
         word_print(p->out, node->tensors.items[i]);

@@ -345,7 +345,7 @@ qc_linear_group *qc_linear_groups_find(qc_linear_groups *groups, const qc_node *
         if (!qc_node_matches(node, target->text))
             continue;
         target->used = true;
-        bool name = strncmp(target->text, "re:", 3) == 0 || strcmp(target->text, qc_node_path(node)) == 0;
+        bool name = strncmp(target->text, "re:", 3) == 0 || qc_node_is_named(node, target->text);
         if (name && !by_name)
             by_name = target;
         else if (!name && !by_class)

@@ -24,8 +24,7 @@
 static bool targets_itself(const qc_hf_group *group, const qc_node *node)
 {
     for (size_t i = 0; i < group->target_count; i++)
-        if (strcmp(group->targets[i], qc_node_path(node)) == 0 ||
-            strcmp(group->targets[i], qc_node_class(node)) == 0)
+        if (qc_node_is_named(node, group->targets[i]) || strcmp(group->targets[i], qc_node_class(node)) == 0)
             return true;
     return false;
 }

@@ -47,13 +47,12 @@ static qc_value *cut(qc_hf_graph *g, qc_value *both, int part, int64_t axis, con
 
 static qc_value *build_fused(qc_hf_graph *g, const qc_hf_moe *moe, int part)
 {
-    const qc_hf_moe_rule *rule = g->state->config.arch->moe;
     const bool down = part == QC_HF_DOWN;
     qc_value *w = qc_hf_build_node_parameter(
         g, moe->experts, down ? "down_proj" : "gate_up_proj", down ? "w" : "gate_up");
     if (!down)
-        w = cut(g, w, part, rule->transposed ? 2 : 1, "w");
-    if (!rule->transposed)
+        w = cut(g, w, part, moe->transposed ? 2 : 1, "w");
+    if (!moe->transposed)
         return w;
     const qc_attr *order[3] = {qc_attr_int(g->ctx, 0), qc_attr_int(g->ctx, 2), qc_attr_int(g->ctx, 1)};
     return qc_build_transpose(g->b, w, qc_attr_list(g->ctx, order, 3), "w");

@@ -179,6 +179,9 @@ qc_value *qc_hf_build_rotation(qc_hf_state *state, qc_builder *b, const qc_node 
 /* What keys are centered by, [heads, 1, size], as a constant of D. NULL after a diagnostic. */
 qc_value *qc_hf_build_center(qc_hf_state *state, qc_builder *b, const char *tensor, const char *hint);
 
+/* Adds the node, under the name that Transformers has for it, too, where a graph is made (alias.h). Modules of tensors
+ * have names of tensors alone. */
+qc_node *qc_hf_named_node(qc_hf_state *state, const char *path, const char *class_name);
 /* Makes the module tree and checks every tensor that the graph will read. */
 qc_status qc_hf_tree_build(qc_hf_state *state);
 /* Makes @main. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * moe.c - the rules of architectures with experts, and what config.json says of them. Source: configuration and
- * modeling files of transformers/models/{mixtral,qwen2_moe,qwen3_moe,llama4,gpt_oss,deepseek_v3,glm4_moe} at 5.17.
+ * modeling files of transformers/models/{mixtral,qwen2_moe,qwen3_moe,llama4,gpt_oss,deepseek_v3,glm4_moe,qwen3_vl_moe} at 5.17.
  *
  * The number of experts is num_local_experts, num_experts or n_routed_experts: files on the hub and what Transformers
  * writes differ. Keys that ask for another arithmetic than the one of the modeling file are errors.
@@ -75,6 +75,26 @@ const qc_hf_moe_rule qc_hf_moe_qwen3 = {
     .experts = 128,
     .top_k = 8,
     .intermediate = 768,
+};
+
+const qc_hf_moe_rule qc_hf_moe_qwen3_vl = {
+    .blocks = {"mlp", NULL},
+    .block_class = "Qwen3VLMoeTextSparseMoeBlock",
+    .router = "gate",
+    .router_class = "Qwen3VLMoeTextTopKRouter",
+    .experts_class = "Qwen3VLMoeTextExperts",
+    .expert_class = "ExpertMLPWithGate",
+    .experts_first = true,
+    .routing = QC_HF_ROUTING_SOFTMAX,
+    .always_normalized = true,
+    .transposed = true,
+    .either_way = true,
+    .where = QC_HF_MOE_BY_SPARSE_STEP,
+    .intermediate_key = "moe_intermediate_size",
+    .keys = qwen3_keys,
+    .experts = 60,
+    .top_k = 4,
+    .intermediate = 1408,
 };
 
 const qc_hf_moe_rule qc_hf_moe_llama4 = {

@@ -54,6 +54,7 @@ typedef struct qc_hf_moe_rule {
     bool router_bias, bias;
     /* Experts in one tensor. */
     bool transposed;  /* [experts, in, out] */
+    bool either_way;  /* that, or [experts, out, in]: the shapes tell */
     bool interleaved; /* gate and up by turns; else gate before up */
     /* Numbers. */
     qc_hf_moe_where where;
@@ -65,8 +66,8 @@ typedef struct qc_hf_moe_rule {
     bool normalized;
 } qc_hf_moe_rule;
 
-extern const qc_hf_moe_rule qc_hf_moe_mixtral, qc_hf_moe_qwen2, qc_hf_moe_qwen3, qc_hf_moe_llama4,
-    qc_hf_moe_gpt_oss, qc_hf_moe_deepseek_v3, qc_hf_moe_glm4;
+extern const qc_hf_moe_rule qc_hf_moe_mixtral, qc_hf_moe_qwen2, qc_hf_moe_qwen3, qc_hf_moe_qwen3_vl,
+    qc_hf_moe_llama4, qc_hf_moe_gpt_oss, qc_hf_moe_deepseek_v3, qc_hf_moe_glm4;
 
 /* What config.json says, defaults filled in. */
 typedef struct qc_hf_moe_config {
@@ -96,6 +97,7 @@ typedef struct qc_hf_moe {
     qc_node *node, *router, *experts;
     qc_node *activation; /* NULL: the gate has no module of its own */
     qc_hf_experts_layout layout;
+    bool transposed;                        /* tensors of all are [experts, in, out] */
     const char *const *names;               /* of gate, up and down, where each expert has tensors */
     qc_hf_linear parts[QC_HF_EXPERT_PARTS]; /* there: those of expert 0, which stand for all */
     qc_hf_mlp shared;

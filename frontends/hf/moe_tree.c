@@ -5,7 +5,7 @@
  * of Llama 4 and gpt-oss, and what Transformers 5 holds). What the files have decides:
  *
  *   <experts>.0.gate_proj.weight ...   each expert, as numbers or codes; Mixtral's w1, w3, w2 are gate, up, down
- *   <experts>.gate_up_proj             all, [experts, 2 * inner, hidden], of Llama 4 and gpt-oss transposed
+ *   <experts>.gate_up_proj             all, [experts, 2 * inner, hidden], of Llama 4 and gpt-oss transposed, of Qwen3-VL either
  *   <experts>.gate_up_proj_blocks      all, [experts, 2 * inner, hidden / 32, 16] bytes of MXFP4, with _scales
  *
  * Two of them in one layer, experts that are missing or too many, and routers that are codes are errors.
@@ -201,10 +201,9 @@ static void add_each(qc_hf_state *s, qc_hf_moe *moe)
 /* ---- tensors of all experts ---------------------------------------------------------------------------- */
 
 /* Says so when the matrices lie the other way round than the architecture has them. */
-static bool is_turned(qc_hf_state *s, const char *name, const qc_hf_expectation *e)
+static bool is_turned(qc_hf_state *s, const char *name, const qc_hf_expectation *e, bool transposed)
 {
     const qc_st_tensor *t = qc_st_find(&s->set, name);
-    const bool transposed = s->config.arch->moe->transposed;
     if (!t || t->rank != 3 || e->shape[1] == e->shape[2] || t->shape[0] != e->shape[0] ||
         t->shape[1] != e->shape[2] || t->shape[2] != e->shape[1])
         return false;
@@ -218,12 +217,13 @@ static bool is_turned(qc_hf_state *s, const char *name, const qc_hf_expectation 
 }
 
 static void own_fused(
-    qc_hf_state *s, qc_node *node, const char *short_name, int64_t out, int64_t in, const char *keys)
+    qc_hf_state *s, const qc_hf_moe *moe, const char *short_name, int64_t out, int64_t in, const char *keys)
 {
-    const bool transposed = s->config.arch->moe->transposed;
+    qc_node *node = moe->experts;
+    const bool transposed = moe->transposed;
     const qc_hf_expectation e = {
         3, {s->config.moe.experts, transposed ? in : out, transposed ? out : in}, QC_DTYPE_NONE, keys};
-    if (!is_turned(s, qc_arena_printf(s->arena, "%s.%s", qc_node_path(node), short_name), &e))
+    if (!is_turned(s, qc_arena_printf(s->arena, "%s.%s", qc_node_path(node), short_name), &e, transposed))
         qc_hf_own_tensor(s, node, short_name, &e);
 }
 
@@ -240,13 +240,28 @@ static void own_biases(qc_hf_state *s, qc_node *node)
     qc_hf_own_tensor(s, node, "down_proj_bias", &down);
 }
 
+/* Which way the matrices of all lie. Transformers goes by the shape where it takes both; of a square one it cannot tell, but
+ * gate and up together or down are none. */
+static bool is_transposed(qc_hf_state *s, const qc_hf_moe *moe)
+{
+    const qc_hf_moe_rule *rule = s->config.arch->moe;
+    const int64_t up = 2 * s->config.moe.intermediate, hidden = s->config.hidden;
+    const bool square = up == hidden;
+    const qc_st_tensor *t = qc_st_find(&s->set, qc_arena_printf(s->arena, "%s.%s", qc_node_path(moe->experts),
+                                                    square ? "down_proj" : "gate_up_proj"));
+    if (!rule->either_way || !t || t->rank != 3)
+        return rule->transposed;
+    return t->shape[1] != (square ? hidden : up);
+}
+
 static void add_fused(qc_hf_state *s, qc_hf_moe *moe)
 {
     const qc_hf_moe_config *m = &s->config.moe;
     const char *keys = qc_arena_printf(
         s->arena, "%s, hidden_size, %s", m->experts_key, s->config.arch->moe->intermediate_key);
-    own_fused(s, moe->experts, "gate_up_proj", 2 * m->intermediate, s->config.hidden, keys);
-    own_fused(s, moe->experts, "down_proj", s->config.hidden, m->intermediate, keys);
+    moe->transposed = is_transposed(s, moe);
+    own_fused(s, moe, "gate_up_proj", 2 * m->intermediate, s->config.hidden, keys);
+    own_fused(s, moe, "down_proj", s->config.hidden, m->intermediate, keys);
     own_biases(s, moe->experts);
 }
 

@@ -606,22 +606,10 @@ qc_status qc_hf_quantization_read(qc_hf_state *s)
     return read_strings(&ignore, &q->ignore, &q->ignore_count);
 }
 
-/* Is it the module's path, or what Transformers calls the module where the checkpoint has another name? */
-static bool is_path_of(const qc_hf_state *state, const qc_node *node, const char *target)
-{
-    const char *other = qc_hf_wrapper_module_name(state, qc_node_path(node));
-    return strcmp(target, qc_node_path(node)) == 0 || (other && strcmp(target, other) == 0);
-}
-
-static bool matches(const qc_hf_state *state, const qc_node *node, const char *target)
-{
-    return is_path_of(state, node, target) || qc_node_matches(node, target);
-}
-
 /* 0: the path itself, 1: a pattern, 2: a class. Within a kind targets come in alphabetical order. */
-static int target_order(const qc_hf_state *state, const qc_node *node, const char *target)
+static int target_order(const qc_node *node, const char *target)
 {
-    return is_path_of(state, node, target) ? 0 : qc_starts_with(target, "re:") ? 1 : 2;
+    return qc_node_is_named(node, target) ? 0 : qc_starts_with(target, "re:") ? 1 : 2;
 }
 
 const qc_hf_group *qc_hf_group_of(const qc_hf_state *state, const qc_node *node)
@@ -635,7 +623,7 @@ const qc_hf_group *qc_hf_group_of(const qc_hf_state *state, const qc_node *node)
                    ? &q->groups[0]
                    : NULL;
     for (size_t i = 0; i < q->ignore_count; i++)
-        if (matches(state, node, q->ignore[i]))
+        if (qc_node_matches(node, q->ignore[i]))
             return NULL;
     const qc_hf_group *found = NULL;
     const char *best = NULL;
@@ -643,9 +631,9 @@ const qc_hf_group *qc_hf_group_of(const qc_hf_state *state, const qc_node *node)
     for (size_t i = 0; i < q->group_count; i++)
         for (size_t k = 0; k < q->groups[i].target_count; k++) {
             const char *target = q->groups[i].targets[k];
-            int order = target_order(state, node, target);
+            int order = target_order(node, target);
             if (order > best_order || (order == best_order && strcmp(target, best) > 0) ||
-                !matches(state, node, target))
+                !qc_node_matches(node, target))
                 continue;
             found = &q->groups[i];
             best = target;

@@ -248,7 +248,7 @@ qc_node *qc_hf_add_path(qc_hf_state *s, const char *path)
         if (*at != '.' && *at)
             continue;
         const char *above = qc_arena_strndup(s->arena, path, (size_t)(at - path));
-        qc_node *added = qc_module_add_node(s->module, above, class_of(s, above));
+        qc_node *added = qc_hf_named_node(s, above, class_of(s, above));
         if (!*at)
             node = added;
     }

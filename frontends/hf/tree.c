@@ -6,13 +6,27 @@
  */
 #include "frontends/hf/tree.h"
 
+#include "frontends/hf/alias.h"
 #include "ir/support/io.h"
+
+qc_node *qc_hf_named_node(qc_hf_state *s, const char *path, const char *class_name)
+{
+    const qc_hf_config *c = &s->config;
+    qc_node *node = qc_module_add_node(s->module, path, class_name);
+    const char *alias =
+        s->model.path ? qc_hf_alias(s->arena,
+                            c->wrapper ? c->wrapper->info.architecture : c->arch->info.architecture, path)
+                      : NULL;
+    if (alias)
+        qc_node_set_alias(node, alias);
+    return node;
+}
 
 qc_node *qc_hf_tree_node(qc_hf_state *s, const qc_node *parent, const char *name, const char *class_name)
 {
     const char *above = parent ? qc_node_path(parent) : "";
     const char *path = *above ? qc_arena_printf(s->arena, "%s.%s", above, name) : name;
-    return qc_module_add_node(s->module, path, class_name);
+    return qc_hf_named_node(s, path, class_name);
 }
 
 qc_node *qc_hf_tree_classed(qc_hf_state *s, const qc_node *parent, const char *name, const char *class_suffix)

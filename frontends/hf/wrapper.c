@@ -4,7 +4,7 @@
  * llm-compressor write, differ: language_model.model.* with language_model.lm_head (as LLaVA did),
  * model.language_model.* with lm_head, or model.* with lm_head (Qwen2.5-VL). The tensor of the last norm, which every text
  * model has and no scheme quantizes, tells which. Source: transformers/models/{gemma3,llama4,mistral3,qwen2_5_vl,
- * qwen3_vl} and conversion_mapping.py at 5.17.
+ * qwen3_vl, qwen3_vl_moe} and conversion_mapping.py at 5.17.
  */
 #include "frontends/hf/wrapper.h"
 
@@ -50,6 +50,24 @@ static const qc_hf_arch inner[] = {
         .layers = 32,
         .positions = 128000,
     },
+    {
+        .info = {"Qwen3VLMoeTextModel", "qwen3_vl_moe_text", "Qwen3VLMoeTextAttention", ""},
+        .prefix = "Qwen3VLMoeText",
+        .norms = QC_HF_NORMS_LLAMA,
+        .attention = {.qkv_bias = QC_HF_BIAS_BY_ATTENTION_BIAS,
+            .o_bias = QC_HF_BIAS_BY_ATTENTION_BIAS,
+            .qk_norm = QC_HF_QK_NORM_HEADS,
+            .rope = {.theta = 5e5, .sections = true},
+            .windowing = QC_HF_WINDOWING_NEVER,
+            .heads = 16,
+            .kv_heads = 16},
+        .moe = &qc_hf_moe_qwen3_vl,
+        .vocabulary = 151936,
+        .hidden = 2048,
+        .intermediate = 5632,
+        .layers = 24,
+        .positions = 128000,
+    },
 };
 
 #define COPIED "text model compiled, vision tower and projector copied; "
@@ -88,6 +106,13 @@ static const qc_hf_wrapper wrappers[] = {
             COPIED "positions of text; q/k norm per head, attention_bias"},
         .model_class = "Qwen3VLModel",
         .text_types = {"qwen3_vl_text"},
+    },
+    {
+        .info = {"Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe", "Qwen3VLMoeTextAttention",
+            COPIED "positions of text; experts (fused and transposed, or one by one), decoder_sparse_step, "
+                   "mlp_only_layers, q/k norm per head, attention_bias"},
+        .model_class = "Qwen3VLMoeModel",
+        .text_types = {"qwen3_vl_moe_text"},
     },
 };
 
@@ -175,20 +200,6 @@ void qc_hf_wrapper_places(qc_hf_state *s)
     /* A head that is the embedding has no name in the checkpoint: that of Transformers' module stays. */
     if (s->config.wrapper && qc_hf_is_stored(s, qc_arena_printf(s->arena, "%s.weight", head)))
         s->model.head_path = head;
-}
-
-const char *qc_hf_wrapper_module_name(const qc_hf_state *s, const char *path)
-{
-    static const char inside[] = "model.language_model";
-    const char *above = s->model.path;
-    if (!s->config.wrapper || !above || strcmp(above, inside) == 0)
-        return NULL;
-    if (strcmp(path, s->model.head_path) == 0)
-        return "lm_head";
-    const size_t length = strlen(above);
-    return qc_starts_with(path, above) && (path[length] == '.' || !path[length])
-               ? qc_arena_printf(s->arena, "%s%s", inside, path + length)
-               : NULL;
 }
 
 void qc_hf_wrapper_tree(qc_hf_state *s)

@@ -38,10 +38,6 @@ bool qc_hf_wrapper_key(const char *key);
 /* Where the modules of the text model lie: fills state->model.path and .head_path, for every kind of model. */
 void qc_hf_wrapper_places(qc_hf_state *state);
 
-/* What Transformers 5 calls the module of this path in a wrapper's checkpoint: model.language_model.layers.0 for
- * language_model.model.layers.0. NULL where that is the path itself, or no wrapper is read. */
-const char *qc_hf_wrapper_module_name(const qc_hf_state *state, const char *path);
-
 /* The modules above the text model, root included. */
 void qc_hf_wrapper_tree(qc_hf_state *state);
 

@@ -135,6 +135,11 @@ QC_API qc_node *qc_node_next(const qc_node *node); /* in tree order */
 QC_API const char *qc_node_path(const qc_node *node);
 QC_API const char *qc_node_class(const qc_node *node);
 QC_API qc_node *qc_node_parent(const qc_node *node); /* NULL for the root */
+/* The other path that targets may name the node by, where the library that recipes are written for calls the module
+ * otherwise than the checkpoint does; NULL: none. Nodes made below a node with an alias have one that begins with it. */
+QC_API const char *qc_node_alias(const qc_node *node);
+/* To be set before there are nodes below; the root has none. */
+QC_API void qc_node_set_alias(qc_node *node, const char *path);
 /* Parameters and buffers that the checkpoint stores for this node, by their short names. */
 QC_API void qc_node_add_tensor(qc_node *node, const char *name);
 QC_API size_t qc_node_tensor_count(const qc_node *node);
@@ -151,8 +156,13 @@ QC_API const char *qc_symbol_name(const qc_symbol *symbol);
 QC_API const qc_attr *qc_symbol_fields(const qc_symbol *symbol);
 QC_API void qc_symbol_set_fields(qc_symbol *symbol, const qc_attr *fields);
 /* Does a module-tree node match a target as recipes write it: "re:PATTERN" (Python's re.match on the path),
- * the whole path, or the class name? A bad pattern never matches; check it with qc_target_check first. */
+ * the whole path, or the class name? Its alias is a path as good as the other. A bad pattern never matches; check it with
+ * qc_target_check first. */
 QC_API bool qc_node_matches(const qc_node *node, const char *target);
+/* The same by the path of the checkpoint alone, as those match who read names out of files. */
+QC_API bool qc_node_matches_stored(const qc_node *node, const char *target);
+/* Is this the whole path, or the alias? */
+QC_API bool qc_node_is_named(const qc_node *node, const char *path);
 QC_API qc_status qc_target_check(qc_ctx *ctx, const char *target);
 
 /* ---- functions, operations, values --------------------------------------------------------------------- */

@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+#include "frontends/hf/alias.h"
+
 static const char *const part_names[CHECK_PART_COUNT] = {
     [CHECK_WEIGHT] = "weight",
     [CHECK_WEIGHT_PACKED] = "weight_packed",
@@ -301,6 +303,18 @@ static int part_of(const char *name)
     return -1;
 }
 
+qc_node *check_add_node(const check_model *model, const char *path, const char *class_name)
+{
+    const qc_json *list = qc_json_get(model->config, "architectures");
+    const qc_json *first = list && list->kind == QC_JSON_ARRAY ? list->first : NULL;
+    const char *alias =
+        first && first->kind == QC_JSON_STRING ? qc_hf_alias(model->arena, first->text, path) : NULL;
+    qc_node *node = qc_module_add_node(model->tree, path, class_name);
+    if (alias)
+        qc_node_set_alias(node, alias);
+    return node;
+}
+
 static void find_modules(check_model *m)
 {
     m->modules = QC_NEW_ARRAY(m->arena, check_module, m->set->tensor_count + 1);
@@ -324,7 +338,7 @@ static void find_modules(check_model *m)
         const char *class_name = module->kind == CHECK_OTHER       ? ""
                                  : module->kind == CHECK_EMBEDDING ? "Embedding"
                                                                    : "Linear";
-        module->node = qc_module_add_node(m->tree, module->path, class_name);
+        module->node = check_add_node(m, module->path, class_name);
     }
 }
 
@@ -369,7 +383,7 @@ void check_model_close(check_model *model)
 
 bool check_matches(const check_module *module, const char *target, bool *by_class)
 {
-    *by_class = !qc_starts_with(target, "re:") && strcmp(target, module->path) != 0;
+    *by_class = !qc_starts_with(target, "re:") && !qc_node_is_named(module->node, target);
     return qc_node_matches(module->node, target);
 }
 
@@ -385,7 +399,7 @@ const char *check_ignored_by(const check_model *model, const check_module *modul
 /* 0: the path itself, 1: a pattern, 2: a class. */
 static int target_order(const check_module *module, const char *target)
 {
-    return strcmp(target, module->path) == 0 ? 0 : qc_starts_with(target, "re:") ? 1 : 2;
+    return qc_node_is_named(module->node, target) ? 0 : qc_starts_with(target, "re:") ? 1 : 2;
 }
 
 const check_group *check_group_of(const check_model *model, const check_module *module, const char **target)

@@ -119,6 +119,8 @@ const char *check_tensor_text(qc_arena *arena, const qc_st_tensor *tensor);
 qc_status check_model_open(qc_diag *diag, qc_arena *arena, const char *directory, const qc_st_set *set,
     const qc_json *config, check_model *model);
 void check_model_close(check_model *model);
+/* Adds a node to the tree, under the name that Transformers has for the module, too. */
+qc_node *check_add_node(const check_model *model, const char *path, const char *class_name);
 const check_module *check_model_find(const check_model *model, const char *path);
 bool check_model_is_compressed_tensors(const check_model *model);
 /* A matrix that is applied while the model runs, or its module: transform_config names them GROUP_LOCATION. */

@@ -120,7 +120,7 @@ static void visit_attention(transforms *t, const check_module *m)
     const char *path = qc_arena_strndup(t->model->arena, m->path, strlen(m->path) - (sizeof maker - 1));
     const qc_node *node = qc_module_find_node(t->model->tree, path);
     if (!node)
-        node = qc_module_add_node(t->model->tree, path, "");
+        node = check_add_node(t->model, path, "");
     if (!is_here(t, node))
         return;
     t->matched++;

@@ -71,6 +71,15 @@ static check_module asked_for(const visit *v, const check_module *m)
     return named;
 }
 
+/* As check_matches. Names of Transformers' modules are turned into vLLM's where they are spelt out; patterns meet names that
+ * are made from those in the checkpoint. */
+static bool vllm_matches(const check_module *m, const char *target, bool *by_class)
+{
+    *by_class = !qc_starts_with(target, "re:") && !qc_node_is_named(m->node, target);
+    return qc_starts_with(target, "re:") ? qc_node_matches_stored(m->node, target)
+                                         : qc_node_matches(m->node, target);
+}
+
 static const check_group *group_of(const visit *v, const check_module *module, bool *by_class)
 {
     const check_model *model = v->model;
@@ -79,7 +88,7 @@ static const check_group *group_of(const visit *v, const check_module *module, b
         for (size_t i = 0; i < model->group_count; i++) {
             const check_group *g = &model->groups[i];
             for (size_t k = 0; g->weights.present && k < g->target_count; k++) {
-                bool class_name, by_path = check_matches(m, g->targets[k], &class_name) && !class_name;
+                bool class_name, by_path = vllm_matches(m, g->targets[k], &class_name) && !class_name;
                 if (pass == 0 ? by_path : class_name && has_class(m, g->targets[k])) {
                     *by_class = pass == 1;
                     return g;
@@ -94,7 +103,7 @@ static bool is_ignored(const visit *v, const check_module *module)
     const check_module named = asked_for(v, module), *m = &named;
     bool by_class;
     for (size_t i = 0; i < v->model->ignore_count; i++)
-        if (check_matches(m, v->model->ignore[i], &by_class) && !by_class)
+        if (vllm_matches(m, v->model->ignore[i], &by_class) && !by_class)
             return true;
     return false;
 }

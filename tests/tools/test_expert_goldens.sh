@@ -20,12 +20,39 @@ for g in "$QC_SOURCE_ROOT"/tests/data/small_expert_goldens/*/ "$goldens"/*/; do
         continue
     fi
     set -- "--recipe=$g/recipe.in.yaml"
+    calib=calib.jsonl
+    ! grep -q vision_config "$source/config.json" || calib=calib_64.jsonl # a vocabulary of 64
     case $name in
-    *.nvfp4 | *.fp8_static) calibrated "$name" "$source" "$g" "$@" "--calib=$goldens/calib.jsonl" ;;
+    *.nvfp4 | *.fp8_static) calibrated "$name" "$source" "$g" "$@" "--calib=$goldens/$calib" ;;
     *_in_shards) golden "$name" "$source" "$g" "$@" --max-shard-size=300KB ;;
     *) golden "$name" "$source" "$g" "$@" ;;
     esac
 done
+
+# Targets by names that only Transformers has: config.json has the checkpoint's, and everything reads it.
+tree=$QC_SOURCE_ROOT/tests/data
+for pair in "dense_models/qwen2_5_vl re:model.language_model.layers.* model.layers.0.self_attn.q_proj" \
+    "dense_models/gemma3_vision re:model.language_model.layers.* language_model.model.layers.1.mlp.up_proj" \
+    "moe_models/mixtral re:.*mlp.experts.* model.layers.1.block_sparse_moe.experts.3.w1"; do
+    # shellcheck disable=SC2086
+    set -- $pair
+    out=$work/named
+    passes "$1: targets by another name" "$opt" "--pass=quant-linear{scheme=FP8_DYNAMIC, targets=[\"$2\"]}" "$tree/$1" -o "$out"
+    check "$1: config.json names modules of the checkpoint" sh -c "grep -q '\"$3\"' '$out/config.json' && ! grep -q '$2' '$out/config.json'"
+    passes "$1: targets by another name, for vLLM" "$QC_BIN/qc-check" --target=vllm "$out"
+    passes "$1: targets by another name, checked" "$QC_BIN/qc-check" "$out" "--baseline=$tree/$1"
+    run 0 "$opt" "$out"
+    check "$1: targets by another name, read" grep -q " = dequantize " "$work/out"
+    rm -rf "$out"
+done
+# Lists that others wrote, in Transformers' names.
+run 0 "$opt" --scheme=FP8_DYNAMIC --ignore=lm_head --ignore=model.language_model.layers.0.mlp.down_proj "$tree/dense_models/gemma3_vision" -o "$work/named"
+sed -i 's/"language_model\.model\./"model.language_model./; s/"vision_tower/"model.vision_tower/' "$work/named/config.json"
+check "Transformers' names in ignore" grep -q '"model.language_model.layers.0.mlp.down_proj"' "$work/named/config.json"
+passes "Transformers' names in ignore, checked" "$QC_BIN/qc-check" "$work/named"
+passes "Transformers' names in ignore, for vLLM" "$QC_BIN/qc-check" --target=vllm "$work/named"
+passes "Transformers' names in ignore, read" "$opt" "$work/named" -o "$work/named.qc"
+rm -rf "$work/named"
 
 if [ ! -d "$data/models/moe_stories" ]; then
     skip "what vLLM has no experts for" "QC_DATA has no models/moe_stories"

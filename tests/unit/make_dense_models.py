@@ -64,6 +64,10 @@ MODELS = {
     "qwen3_vl": ("Qwen3VL", dict(
         text_config=dict(TEXT, head_dim=16, rope_parameters=rope(5e6, mrope_section=[4, 2, 2], mrope_interleaved=True)),
         vision_config=dict(QWEN, num_position_embeddings=4, deepstack_visual_indexes=[0]), tie_word_embeddings=True), ""),
+    "qwen3_vl_moe": ("Qwen3VLMoe", dict(
+        text_config=dict(TEXT, head_dim=16, moe_intermediate_size=48, num_experts=4, num_experts_per_tok=2, mlp_only_layers=[0],
+                         rope_parameters=rope(5e6, mrope_section=[4, 2, 2], mrope_interleaved=True)),
+        vision_config=dict(QWEN, num_position_embeddings=4, deepstack_visual_indexes=[0])), "transposed"),
 }
 
 
@@ -125,6 +129,9 @@ def make(directory, name, seed):
         with open(os.path.join(path, "modules.txt"), "w") as f:
             f.writelines(f"{n} {type(m).__name__}\n" for n, m in model.named_modules() if n)
     file, keys = os.path.join(path, "model.safetensors"), os.path.join(path, "config.json")
+    if changes == "transposed":  # as on the hub; what save_pretrained writes of a new model is not
+        tensors = {k: v.transpose(1, 2).contiguous() if ".experts." in k else v for k, v in load_file(file).items()}
+        save_file(tensors, file, metadata={"format": "pt"})
     if changes == "inside":
         tensors = {inside(k): v for k, v in load_file(file).items()}
         save_file(tensors, file, metadata={"format": "pt"})

@@ -253,7 +253,7 @@ static const char *const data_models[] = {"llama", "llama_bias", "mistral", "qwe
     "phi4mini", "gemma2", "gemma3", "olmo2", "granite", "mixtral", "qwen2_moe", "qwen3_moe", "llama4",
     "gpt_oss", "deepseek_v3", "glm4_moe"};
 static const char *const tree_models[] = {"phi3", "gemma2", "gemma3", "olmo2", "granite", "glm4",
-    "gemma3_vision", "mistral3", "llama4_vision", "qwen2_5_vl", "qwen3_vl"};
+    "gemma3_vision", "mistral3", "llama4_vision", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"};
 
 static void check_all(const char *parent, const char *const *models, size_t count, qc_dtype dtype)
 {

@@ -6,6 +6,7 @@
  */
 #include "tests/unit/hf_checkpoint.h"
 
+#include "frontends/hf/alias.h"
 #include "frontends/hf/config.h"
 
 /* ---- configurations ------------------------------------------------------------------------------------- */
@@ -227,11 +228,12 @@ static void test_wrapper_trees(void)
         {"gemma3_vision",
             {"module \"\" Gemma3ForConditionalGeneration\n"
              "module \"language_model\" Gemma3ForCausalLM\n"
-             "module \"language_model.model\" Gemma3TextModel\n",
+             "module \"language_model.model\" Gemma3TextModel as \"model.language_model\"\n",
                 "module \"language_model.model.layers.1.self_attn\" Gemma3Attention\n",
                 "module \"lm_head\" Linear\n", "module \"vision_tower.encoder.layers.0.self_attn\" Module\n",
                 "module \"vision_tower.encoder.layers.0.mlp.fc1\" Linear {bias, weight}\n",
-                "module \"multi_modal_projector\" Module {mm_input_projection_weight}\n",
+                "module \"multi_modal_projector\" Module as \"model.multi_modal_projector\" "
+                "{mm_input_projection_weight}\n",
                 "weight \"language_model.model.layers.0.self_attn.q_proj.weight\""}},
         {"mistral3", {"module \"\" Mistral3ForConditionalGeneration\n"
                       "module \"model\" Mistral3Model\n"
@@ -246,14 +248,23 @@ static void test_wrapper_trees(void)
                 "module \"language_model.model.layers.1.feed_forward.router\" Llama4Router {weight}\n",
                 "module \"vision_model\" Module {class_embedding, positional_embedding_vlm}\n"}},
         {"qwen2_5_vl",
-            {"module \"\" Qwen2_5_VLForConditionalGeneration\nmodule \"model\" Qwen2_5_VLTextModel\n",
+            {"module \"\" Qwen2_5_VLForConditionalGeneration\nmodule \"model\" Qwen2_5_VLTextModel as "
+             "\"model.language_model\"\n",
                 "module \"model.layers.0.mlp\" Qwen2MLP\n",
                 "module \"model.layers.0.self_attn\" Qwen2_5_VLAttention\n",
+                "module \"visual\" Module as \"model.visual\"\n",
                 "module \"visual.patch_embed.proj\" Module {weight}\n"}},
         {"qwen3_vl", {"module \"model\" Qwen3VLModel\nmodule \"model.language_model\" Qwen3VLTextModel\n",
                          "module \"model.language_model.layers.0.self_attn\" Qwen3VLTextAttention\n",
                          "module \"model.visual.blocks.0.attn.qkv\" Linear {bias, weight}\n",
                          "module \"lm_head\" Linear\n"}},
+        {"qwen3_vl_moe",
+            {"module \"model\" Qwen3VLMoeModel\nmodule \"model.language_model\" Qwen3VLMoeTextModel\n",
+                "module \"model.language_model.layers.0.mlp\" Qwen3VLMoeTextMLP\n",
+                "module \"model.language_model.layers.1.mlp\" Qwen3VLMoeTextSparseMoeBlock\n",
+                "module \"model.language_model.layers.1.mlp.experts\" Qwen3VLMoeTextExperts "
+                "{gate_up_proj, down_proj}\n",
+                "module \"lm_head\" Linear {weight}\n"}},
     };
     static journal j;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -267,6 +278,54 @@ static void test_wrapper_trees(void)
         CHECK(main_at && !strstr(main_at, "visual") && !strstr(main_at, "vision"));
         qc_arena_fini(&arena);
     }
+}
+
+/* What Transformers 5.17 calls modules; NULL: as the checkpoint does. */
+static void test_aliases(void)
+{
+    static const struct {
+        const char *architecture, *path, *alias;
+    } rows[] = {
+        {"Gemma3ForConditionalGeneration", "language_model.model", "model.language_model"},
+        {"Gemma3ForConditionalGeneration", "language_model.model.layers.0.self_attn.q_proj",
+            "model.language_model.layers.0.self_attn.q_proj"},
+        {"Gemma3ForConditionalGeneration", "language_model.lm_head", "lm_head"},
+        {"Gemma3ForConditionalGeneration", "language_model", NULL},
+        {"Gemma3ForConditionalGeneration", "language_model.model_2", NULL},
+        {"Gemma3ForConditionalGeneration", "model.language_model.layers.0", NULL},
+        {"Gemma3ForConditionalGeneration", "vision_tower.vision_model.encoder.layers.0",
+            "model.vision_tower.encoder.layers.0"},
+        {"Gemma3ForConditionalGeneration", "vision_tower.encoder", "model.vision_tower.encoder"},
+        {"Mistral3ForConditionalGeneration", "multi_modal_projector.linear_1",
+            "model.multi_modal_projector.linear_1"},
+        {"Mistral3ForConditionalGeneration", "lm_head", NULL},
+        {"Qwen2_5_VLForConditionalGeneration", "model", "model.language_model"},
+        {"Qwen2_5_VLForConditionalGeneration", "model.layers.1.mlp", "model.language_model.layers.1.mlp"},
+        {"Qwen2_5_VLForConditionalGeneration", "model.visual.blocks.0", NULL},
+        {"Qwen2_5_VLForConditionalGeneration", "model.language_model.layers.1", NULL},
+        {"Qwen2_5_VLForConditionalGeneration", "visual.merger", "model.visual.merger"},
+        {"Qwen2_5_VLForConditionalGeneration", "lm_head", NULL},
+        {"Qwen3VLForConditionalGeneration", "model.layers.0", NULL},
+        {"Llama4ForConditionalGeneration", "language_model.lm_head", NULL},
+        {"MixtralForCausalLM", "model.layers.3.block_sparse_moe.gate", "model.layers.3.mlp.gate"},
+        {"MixtralForCausalLM", "model.layers.3.block_sparse_moe.experts.10.w1",
+            "model.layers.3.mlp.experts.10.gate_proj"},
+        {"MixtralForCausalLM", "model.layers.3.block_sparse_moe.experts.10.w2",
+            "model.layers.3.mlp.experts.10.down_proj"},
+        {"MixtralForCausalLM", "model.layers.3.block_sparse_moe.experts.10.up_proj",
+            "model.layers.3.mlp.experts.10.up_proj"},
+        {"MixtralForCausalLM", "model.layers.3.self_attn.q_proj", NULL},
+        {"Qwen3MoeForCausalLM", "model.layers.3.block_sparse_moe.gate", NULL},
+        {NULL, "language_model.model", NULL},
+    };
+    qc_arena arena;
+    qc_arena_init(&arena, NULL);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *alias = qc_hf_alias(&arena, rows[i].architecture, rows[i].path);
+        if (rows[i].alias ? !alias || strcmp(alias, rows[i].alias) != 0 : alias != NULL)
+            CHECK_FAIL("%s: %s", rows[i].path, alias ? alias : "NULL");
+    }
+    qc_arena_fini(&arena);
 }
 
 /* Lists of a quantized wrapper may name modules as Transformers does, tensors as the hub does. */
@@ -357,6 +416,7 @@ int main(void)
     RUN(test_refused_classes);
     RUN(test_trees);
     RUN(test_wrapper_trees);
+    RUN(test_aliases);
     RUN(test_quantized_wrapper);
     RUN(test_wrapper_generation);
     return check_done();

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_match.c - patterns of targets and ignore: matches and refusals, asked of Python's re.
+ * test_match.c - patterns of targets and ignore: matches and refusals, asked of Python's re; a module's other path.
  */
 #include "check.h"
 #include "ir/ctx.h"
+#include "ir/ir.h"
 #include "messages.h"
 
 typedef struct fixture {
@@ -131,9 +132,58 @@ static void test_bad_patterns(void)
     }
 }
 
+/* ---- aliases ------------------------------------------------------------------------------------------- */
+
+static void check_text(const qc_module *module, const char *text)
+{
+    char *printed = qc_module_print(module, NULL);
+    CHECK_STR(printed, text);
+    qc_text_free(printed);
+}
+
+/* A module has a second path, and those below it. */
+static void test_aliases(void)
+{
+    static const char text[] = "qc 1\n"
+                               "module \"\" Root\n"
+                               "module \"a\" A as \"m.b\"\n"
+                               "module \"a.0\" B {weight}\n"
+                               "module \"a.0.w1\" Linear as \"m.b.0.gate\" {weight}\n"
+                               "module \"a.0.w1.x\" Linear\n"
+                               "module \"ab\" C\n";
+    fixture f;
+    setup(&f);
+    qc_module *module = qc_module_parse(f.ctx, "test", text, strlen(text)), *copy;
+    if (!module)
+        CHECK_FAIL("not parsed: %d errors", f.said.count);
+    copy = qc_module_clone(module);
+    check_text(module, text);
+    check_text(copy, text);
+    qc_node *w1 = qc_module_find_node(copy, "a.0.w1"), *zero = qc_module_find_node(copy, "a.0");
+    CHECK_STR(qc_node_alias(w1), "m.b.0.gate");
+    CHECK_STR(qc_node_alias(zero), "m.b.0");
+    CHECK_STR(qc_node_alias(qc_module_find_node(copy, "a.0.w1.x")), "m.b.0.gate.x");
+    CHECK(!qc_node_alias(qc_module_find_node(copy, "")) && !qc_node_alias(qc_module_find_node(copy, "ab")));
+    CHECK(qc_node_is_named(w1, "a.0.w1") && qc_node_is_named(w1, "m.b.0.gate"));
+    CHECK(!qc_node_is_named(w1, "m.b.0.w1") && !qc_node_is_named(w1, "Linear"));
+    CHECK(
+        qc_node_matches(w1, "m.b.0.gate") && qc_node_matches(w1, "a.0.w1") && qc_node_matches(w1, "Linear"));
+    CHECK(qc_node_matches(w1, "re:m\\..*gate$") && qc_node_matches(w1, "re:a\\..*w1$"));
+    CHECK(!qc_node_matches(w1, "re:m\\..*w1$") && !qc_node_matches(w1, "re:b"));
+    CHECK(qc_node_matches_stored(w1, "re:a\\..*w1$") && !qc_node_matches_stored(w1, "re:m\\."));
+    CHECK(!qc_node_matches_stored(w1, "m.b.0.gate") && qc_node_matches_stored(w1, "Linear"));
+    CHECK_STR(qc_node_alias(qc_module_insert_node(copy, zero, "a.0.w2", "Linear")), "m.b.0.w2");
+    qc_node_set_alias(zero, "a.0"); /* again as it is: no other name than before */
+    CHECK_STR(qc_node_alias(zero), "a.0");
+    qc_module_destroy(copy);
+    qc_module_destroy(module);
+    teardown(&f);
+}
+
 int main(void)
 {
     RUN(test_patterns);
     RUN(test_bad_patterns);
+    RUN(test_aliases);
     return check_done();
 }

@@ -248,8 +248,8 @@ static bool comes_behind(const char *a, const char *b)
     return regex_a != regex_b ? regex_a > regex_b : strcmp(a, b) >= 0;
 }
 
-/* The group that compressed-tensors gives the module when it reads config.json: by the first target that names its path,
- * else by the first that names its class. */
+/* The group that a reader of config.json gives the module: by the first target that names its path, else by the first that
+ * names its class. Paths are those of the checkpoint, which vLLM turns into its own; it does not know other aliases. */
 static ct_group *group_of_reader(ct_plan *plan, const qc_node *node)
 {
     ct_group *found[2] = {NULL, NULL}; /* by path, by class */
@@ -258,7 +258,7 @@ static ct_group *group_of_reader(ct_plan *plan, const qc_node *node)
         ct_group *g = &plan->groups.items[i];
         for (size_t k = 0; k < qc_attr_count(g->targets); k++) {
             const char *target = qc_attr_as_text(qc_attr_item(g->targets, k));
-            if (!qc_node_matches(node, target))
+            if (!qc_node_matches_stored(node, target))
                 continue;
             bool by_class = !qc_starts_with(target, "re:") && strcmp(target, qc_node_path(node)) != 0;
             if (best[by_class] && !comes_behind(best[by_class], target))
@@ -286,9 +286,9 @@ static void name_modules(ct_plan *plan, const qc_map *quantized, ct_group *g)
     g->named = qc_attr_list(plan->ctx, paths.items, paths.count);
     if (!plan->quiet)
         qc_ctx_remark(plan->ctx, qc_arena_printf(&plan->arena, "@%s", qc_symbol_name(g->symbol)),
-            "config.json names its %zu modules: the targets of several passes overlap, and a reader would "
-            "take some "
-            "modules for another group's",
+            "config.json names its %zu modules: its targets, as a reader takes them (in order, by names of "
+            "the "
+            "checkpoint), are other modules",
             paths.count);
 }
 

@@ -291,7 +291,7 @@ static void warn_of_head(ct_walk *w, const ct_site *site, const ct_group *g)
         return;
     qc_warning(qc_ctx_diag(w->plan->ctx), ct_where(site),
         "vLLM takes the head for unquantized unless a target names it: it will refuse the head's scale");
-    qc_ctx_note(w->plan->ctx, "add \"re:.*lm_head$\" to the targets, or lm_head to ignore");
+    qc_ctx_note(w->plan->ctx, "add \"re:.*lm_head$\" to the targets, or %s to ignore", site->path);
 }
 
 /* ---- weights ------------------------------------------------------------------------------------------- */

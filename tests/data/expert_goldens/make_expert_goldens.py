@@ -5,10 +5,11 @@
 usage: [TOKENIZER=DIR] make_expert_goldens.py MODELS_DIR OUT_DIR MODEL.SCHEME...
 
 Writes OUT_DIR/MODEL.SCHEME/: config.json, recipe.yaml, recipe.in.yaml (the recipe that was given) and golden.json, sums of the
-weights' files. Calibrated schemes (fp8_static, nvfp4) see calib.jsonl beside this file, one sequence a batch, in file order;
-their golden.json has each tensor, and small.golden holds those of at most 16 elements. SCHEME_in_shards is saved with
-max_shard_size="300KB". Of models with a vision tower, which that program saves with a config.json of its own making, the weights
-alone are kept.
+weights' files. Calibrated schemes (fp8_static, nvfp4) see calib.jsonl beside this file, one sequence a batch, in file order
+(those with a vision tower, which have 64 words, calib_64.jsonl: the same numbers modulo 64); their golden.json has each tensor, and
+small.golden holds those of at most 16 elements. SCHEME_in_shards is saved with max_shard_size="300KB"; the recipe of SCHEME_by_name
+ignores modules by the names that Transformers has for them. Of models with a vision tower, which that program saves with a
+config.json of its own making, the weights alone are kept.
 
 Calibration runs the model as a whole (pipeline="basic"): the graph that the sequential pipeline traces has lost the attention
 implementation of these models, and with it the causal mask. Three things are put right in what it wrote, because nobody reads them as they are: the experts of Mixtral are called w1, w3
@@ -36,6 +37,9 @@ CALIBRATED = ("nvfp4", "fp8_static")
 ROUTERS = ["re:.*router$", "re:.*mlp.gate$", "re:.*shared_expert_gate$"]
 TOWERS = ["re:.*vision_tower.*", "re:.*vision_model.*", "re:.*visual.*", "re:.*multi_modal_projector.*", "re:.*router$"]
 MIXTURES = ("mixtral", "qwen2_moe", "qwen3_moe", "llama4", "gpt_oss", "deepseek_v3", "glm4_moe", "moe_stories")
+NAMED = {"mixtral": ["lm_head", "model.layers.0.self_attn.q_proj", "re:.*mlp.gate$", "re:model.layers.1.mlp.experts.*"],
+         "gemma3_vision": ["lm_head", "re:model.vision_tower.*", "model.multi_modal_projector", "re:model.language_model.layers.0.*"],
+         "qwen2_5_vl": ["lm_head", "re:model.visual.*", "model.language_model.layers.0.self_attn.q_proj"]}
 ORDER = ["I64", "F64", "F32", "I32", "BF16", "F16", "U16", "I16", "F8_E4M3", "I8", "U8"]
 
 
@@ -45,12 +49,13 @@ def has_tower(source):
 
 
 def recipe(model, scheme, tower):
-    ignore = json.dumps(["re:.*lm_head"] + TOWERS if tower else ["lm_head"] + (ROUTERS if model in MIXTURES else []))
+    plain = ["re:.*lm_head"] + TOWERS if tower else ["lm_head"] + (ROUTERS if model in MIXTURES else [])
+    ignore = json.dumps(NAMED[model] if scheme.endswith("_by_name") else plain)
     head = "quant_stage:\n  quant_modifiers:\n    QuantizationModifier:\n"
     if scheme == "w4a16_g32":
         return (f"{head}      ignore: {ignore}\n      config_groups:\n        group_0:\n          targets: [\"Linear\"]\n"
                 "          weights: {num_bits: 4, type: int, symmetric: true, strategy: group, group_size: 32}\n")
-    return f"{head}      targets: [\"Linear\"]\n      scheme: {PRESETS[scheme]}\n      ignore: {ignore}\n"
+    return f"{head}      targets: [\"Linear\"]\n      scheme: {PRESETS[scheme.removesuffix('_by_name')]}\n      ignore: {ignore}\n"
 
 
 def read(path):
@@ -134,26 +139,27 @@ def make(models, model, scheme, out):
     given = os.path.join(out, "recipe.in.yaml")
     with open(given, "w") as f:
         f.write(recipe(model, plain, has_tower(source)))
+    tower = has_tower(source)
     args, save = {}, {"max_shard_size": "300KB"} if scheme.endswith("_in_shards") else {}
     if plain in CALIBRATED:
-        with open(os.path.join(HERE, "calib.jsonl")) as f:
+        with open(os.path.join(HERE, "calib_64.jsonl" if tower else "calib.jsonl")) as f:
             rows = [{"input_ids": torch.tensor(json.loads(line)["input_ids"])} for line in f]
         for row in rows:
             row["attention_mask"] = torch.ones_like(row["input_ids"])
         args["pipeline"] = "basic"
         args["dataset"] = torch.utils.data.DataLoader(rows, batch_size=1, shuffle=False)
     tokenizer = os.environ.get("TOKENIZER", os.path.join(models, "qwen3_moe"))
-    tower = has_tower(source)
     loaded = AutoModelForImageTextToText.from_pretrained(source, dtype="auto") if tower else source
     oneshot(model=loaded, tokenizer=tokenizer, recipe=given, precision="auto", **args).save_pretrained(out, **save)
     put_right(model, source, out)
     digest(out, plain in CALIBRATED)
     for f in os.listdir(out):
-        if tower and f in ("config.json", "recipe.yaml"):  # not those of its source, but Transformers' own
+        if (tower or (model == "mixtral" and plain.endswith("_by_name"))) and f in ("config.json", "recipe.yaml"):
+            # not those of its source, but Transformers' own; names of experts in `ignore` that are not its tensors'
             os.remove(os.path.join(out, f))
         elif f not in ("config.json", "recipe.yaml", "recipe.in.yaml", "golden.json", "small.golden", "model.safetensors.index.json"):
             os.remove(os.path.join(out, f))
-    if model == "mixtral":  # its list of ignored modules names none of the experts
+    if model == "mixtral" and not plain.endswith("_by_name"):  # its list of ignored modules names none of the experts
         with open(os.path.join(out, "config.json")) as f:
             assert "gate_proj" not in f.read()
 
