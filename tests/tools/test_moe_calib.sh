@@ -96,4 +96,12 @@ fails "without data" 2 "--moe-calib does nothing without" "$opt" $fp8 "$moe" --m
 fails "said twice" 1 "has calibrate-all-experts already" "$opt" --pass=calibrate-all-experts $fp8 "$moe" --calib=random --moe-calib=all -o "$work/none"
 passes "a model without experts" "$opt" $fp8 "$model" --calib=random --calib-samples=1 --calib-seqlen=9 --moe-calib=all -o "$work/dense"
 check "is no error" grep -q 'warning: --moe-calib: the model has no experts' "$work/err"
+
+# The experts of these lie in one tensor, gate before up and by turns: each must be compared with its own part.
+for arch in llama4 gpt_oss; do
+    fused=$QC_SOURCE_ROOT/tests/data/moe_models/$arch
+    passes "$arch in FP8" "$opt" --scheme=FP8_DYNAMIC --ignore=lm_head "$fused" -o "$work/$arch"
+    passes "beside its source" "$check" "$work/$arch" --baseline="$fused"
+    check "the worst expert is off by the rounding of FP8" awk 'NR == 2 { exit !($1 > 0.01 && $1 < 0.05) }' "$work/out"
+done
 finish
