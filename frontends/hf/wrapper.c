@@ -194,9 +194,18 @@ void qc_hf_wrapper_places(qc_hf_state *s)
     const char *head = "language_model.lm_head";
     s->model.path = "model";
     s->model.head_path = "lm_head";
-    for (size_t i = 0; s->config.wrapper && i < sizeof paths / sizeof *paths; i++)
-        if (qc_st_find(&s->set, qc_arena_printf(s->arena, "%s.norm.weight", paths[i])))
+    bool found = qc_st_find(&s->set, "model.norm.weight") != NULL;
+    for (size_t i = 0; s->config.wrapper && i < sizeof paths / sizeof *paths; i++) {
+        const qc_st_tensor *t = qc_st_find(&s->set, qc_arena_printf(s->arena, "%s.norm.weight", paths[i]));
+        if (t && found)
+            qc_hf_tensor_error(s, t,
+                qc_arena_printf(s->arena,
+                    "the text model is stored twice, below %s and below %s; which counts is not known",
+                    s->model.path, paths[i]));
+        if (t)
             s->model.path = paths[i];
+        found |= t != NULL;
+    }
     /* A head that is the embedding has no name in the checkpoint: that of Transformers' module stays. */
     if (s->config.wrapper && qc_hf_is_stored(s, qc_arena_printf(s->arena, "%s.weight", head)))
         s->model.head_path = head;

@@ -62,6 +62,11 @@ changed "a scale that is none" "model.layers.0.mlp.experts.gate_up_proj_blocks: 
 changed "no sinks" "tensor model.layers.1.self_attn.sinks is missing" gpt_oss 't.pop("model.layers.1.self_attn.sinks")'
 changed "a NaN in sinks" "model.layers.1.self_attn.sinks: holds a NaN or an infinity (element 0)" gpt_oss 't["model.layers.1.self_attn.sinks"][2][0:2] = b"\xc0\x7f"'
 
+# ---- multimodal models -----------------------------------------------------------------------------------------------
+models=$QC_SOURCE_ROOT/tests/data/dense_models
+changed "two text models" "the text model is stored twice, below language_model.model and below model.language_model" gemma3_vision '[t.__setitem__(k.replace("language_model.model.", "model.language_model."), t[k]) for k in list(t)]'
+models=$QC_SOURCE_ROOT/tests/data/moe_models
+
 # ---- targets ---------------------------------------------------------------------------------------------------------
 refused "one expert alone" "quant-linear: targets and ignore treat 7 of the 8 experts of model.layers.1.mlp.experts.{e}.up_proj like the first" --scheme=FP8_DYNAMIC --targets=model.layers.1.mlp.experts.3.up_proj "$models/qwen3_moe"
 refused "half of the experts ignored" "treat 4 of the 8 experts" --scheme=FP8_DYNAMIC '--ignore=re:.*experts\.[0-3]\..*' --ignore=lm_head "$models/qwen3_moe"
