@@ -39,6 +39,11 @@ bool qc_builder_ok(const qc_builder *b)
     return !b->failed;
 }
 
+void qc_builder_fail(qc_builder *b)
+{
+    b->failed = true;
+}
+
 qc_op *qc_builder_last(const qc_builder *b)
 {
     return b->last;

@@ -344,10 +344,10 @@ static coded build_codes(qc_hf_graph *g, const qc_hf_attention *a, const qc_hf_g
         c.scale = qc_hf_build_scale(
             s, g->b, qc_arena_printf(s->arena, "%s.%s", path, scale_name), count, scale_name);
     }
-    g->failed |= c.scale == NULL;
-    if (c.scale)
-        c.x = qc_build_quantize(
-            g->b, x, c.scale, c.global, NULL, group->symbol, "input", name_of(g, part, "codes"));
+    if (!c.scale)
+        qc_builder_fail(g->b);
+    c.x = qc_build_quantize(
+        g->b, x, c.scale, c.global, NULL, group->symbol, "input", name_of(g, part, "codes"));
     return c;
 }
 
@@ -359,8 +359,9 @@ static qc_value *build_center(qc_hf_graph *g, const qc_hf_attention *a, qc_value
     if (!k || !qc_st_find(&s->set, tensor))
         return k;
     qc_value *center = qc_hf_build_center(s, g->b, tensor, "k_center");
-    g->failed |= !center;
-    return center ? qc_build_sub(g->b, k, center, "k_centered") : k;
+    if (!center)
+        qc_builder_fail(g->b);
+    return qc_build_sub(g->b, k, center, "k_centered");
 }
 
 static qc_value *append(qc_hf_graph *g, qc_value *x, const char *slot, const char *hint)

@@ -128,7 +128,7 @@ static qc_value *build_linear(
     if (each && moe->parts[part].group && x)
         x = qc_hf_build_coded_rows(g, moe, part, x, rows);
     if (!w || !x) {
-        g->failed = true;
+        qc_builder_fail(g->b);
         return NULL;
     }
     qc_value *bias = build_bias(g, moe, part);
@@ -136,7 +136,8 @@ static qc_value *build_linear(
     qc_value *y = qc_build_expert_linear(g->b, x, w, rows, bias, module, hint);
     if (each)
         y = build_rotated(g, moe, part, "output", y, hint);
-    g->failed |= !y;
+    if (!y)
+        qc_builder_fail(g->b);
     return y;
 }
 

@@ -44,7 +44,8 @@ qc_value *qc_hf_build_rotated(qc_hf_graph *g, const qc_node *node, const char *l
     qc_hf_rotated own = {0}, *last = strcmp(location, "input") == 0 ? &g->rotated : &own;
     qc_value *rotated =
         x ? qc_hf_build_rotation(g->state, g->b, node, location, dimension, x, last, hint) : NULL;
-    g->failed |= !rotated;
+    if (!rotated)
+        qc_builder_fail(g->b);
     return rotated ? rotated : x;
 }
 
@@ -61,7 +62,7 @@ qc_value *qc_hf_build_linear(qc_hf_graph *g, const qc_hf_linear *linear, qc_valu
         w = qc_hf_build_coded_weight(g->state, g->b, linear);
         x = w ? qc_hf_build_coded_input(g->state, g->b, linear, x) : NULL;
         if (!x) {
-            g->failed = true;
+            qc_builder_fail(g->b);
             return NULL;
         }
     } else {
@@ -155,9 +156,9 @@ qc_status qc_hf_graph_build(qc_hf_state *s)
     qc_value *h = build_embedding(&g, ids);
     if (!h)
         return QC_ERROR;
-    for (int64_t i = 0; i < c->layers && !g.failed; i++)
+    for (int64_t i = 0; i < c->layers && qc_builder_ok(g.b); i++)
         h = build_layer(&g, &s->model.layers[i], i, h);
     h = qc_hf_build_norm(&g, s->model.norm, h, "x");
     qc_func_add_result(func, build_logits(&g, h));
-    return g.failed || !qc_builder_ok(g.b) ? QC_ERROR : QC_OK;
+    return !qc_builder_ok(g.b) ? QC_ERROR : QC_OK;
 }

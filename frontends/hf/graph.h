@@ -15,7 +15,6 @@ struct qc_hf_graph {
     qc_builder *b;
     const char *dtype; /* name of D */
     qc_hf_attention_graph attention;
-    bool failed; /* a scale could not be read, or something cannot be rotated */
     qc_hf_rotated rotated;
 };
 

@@ -86,7 +86,7 @@ static qc_value *build_codes(qc_hf_graph *g, const qc_hf_attention *a, qc_value 
                           : qc_hf_build_scale(s, g->b,
                                 qc_arena_printf(s->arena, "%s.k_scale", qc_node_path(a->node)), 1, "k_scale");
     if (!scale) {
-        g->failed = true;
+        qc_builder_fail(g->b);
         return cached;
     }
     qc_value *codes =

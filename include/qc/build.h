@@ -30,6 +30,9 @@ QC_API qc_builder *qc_builder_before(qc_op *op);
 QC_API qc_builder *qc_builder_after(qc_op *op);
 QC_API void qc_builder_set_node(qc_builder *b, qc_node *node);
 QC_API bool qc_builder_ok(const qc_builder *b);
+/* For an error that was reported already, by whoever was to make an operand: all that is made from here on is poison, in
+ * silence. */
+QC_API void qc_builder_fail(qc_builder *b);
 
 QC_API void qc_make(qc_builder *b, const char *op_name);
 /* NULL is skipped, so that optional operands need no branch. */

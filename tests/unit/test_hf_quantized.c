@@ -40,6 +40,7 @@ static void test_quantized_attention(void)
     c->fill = 0;
     CHECK(import(c) == NULL);
     CHECK(said(&c->j, "q_scale: scale 0 is 0, which is no positive number"));
+    CHECK_INT(occurrences(c->j.text, "building "), 0); /* one error, not one for each op that misses it */
     c->fill = 0x3c;
     put(c, "model.layers.0.self_attn.k_scale", "BF16", 1, 1, 1, 1);
     CHECK(import(c) == NULL);

@@ -454,6 +454,10 @@ static void test_builder_failures(void)
         qc_value *both[2] = {s.x, poison};
         qc_build_concat(other, both, 2, 0, NULL);
         CHECK(!qc_builder_ok(other));
+        /* And one whose operand could not be made, which was said. */
+        other = qc_builder_at_end(s.func);
+        qc_builder_fail(other);
+        CHECK(qc_value_type(qc_build_neg(other, NULL, NULL)) == NULL && !qc_builder_ok(other));
         CHECK_INT(heard.count, 1);
         CHECK(qc_func_first_op(s.func) == NULL);
         end_building(&s);

@@ -352,6 +352,7 @@ static void test_nvfp4_experts(void)
     CHECK(said(&c->j,
         "tensor model.layers.0.mlp.experts.1.down_proj.input_global_scale: scale is 0, which is no "
         "positive number"));
+    CHECK_INT(occurrences(c->j.text, "building "), 0);
     end(c);
 }
 
