@@ -498,6 +498,15 @@ static qc_status append_stage(opt_job *job, const char *name, const char *option
     return qc_pipeline_parse(job->pipeline, "qc-opt", text);
 }
 
+/* The pass that --moe-calib=MODE{OPTIONS} stands for. */
+static const char *calibrate_text(opt_job *job, const char *mode)
+{
+    const char *options = strchr(mode, '{');
+    int length = options ? (int)(options - mode) : (int)strlen(mode);
+    return qc_arena_printf(&job->cli->arena, "calibrate-all-experts{mode=%.*s%s%s", length, mode,
+        options && options[1] != '}' ? ", " : "", options ? options + 1 : "}");
+}
+
 qc_status opt_build_pipeline(opt_job *job)
 {
     qc_cli *cli = job->cli;
@@ -507,6 +516,9 @@ qc_status opt_build_pipeline(opt_job *job)
         if (!strcmp(option, "pass") || !strcmp(option, "pipeline"))
             status =
                 qc_pipeline_parse(job->pipeline, !strcmp(option, "pass") ? "--pass" : "--pipeline", text);
+        else if (!strcmp(option, "moe-calib")) /* its place is known with the model, its mistakes are usage */
+            status = qc_pipeline_parse(
+                qc_pipeline_create(job->registry), "--moe-calib", calibrate_text(job, text));
         else if (!strcmp(option, "scheme"))
             status = opt_append_scheme(job, text);
         else if (!strcmp(option, "recipe"))
@@ -531,13 +543,10 @@ qc_status opt_build_pipeline(opt_job *job)
 qc_status opt_finish_pipeline(opt_job *job)
 {
     bool none = !qc_cli_has(job->cli, "stats") && !strcmp(qc_cli_text(job->cli, "calib", ""), "none");
-    const char *text = qc_cli_text(job->cli, "moe-calib", "all"), *options = strchr(text, '{');
-    int length = options ? (int)(options - text) : (int)strlen(text);
     if (qc_cli_has(job->cli, "moe-calib") && qc_pipeline_has(job->pipeline, "calibrate-all-experts"))
         return qc_ctx_error(job->ctx, "--moe-calib", "the pipeline has calibrate-all-experts already");
     if (qc_cli_has(job->cli, "moe-calib") && !qc_experts_any(job->module))
         qc_ctx_warning(job->ctx, "--moe-calib", "the model has no experts");
-    const char *calibrate = qc_arena_printf(&job->cli->arena, "calibrate-all-experts{mode=%.*s%s%s", length,
-        text, options && options[1] != '}' ? ", " : "", options ? options + 1 : "}");
+    const char *calibrate = calibrate_text(job, qc_cli_text(job->cli, "moe-calib", "all"));
     return qc_pipeline_add_experts(job->pipeline, "--moe-calib", job->module, none ? NULL : calibrate);
 }
