@@ -6,7 +6,7 @@
 . "$(dirname "$0")/golden_tap.sh"
 goldens=$QC_SOURCE_ROOT/tests/data/expert_goldens
 
-for g in "$QC_SOURCE_ROOT"/tests/data/small_expert_goldens/*/ "$goldens"/*/; do
+for g in "$QC_SOURCE_ROOT"/tests/data/small_expert_goldens/*.*/ "$goldens"/*.*/; do
     g=${g%/}
     name=$(basename "$g")
     arch=${name%%.*}
@@ -19,7 +19,9 @@ for g in "$QC_SOURCE_ROOT"/tests/data/small_expert_goldens/*/ "$goldens"/*/; do
         skip "$name" "QC_DATA has no models/$arch"
         continue
     fi
-    set -- "--recipe=$g/recipe.in.yaml"
+    recipe=$g/recipe.in.yaml # its own, or the one of most models of that scheme
+    [ -f "$recipe" ] || recipe=$goldens/recipes/${name#*.}.yaml
+    set -- "--recipe=$recipe"
     calib=calib.jsonl
     ! grep -q vision_config "$source/config.json" || calib=calib_64.jsonl # a vocabulary of 64
     case $name in

@@ -4,7 +4,8 @@
 
 usage: [TOKENIZER=DIR] make_expert_goldens.py MODELS_DIR OUT_DIR MODEL.SCHEME...
 
-Writes OUT_DIR/MODEL.SCHEME/: config.json, recipe.yaml, recipe.in.yaml (the recipe that was given) and golden.json, sums of the
+Writes OUT_DIR/MODEL.SCHEME/: config.json, recipe.yaml, recipe.in.yaml (the recipe that was given, where it is not recipes/SCHEME.yaml; recipe.yaml of data-free ones
+is kept once for each that was given) and golden.json, sums of the
 weights' files. Calibrated schemes (fp8_static, nvfp4) see calib.jsonl beside this file, one sequence a batch, in file order
 (those with a vision tower, which have 64 words, calib_64.jsonl: the same numbers modulo 64); their golden.json has each tensor, and
 small.golden holds those of at most 16 elements. SCHEME_in_shards is saved with max_shard_size="300KB"; the recipe of SCHEME_by_name
@@ -159,6 +160,12 @@ def make(models, model, scheme, out):
             os.remove(os.path.join(out, f))
         elif f not in ("config.json", "recipe.yaml", "recipe.in.yaml", "golden.json", "small.golden", "model.safetensors.index.json"):
             os.remove(os.path.join(out, f))
+    usual = os.path.join(HERE, "recipes", scheme + ".yaml")
+    if os.path.exists(usual):
+        with open(given) as f, open(usual) as u:
+            same = f.read() == u.read()
+        if same:
+            os.remove(given)
     if model == "mixtral" and not plain.endswith("_by_name"):  # its list of ignored modules names none of the experts
         with open(os.path.join(out, "config.json")) as f:
             assert "gate_proj" not in f.read()
