@@ -112,6 +112,9 @@ static qc_status code_elements(
         if (!row_scales(c, row, &offset, &run))
             return mismatch(eval, op, c->x, c->scale);
         float global = global_of(c, row);
+        if (out && c->global && !(global > 0))
+            return qc_error(eval->diag, qc_eval_where(eval, op), "a global scale is %g; it must be positive",
+                (double)global);
         for (int64_t j = 0; j < columns; j += run) {
             int64_t first = row * columns + j, which = offset + j / run;
             size_t length = (size_t)(columns - j < run ? columns - j : run);

@@ -425,6 +425,15 @@ static qc_status make_transpose(qc_weight_stream *s, value_info *v)
     return QC_OK;
 }
 
+/* A stored global scale that no value can be divided by; 0 would pass for none. */
+static qc_status refuse_global(qc_weight_stream *s, const qc_op *op, float global)
+{
+    const qc_op *made_by = qc_value_op(qc_op_operand_named(op, "global"));
+    const char *name = made_by && qc_op_is(made_by, "weight") ? qc_attr_as_text(qc_op_attr(made_by, "tensor"))
+                                                              : where_of(s, op);
+    return qc_ctx_error(ctx_of(s), name, "is %g, and a global scale must be positive", (double)global);
+}
+
 /* Fills what the op's kind needs; *streamable: its rows can be had one by one. It may be ready already. */
 static qc_status prepare_kind(
     qc_weight_stream *s, const qc_op *op, value_info *v, value_info **operands, bool *streamable)
@@ -455,6 +464,8 @@ static qc_status prepare_kind(
         if (global->count != 1) /* one an expert */
             return QC_OK;
         qc_decode_f32(global->dtype, global->ready, &v->global, 1);
+        if (qc_op_is(op, "dequantize") && !(v->global > 0))
+            return refuse_global(s, op, v->global);
     }
     if (!scaled)
         return prepare_scale(s, op, v, operands[scale ? 2 : 1], streamable);

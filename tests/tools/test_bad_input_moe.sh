@@ -85,6 +85,18 @@ refused "more tokens than there are" "model.layers.0.mlp.experts: none of its 4 
 # shellcheck disable=SC2086
 refused "too little memory" "MiB at least, more than the limit of 8 MiB" $fp8 --max-memory=8MiB "$models/qwen3_moe"
 
+# ---- global scales ---------------------------------------------------------------------------------------------------
+echo '{"input_ids": [1, 2, 3, 4]}' >"$work/ids.jsonl"
+passes "experts in NVFP4" "$opt" --scheme=NVFP4A16 --ignore=lm_head "$models/qwen3_moe" -o "$work/coded"
+layer=model.layers.1 tensor=weight_global_scale
+for part in mlp.experts.3.up_proj self_attn.q_proj; do
+    edit "$work/coded" "$work/zeroed" "t['$layer.$part.$tensor'][2][:] = bytes(4)"
+    fails "a global scale of 0: $part" 1 "$layer.$part.$tensor: is 0, and a global scale must be positive" \
+        "$QC_BIN/qc-run" perplexity "$work/zeroed" "--data=$work/ids.jsonl"
+    edit "$work/coded" "$work/zeroed" "t['$layer.$part.$tensor'][2][3] |= 0x80"
+    fails "a negative one: $part" 1 "$layer.$part.$tensor: is -" "$QC_BIN/qc-run" perplexity "$work/zeroed" "--data=$work/ids.jsonl"
+done
+
 # ---- IR --------------------------------------------------------------------------------------------------------------
 # rewritten NAME TEXT SED OPTION...: the IR of qwen3_moe with the change.
 "$opt" "$models/qwen3_moe" >"$work/whole.qc" 2>/dev/null
