@@ -5,71 +5,7 @@
  * the f32 logits than Transformers' own bf16 logits are, give or take a quarter. The models lie in QC_DATA/models; those
  * that the tree has are run in any case.
  */
-#include "backends/reference/reference.h"
-#include "frontends/hf/hf.h"
-#include "ir/ctx.h"
-#include "ir/support/io.h"
-#include "ir/support/safetensors.h"
-#include "tests/unit/check.h"
-#include "tests/unit/messages.h"
-
-typedef struct fixture {
-    messages said;
-    qc_ctx *ctx;
-    qc_module *module;
-    qc_reference *reference;
-    qc_st_set weights, golden;
-    qc_tensor borrowed; /* the weight given last */
-} fixture;
-
-static qc_status read_stored(qc_diag *diag, const qc_st_set *set, const char *name, qc_tensor *tensor)
-{
-    const qc_st_tensor *stored = qc_st_find(set, name);
-    if (!stored)
-        return qc_error(diag, name, "no such tensor");
-    qc_dtype dtype = qc_dtype_from_safetensors_name(stored->dtype);
-    if (qc_tensor_create(diag, name, dtype, stored->rank, stored->shape, tensor) != QC_OK)
-        return QC_ERROR;
-    return qc_st_read(diag, set, stored, tensor->data);
-}
-
-static qc_status give_weight(void *user, qc_diag *diag, const char *name, qc_tensor *stored)
-{
-    fixture *f = user;
-    qc_tensor_free(&f->borrowed);
-    if (read_stored(diag, &f->weights, name, &f->borrowed) != QC_OK)
-        return QC_ERROR;
-    *stored = f->borrowed;
-    return QC_OK;
-}
-
-static bool open_model(fixture *f, const char *directory, qc_dtype dtype)
-{
-    qc_hf_options options = {.dtype = dtype};
-    *f = (fixture){0};
-    f->ctx = qc_ctx_create(NULL, keep_message, &f->said);
-    qc_arena *arena = qc_ctx_arena(f->ctx);
-    f->module = qc_hf_import(f->ctx, directory, &options);
-    if (f->module && qc_st_open_directory(qc_ctx_diag(f->ctx), arena, directory, &f->weights) == QC_OK &&
-        qc_st_open_file(qc_ctx_diag(f->ctx), arena, qc_path_join(arena, directory, "golden.safetensors"),
-            &f->golden) == QC_OK) {
-        qc_reference_options run = {.user = f, .weight = give_weight};
-        f->reference = qc_reference_create(f->module, &run);
-    }
-    if (!f->reference)
-        CHECK_FAIL("%s: %s", directory, f->said.last);
-    return f->reference != NULL;
-}
-
-static void close_model(fixture *f)
-{
-    qc_reference_destroy(f->reference);
-    qc_tensor_free(&f->borrowed);
-    qc_st_close(&f->weights);
-    qc_st_close(&f->golden);
-    qc_module_destroy(f->module);
-    qc_ctx_destroy(f->ctx);
-}
+#include "tests/unit/stored_model.h"
 
 typedef struct distances {
     double largest, mean_square, range;
@@ -123,7 +59,7 @@ static float margin(const qc_tensor *logits, int64_t token, int64_t chosen)
 
 /* Positions of each row before the first where the bf16 run of Transformers chose other experts than its f32 run, or where
  * its router was within an ulp or two of another choice: from there on logits may be those of other weights. */
-static void same_routing(fixture *f, int64_t rows, int64_t length, int64_t *positions)
+static void same_routing(stored_model *f, int64_t rows, int64_t length, int64_t *positions)
 {
     for (int64_t b = 0; b < rows; b++)
         positions[b] = length;
@@ -153,7 +89,7 @@ static void same_routing(fixture *f, int64_t rows, int64_t length, int64_t *posi
     }
 }
 
-static void check_logits(fixture *f, const char *name, qc_dtype dtype, const qc_tensor *logits)
+static void check_logits(stored_model *f, const char *name, qc_dtype dtype, const qc_tensor *logits)
 {
     qc_tensor expected = {0}, rounded = {0};
     qc_diag *diag = qc_ctx_diag(f->ctx);
@@ -185,9 +121,9 @@ static void check_logits(fixture *f, const char *name, qc_dtype dtype, const qc_
 
 static void check_model(const char *directory, const char *name, qc_dtype dtype)
 {
-    fixture f;
+    stored_model f;
     qc_tensor ids = {0}, logits = {0};
-    if (open_model(&f, directory, dtype) &&
+    if (open_stored_model(&f, directory, &(qc_hf_options){.dtype = dtype}, NULL) &&
         read_stored(qc_ctx_diag(f.ctx), &f.golden, "input_ids", &ids) == QC_OK) {
         const qc_func *func = qc_module_func(f.module, "main");
         if (qc_reference_run(f.reference, func, &ids, 1, &logits) == QC_OK)
@@ -197,23 +133,7 @@ static void check_model(const char *directory, const char *name, qc_dtype dtype)
     }
     qc_tensor_free(&ids);
     qc_tensor_free(&logits);
-    close_model(&f);
-}
-
-/* Columns [start, start + count) of ids, behind those that ran before; the logits. */
-static bool run_columns(fixture *f, const qc_tensor *ids, int64_t start, int64_t count, qc_tensor *logits)
-{
-    qc_tensor part;
-    int64_t dims[2] = {ids->dims[0], count};
-    if (qc_tensor_create(qc_ctx_diag(f->ctx), "ids", ids->dtype, 2, dims, &part) != QC_OK)
-        return false;
-    for (int64_t i = 0; i < dims[0]; i++)
-        qc_tensor_copy(&part, i * count, ids, i * ids->dims[1] + start, count);
-    qc_status status = qc_reference_run(f->reference, qc_module_func(f->module, "main"), &part, 1, logits);
-    if (status != QC_OK)
-        CHECK_FAIL("%s", f->said.last);
-    qc_tensor_free(&part);
-    return status == QC_OK;
+    close_stored_model(&f);
 }
 
 /* Token by token through the cache there are the very bits of one run over everything: windows, chunks, temperatures and
@@ -221,10 +141,10 @@ static bool run_columns(fixture *f, const qc_tensor *ids, int64_t start, int64_t
  * factors by the length of a call. */
 static void check_cache(const char *directory)
 {
-    fixture f;
+    stored_model f;
     qc_tensor ids = {0}, whole = {0}, part = {0};
     const int64_t prefill = 18;
-    if (open_model(&f, directory, QC_BF16) &&
+    if (open_stored_model(&f, directory, &(qc_hf_options){.dtype = QC_BF16}, NULL) &&
         read_stored(qc_ctx_diag(f.ctx), &f.golden, "input_ids", &ids) == QC_OK &&
         run_columns(&f, &ids, 0, ids.dims[1], &whole)) {
         const int64_t length = ids.dims[1], width = whole.dims[2];
@@ -245,7 +165,7 @@ static void check_cache(const char *directory)
     }
     qc_tensor_free(&ids);
     qc_tensor_free(&whole);
-    close_model(&f);
+    close_stored_model(&f);
 }
 
 /* In QC_DATA/models, and in the tree. */

@@ -4,15 +4,8 @@
  * experts were chosen. Models: QC_DATA (golden.safetensors there is from the eager loop over experts), and the small ones
  * of tests/data.
  */
-#include "backends/reference/reference.h"
-#include "frontends/hf/hf.h"
-#include "ir/ctx.h"
-#include "ir/support/io.h"
-#include "ir/support/safetensors.h"
-#include "qc/ir.h"
-#include "tests/unit/check.h"
-#include "tests/unit/messages.h"
 #include "tests/unit/shard.h"
+#include "tests/unit/stored_model.h"
 
 enum { LAYERS_MAX = 8 };
 
@@ -22,35 +15,9 @@ typedef struct routing {
 } routing;
 
 typedef struct fixture {
-    messages said;
-    qc_ctx *ctx;
-    qc_module *module;
-    qc_reference *reference;
-    qc_st_set weights, golden;
-    qc_tensor borrowed; /* the weight given last */
+    stored_model m; /* the first: who gets a model has the fixture */
     routing layers[LAYERS_MAX];
 } fixture;
-
-static qc_status read_stored(qc_diag *diag, const qc_st_set *set, const char *name, qc_tensor *tensor)
-{
-    const qc_st_tensor *stored = qc_st_find(set, name);
-    if (!stored)
-        return qc_error(diag, name, "no such tensor");
-    qc_dtype dtype = qc_dtype_from_safetensors_name(stored->dtype);
-    if (qc_tensor_create(diag, name, dtype, stored->rank, stored->shape, tensor) != QC_OK)
-        return QC_ERROR;
-    return qc_st_read(diag, set, stored, tensor->data);
-}
-
-static qc_status give_weight(void *user, qc_diag *diag, const char *name, qc_tensor *stored)
-{
-    fixture *f = user;
-    qc_tensor_free(&f->borrowed);
-    if (read_stored(diag, &f->weights, name, &f->borrowed) != QC_OK)
-        return QC_ERROR;
-    *stored = f->borrowed;
-    return QC_OK;
-}
 
 static void copy_tensor(qc_diag *diag, const qc_tensor *from, qc_tensor *to)
 {
@@ -70,26 +37,16 @@ static void watch(void *user, const qc_value *value, const qc_tensor *tensor)
         sscanf(qc_node_path(node), "model.layers.%d.", &layer) != 1 || layer >= LAYERS_MAX)
         return;
     if (qc_op_is(op, "linear"))
-        copy_tensor(qc_ctx_diag(f->ctx), tensor, &f->layers[layer].logits);
+        copy_tensor(qc_ctx_diag(f->m.ctx), tensor, &f->layers[layer].logits);
     else if (qc_op_is(op, "topk"))
-        copy_tensor(qc_ctx_diag(f->ctx), tensor, &f->layers[layer].ids);
+        copy_tensor(qc_ctx_diag(f->m.ctx), tensor, &f->layers[layer].ids);
 }
 
 static bool open_model(fixture *f, const char *directory, qc_dtype dtype, bool dequantize)
 {
-    qc_hf_options options = {.dtype = dtype, .dequantize = dequantize};
     *f = (fixture){0};
-    f->ctx = qc_ctx_create(NULL, keep_message, &f->said);
-    qc_arena *arena = qc_ctx_arena(f->ctx);
-    f->module = qc_hf_import(f->ctx, directory, &options);
-    if (f->module && qc_module_verify(f->module, NULL) == QC_OK &&
-        qc_st_open_directory(qc_ctx_diag(f->ctx), arena, directory, &f->weights) == QC_OK) {
-        qc_reference_options run = {.user = f, .weight = give_weight, .observe = watch};
-        f->reference = qc_reference_create(f->module, &run);
-    }
-    if (!f->reference)
-        CHECK_FAIL("%s", f->said.last);
-    return f->reference != NULL;
+    return open_stored_model(
+        &f->m, directory, &(qc_hf_options){.dtype = dtype, .dequantize = dequantize}, watch);
 }
 
 static void close_model(fixture *f)
@@ -98,20 +55,15 @@ static void close_model(fixture *f)
         qc_tensor_free(&f->layers[i].logits);
         qc_tensor_free(&f->layers[i].ids);
     }
-    qc_reference_destroy(f->reference);
-    qc_tensor_free(&f->borrowed);
-    qc_st_close(&f->weights);
-    qc_st_close(&f->golden);
-    qc_module_destroy(f->module);
-    qc_ctx_destroy(f->ctx);
+    close_stored_model(&f->m);
 }
 
 static bool run_model(fixture *f, const qc_tensor *ids, qc_tensor *logits)
 {
-    const qc_func *func = qc_module_func(f->module, "main");
-    qc_status status = qc_reference_run(f->reference, func, ids, 1, logits);
+    const qc_func *func = qc_module_func(f->m.module, "main");
+    qc_status status = qc_reference_run(f->m.reference, func, ids, 1, logits);
     if (status != QC_OK)
-        CHECK_FAIL("%s", f->said.last);
+        CHECK_FAIL("%s", f->m.said.last);
     return status == QC_OK;
 }
 
@@ -155,7 +107,7 @@ static bool same_experts(const qc_tensor *ids, const qc_tensor *expected, int64_
 
 static const char *layer_name(fixture *f, const char *kind, int layer)
 {
-    return qc_arena_printf(qc_ctx_arena(f->ctx), "%s.%d", kind, layer);
+    return qc_arena_printf(qc_ctx_arena(f->m.ctx), "%s.%d", kind, layer);
 }
 
 /* Layers with experts that the goldens have. */
@@ -164,11 +116,12 @@ static int check_routing(fixture *f, double tolerance)
     int count = 0;
     for (int layer = 0; layer < LAYERS_MAX; layer++) {
         qc_tensor logits = {0}, experts = {0};
-        if (!qc_st_find(&f->golden, layer_name(f, "router", layer)))
+        if (!qc_st_find(&f->m.golden, layer_name(f, "router", layer)))
             continue;
         count++;
-        if (read_stored(qc_ctx_diag(f->ctx), &f->golden, layer_name(f, "router", layer), &logits) == QC_OK &&
-            read_stored(qc_ctx_diag(f->ctx), &f->golden, layer_name(f, "experts", layer), &experts) ==
+        if (read_stored(qc_ctx_diag(f->m.ctx), &f->m.golden, layer_name(f, "router", layer), &logits) ==
+                QC_OK &&
+            read_stored(qc_ctx_diag(f->m.ctx), &f->m.golden, layer_name(f, "experts", layer), &experts) ==
                 QC_OK) {
             int64_t other = 0;
             const double off = gap(&f->layers[layer].logits, &logits);
@@ -195,8 +148,8 @@ static int64_t check_bf16(fixture *f, const qc_tensor *logits, const qc_tensor *
         for (int layer = 0; layer < LAYERS_MAX; layer++) {
             qc_tensor experts = {0};
             const char *name = layer_name(f, "experts_bf16", layer);
-            if (!qc_st_find(&f->golden, name) ||
-                read_stored(qc_ctx_diag(f->ctx), &f->golden, name, &experts) != QC_OK)
+            if (!qc_st_find(&f->m.golden, name) ||
+                read_stored(qc_ctx_diag(f->m.ctx), &f->m.golden, name, &experts) != QC_OK)
                 continue;
             for (int64_t s = 0; s < until; s++)
                 if (!same_experts(&f->layers[layer].ids, &experts, b * length + s))
@@ -223,13 +176,11 @@ static void check_model(const char *directory, qc_dtype dtype, double tolerance,
         close_model(&f);
         return;
     }
-    qc_diag *diag = qc_ctx_diag(f.ctx);
-    const char *golden = qc_path_join(qc_ctx_arena(f.ctx), directory, "golden.safetensors");
+    qc_diag *diag = qc_ctx_diag(f.m.ctx);
     const char *name = dtype == QC_F32 ? "logits" : "logits_bf16";
-    if (qc_st_open_file(diag, qc_ctx_arena(f.ctx), golden, &f.golden) != QC_OK ||
-        read_stored(diag, &f.golden, "input_ids", &ids) != QC_OK ||
-        read_stored(diag, &f.golden, name, &expected) != QC_OK)
-        CHECK_FAIL("%s", f.said.last);
+    if (read_stored(diag, &f.m.golden, "input_ids", &ids) != QC_OK ||
+        read_stored(diag, &f.m.golden, name, &expected) != QC_OK)
+        CHECK_FAIL("%s", f.m.said.last);
     else if (run_model(&f, &ids, &logits)) {
         CHECK(qc_tensor_same_shape(&logits, &expected));
         if (dtype == QC_F32) {
@@ -341,18 +292,15 @@ static void test_fp8_source(void)
     qc_tensor ids = {0}, expected = {0}, logits = {0};
     check_model(tree_path("deepseek_v3_fp8"), QC_F32, 1e-4, true);
     if (open_model(&f, tree_path("deepseek_v3_fp8"), QC_F32, false)) {
-        qc_diag *diag = qc_ctx_diag(f.ctx);
-        const char *golden =
-            qc_path_join(qc_ctx_arena(f.ctx), tree_path("deepseek_v3_fp8"), "golden.safetensors");
-        if (qc_st_open_file(diag, qc_ctx_arena(f.ctx), golden, &f.golden) == QC_OK &&
-            read_stored(diag, &f.golden, "input_ids", &ids) == QC_OK &&
-            read_stored(diag, &f.golden, "logits_quantized", &expected) == QC_OK &&
+        qc_diag *diag = qc_ctx_diag(f.m.ctx);
+        if (read_stored(diag, &f.m.golden, "input_ids", &ids) == QC_OK &&
+            read_stored(diag, &f.m.golden, "logits_quantized", &expected) == QC_OK &&
             run_model(&f, &ids, &logits)) {
             const double off = gap(&logits, &expected);
             printf("# with quantized inputs off by %.3g of their range\n", off);
             CHECK(off <= 1e-4);
         } else {
-            CHECK_FAIL("%s", f.said.last);
+            CHECK_FAIL("%s", f.m.said.last);
         }
     }
     qc_tensor_free(&ids);
@@ -387,7 +335,7 @@ static uint16_t *add_tensor(copy *c, const char *name, int rank, int64_t d0, int
 static uint16_t *read_bf16(copy *c, const qc_st_tensor *t)
 {
     uint16_t *data = qc_arena_alloc(c->arena, (size_t)t->size_bytes);
-    return qc_st_read(qc_ctx_diag(c->f->ctx), &c->f->weights, t, data) == QC_OK ? data : NULL;
+    return qc_st_read(qc_ctx_diag(c->f->m.ctx), &c->f->m.weights, t, data) == QC_OK ? data : NULL;
 }
 
 static const char *const part_names[] = {"gate_proj", "up_proj", "down_proj"};
@@ -426,7 +374,7 @@ static void fuse(copy *c, int layer, int64_t experts, int64_t inner, int64_t hid
         for (int part = 0; part < 3; part++) {
             const char *name = qc_arena_printf(c->arena,
                 "model.layers.%d.block_sparse_moe.experts.%lld.%s.weight", layer, (long long)e, names[part]);
-            const uint16_t *from = read_bf16(c, qc_st_find(&c->f->weights, name));
+            const uint16_t *from = read_bf16(c, qc_st_find(&c->f->m.weights, name));
             uint16_t *to = part == 2 ? down + (size_t)e * size : up + (2 * (size_t)e + (size_t)part) * size;
             if (from)
                 memcpy(to, from, 2 * size);
@@ -435,8 +383,8 @@ static void fuse(copy *c, int layer, int64_t experts, int64_t inner, int64_t hid
 
 static void copy_others(copy *c, const char *but, const char *old_block)
 {
-    for (size_t i = 0; i < c->f->weights.tensor_count; i++) {
-        const qc_st_tensor *t = &c->f->weights.tensors[i];
+    for (size_t i = 0; i < c->f->m.weights.tensor_count; i++) {
+        const qc_st_tensor *t = &c->f->m.weights.tensors[i];
         const char *name = t->name, *block = old_block ? strstr(name, old_block) : NULL;
         if (strstr(name, but))
             continue;
@@ -456,7 +404,7 @@ static bool logits_of(const char *directory, qc_tensor *logits)
     qc_tensor ids = {0};
     const int64_t dims[2] = {2, 12};
     if (open_model(&f, directory, QC_BF16, false) &&
-        qc_tensor_create(qc_ctx_diag(f.ctx), "ids", QC_I64, 2, dims, &ids) == QC_OK) {
+        qc_tensor_create(qc_ctx_diag(f.m.ctx), "ids", QC_I64, 2, dims, &ids) == QC_OK) {
         for (int64_t i = 0; i < ids.count; i++)
             ((int64_t *)ids.data)[i] = (7 * i + 3) % 64;
         ok = run_model(&f, &ids, logits);
@@ -475,14 +423,14 @@ static void check_layout(const char *model, bool interleaved)
     if (!mkdtemp(directory))
         SKIP("no directory can be made here");
     if (open_model(&f, tree_path(model), QC_BF16, false)) {
-        qc_diag *diag = qc_ctx_diag(f.ctx);
+        qc_diag *diag = qc_ctx_diag(f.m.ctx);
         copy *c = calloc(1, sizeof *c);
         c->f = &f;
-        c->arena = qc_ctx_arena(f.ctx);
+        c->arena = qc_ctx_arena(f.m.ctx);
         copy_others(c, ".experts.", mixtral ? "block_sparse_moe" : NULL);
-        for (size_t i = 0; !mixtral && i < f.weights.tensor_count; i++)
-            if (strstr(f.weights.tensors[i].name, ".experts."))
-                split(c, &f.weights.tensors[i], interleaved);
+        for (size_t i = 0; !mixtral && i < f.m.weights.tensor_count; i++)
+            if (strstr(f.m.weights.tensors[i].name, ".experts."))
+                split(c, &f.m.weights.tensors[i], interleaved);
         for (int layer = 0; mixtral && layer < 2; layer++)
             fuse(c, layer, 4, 32, 32);
         CHECK(write_shard(diag, c->arena, directory, c->tensors, c->count));

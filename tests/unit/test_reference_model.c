@@ -4,91 +4,14 @@
  * logits of Transformers (tests/data/README.md), in bf16 and f32, at once and token by token through the
  * cache.
  */
-#include "backends/reference/reference.h"
-#include "frontends/hf/hf.h"
-#include "ir/ctx.h"
-#include "ir/dtype/codec.h"
-#include "ir/support/io.h"
-#include "ir/support/safetensors.h"
-#include "tests/unit/check.h"
-#include "tests/unit/messages.h"
+#include "tests/unit/stored_model.h"
 
-typedef struct fixture {
-    messages said;
-    qc_ctx *ctx;
-    qc_module *module;
-    qc_reference *reference;
-    qc_st_set weights, golden;
-    qc_tensor borrowed; /* the weight given last */
-} fixture;
-
-static qc_status read_stored(qc_diag *diag, const qc_st_set *set, const char *name, qc_tensor *tensor)
-{
-    const qc_st_tensor *stored = qc_st_find(set, name);
-    if (!stored)
-        return qc_error(diag, name, "no such tensor");
-    qc_dtype dtype = qc_dtype_from_safetensors_name(stored->dtype);
-    if (qc_tensor_create(diag, name, dtype, stored->rank, stored->shape, tensor) != QC_OK)
-        return QC_ERROR;
-    return qc_st_read(diag, set, stored, tensor->data);
-}
-
-static qc_status give_weight(void *user, qc_diag *diag, const char *name, qc_tensor *stored)
-{
-    fixture *f = user;
-    qc_tensor_free(&f->borrowed);
-    if (read_stored(diag, &f->weights, name, &f->borrowed) != QC_OK)
-        return QC_ERROR;
-    *stored = f->borrowed;
-    return QC_OK;
-}
-
-static bool open_model(fixture *f, qc_dtype dtype)
+static bool open_model(stored_model *f, qc_dtype dtype)
 {
     const char *root = getenv("QC_SOURCE_ROOT");
-    qc_hf_options options = {.dtype = dtype};
-
-    *f = (fixture){0};
-    f->ctx = qc_ctx_create(NULL, keep_message, &f->said);
-    qc_arena *arena = qc_ctx_arena(f->ctx);
-    char *directory = qc_path_join(arena, root ? root : ".", "tests/data/stories260k");
-    char *golden = qc_path_join(arena, directory, "golden.safetensors");
-    f->module = qc_hf_import(f->ctx, directory, &options);
-    if (f->module && qc_st_open_directory(qc_ctx_diag(f->ctx), arena, directory, &f->weights) == QC_OK &&
-        qc_st_open_file(qc_ctx_diag(f->ctx), arena, golden, &f->golden) == QC_OK) {
-        qc_reference_options run = {.user = f, .weight = give_weight};
-        f->reference = qc_reference_create(f->module, &run);
-    }
-    if (!f->reference)
-        CHECK_FAIL("%s", f->said.last);
-    return f->reference != NULL;
-}
-
-static void close_model(fixture *f)
-{
-    qc_reference_destroy(f->reference);
-    qc_tensor_free(&f->borrowed);
-    qc_st_close(&f->weights);
-    qc_st_close(&f->golden);
-    qc_module_destroy(f->module);
-    qc_ctx_destroy(f->ctx);
-}
-
-/* Columns [start, start + count) of input_ids, run; the logits. */
-static bool run_columns(fixture *f, const qc_tensor *ids, int64_t start, int64_t count, qc_tensor *logits)
-{
-    qc_tensor part;
-    int64_t dims[2] = {ids->dims[0], count};
-    if (qc_tensor_create(qc_ctx_diag(f->ctx), "ids", ids->dtype, 2, dims, &part) != QC_OK)
-        return false;
-    for (int64_t i = 0; i < dims[0]; i++)
-        qc_tensor_copy(&part, i * count, ids, i * ids->dims[1] + start, count);
-    const qc_func *func = qc_module_func(f->module, "main");
-    qc_status status = qc_reference_run(f->reference, func, &part, 1, logits);
-    if (status != QC_OK)
-        CHECK_FAIL("%s", f->said.last);
-    qc_tensor_free(&part);
-    return status == QC_OK;
+    char directory[4096];
+    snprintf(directory, sizeof directory, "%s/tests/data/stories260k", root ? root : ".");
+    return open_stored_model(f, directory, &(qc_hf_options){.dtype = dtype}, NULL);
 }
 
 /* Root mean square of the difference over that of the expected logits, and how many rows have another
@@ -119,7 +42,7 @@ static double distance(const qc_tensor *actual, const qc_tensor *expected, int *
 
 static void check_against(qc_dtype dtype, const char *name, double tolerance, int allowed)
 {
-    fixture f;
+    stored_model f;
     qc_tensor ids = {0}, expected = {0}, logits = {0};
     int other;
 
@@ -135,7 +58,7 @@ static void check_against(qc_dtype dtype, const char *name, double tolerance, in
     qc_tensor_free(&ids);
     qc_tensor_free(&expected);
     qc_tensor_free(&logits);
-    close_model(&f);
+    close_stored_model(&f);
 }
 
 /* f32: only the order of sums and PyTorch's power differ. */
@@ -153,7 +76,7 @@ static void test_bf16(void)
 /* Sums do not depend on what is masked, so the cache gives the very bits of one run over everything. */
 static void test_token_by_token(void)
 {
-    fixture f;
+    stored_model f;
     qc_tensor ids = {0}, whole = {0}, part = {0};
     const int64_t prefill = 9, length = 12;
 
@@ -176,7 +99,7 @@ static void test_token_by_token(void)
     }
     qc_tensor_free(&ids);
     qc_tensor_free(&whole);
-    close_model(&f);
+    close_stored_model(&f);
 }
 
 int main(void)
