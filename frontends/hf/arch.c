@@ -459,6 +459,12 @@ const qc_hf_arch *qc_hf_arch_by_model_type(const char *model_type)
     return NULL;
 }
 
+bool qc_hf_experts_by_turns(const char *model_type)
+{
+    const qc_hf_arch *arch = qc_hf_arch_by_model_type(model_type);
+    return arch && arch->moe && arch->moe->interleaved;
+}
+
 const char *qc_hf_arch_names(qc_arena *arena)
 {
     const char *names = archs[0].info.architecture;

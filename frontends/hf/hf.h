@@ -55,6 +55,8 @@ typedef struct qc_hf_arch_info {
 
 /* Row `index` of the table, false behind the last. */
 bool qc_hf_list_archs(size_t index, qc_hf_arch_info *info);
+/* Do models of this type hold gate and up of an expert by turns in one tensor? False for types that are not known. */
+bool qc_hf_experts_by_turns(const char *model_type);
 
 /* The token ids that steer generation. */
 typedef struct qc_hf_generation {

@@ -7,12 +7,13 @@
  *   experts.down_proj          [E, hidden, inner], or transposed [E, inner, hidden]
  *   experts.gate_up_proj_bias  [E, 2 inner], experts.down_proj_bias [E, hidden]
  *
- * Shapes tell which way the matrices lie: of the two projections at least one is not square in its two readings. By turns are
- * those of gpt-oss alone (Transformers' GptOssExperts), which is asked of config.json.
+ * Shapes tell which way the matrices lie: of the two projections at least one is not square in its two readings. Whether gate and
+ * up lie by turns is asked of the architecture that config.json names.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "frontends/hf/hf.h"
 #include "runtime/check/quant.h"
 
 /* The name of an expert's tensor, taken apart. */
@@ -56,7 +57,7 @@ static const qc_st_tensor *fused(const check_model *m, const expert_name *n, con
 static bool is_by_turns(const check_model *m)
 {
     const qc_json *type = qc_json_get(m->config, "model_type");
-    return type && type->kind == QC_JSON_STRING && strcmp(type->text, "gpt_oss") == 0;
+    return type && type->kind == QC_JSON_STRING && qc_hf_experts_by_turns(type->text);
 }
 
 static bool is_bias_name(const char *name)
